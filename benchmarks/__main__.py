@@ -29,6 +29,7 @@ from .layers import LAYERS, layers
 from .living import IDLE, MEMORY, idle, memory
 from .loading import LOADING, loading
 from .one_flush import ONE_FLUSH, one_flush
+from .page import PAGE, page_lines
 from .passes import PASSES, WRITES, passes, writes
 from .push import HUNDRED, ONE, hundred, one
 from .repairs import REPAIRS, repairs
@@ -79,6 +80,7 @@ GROUPS = (
     Group(SERVER_SIZE, server_size),
     Group(SECURED, secured),
     Group(FLEET_SIZE, fleet_size),
+    Group(PAGE, page_lines),
 )
 
 

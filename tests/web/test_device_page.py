@@ -17,7 +17,7 @@ from playwright.async_api import expect
 from examples.pis import as_folder
 from harmony_control.fleet import Fleet
 from harmony_scores import FileScore
-from tests.browser import browsing
+from tests.browser import browsing, find_violations
 from tests.nats import serving
 
 from .ground import Site, enter, running
@@ -105,10 +105,10 @@ async def test_what_was_done_is_told_with_its_cause_and_what_is_done_meanwhile_c
         assert (await client.get(f"{PATH}/events?score=other")).json() == []
 
 
-async def test_what_drifted_is_told_line_by_line_and_shown_so(told: Told) -> None:
+async def test_what_drifted_is_told_line_by_line_and_shown_so(told: Told, axe: str) -> None:
     async with (
         told.site.client("viewer") as client,
-        browsing(viewport={"width": 1280, "height": 1600}) as view,
+        browsing(viewport={"width": 1280, "height": 1600}, bypass_csp=True) as view,
     ):
         await enter(view, told.site, "viewer")
         await view.get_by_role("link", name="pi-1").click()
@@ -128,6 +128,7 @@ async def test_what_drifted_is_told_line_by_line_and_shown_so(told: Told) -> Non
         await expect(newest).to_contain_text("drift, generation 1")
         await newest.get_by_text("Difference").click()
         await expect(newest.locator(".less").last).to_have_text(f"-{HAND}")
+        assert await find_violations(view, axe) == []
 
 
 async def test_an_operator_has_it_looked_at_now_and_is_told_what_that_came_to(told: Told) -> None:

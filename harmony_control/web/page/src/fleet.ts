@@ -1,7 +1,7 @@
 // The fleet in the browser: columns as the server sends them, kept up by changes. Ten thousand devices are a few
 // arrays, not ten thousand objects.
 
-import { signal } from "@preact/signals-core";
+import { computed, signal } from "@preact/signals-core";
 import type { Axis, Changes, FleetColumns } from "./api";
 import { type Lens, MARKS, markOf } from "./marks";
 
@@ -152,3 +152,6 @@ function marksOf(names: Record<string, string>): Uint8Array {
 /** The one fleet of this page; who shows it listens to `news`. */
 export const fleet = new Fleet();
 export const news = signal<Told>({ changed: null });
+/** What nearly no news changes: who shows these is not made anew by each. */
+export const fleetName = computed(() => (void news.value, fleet.name));
+export const fleetSize = computed(() => (void news.value, fleet.size));

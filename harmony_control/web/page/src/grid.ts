@@ -108,11 +108,11 @@ export class Grid {
     pen.fillStyle = background;
     const size = Math.round(cell * this.scale);
     const step = cell * this.scale;
-    const one = (at: number) => {
+    const one = (at: number, isClear: boolean) => {
       const x = Math.round((at % columns) * step);
       const y = Math.round(Math.floor(at / columns) * step);
       const place = this.places[at];
-      pen.fillRect(x, y, size, size);
+      if (!isClear) pen.fillRect(x, y, size, size);
       if (place !== undefined) {
         pen.drawImage(sprites, fleet.mark(place, this.lens) * size, 0, size, size, x, y, size, size);
       }
@@ -121,14 +121,14 @@ export class Grid {
     const count = isWhole ? this.places.length : (this.dirty as Set<number>).size;
     if (isWhole) {
       pen.fillRect(0, 0, this.canvas.width, this.canvas.height);
-      for (let at = 0; at < this.places.length; at++) one(at);
-    } else for (const at of this.dirty as Set<number>) if (at < this.places.length) one(at);
+      for (let at = 0; at < this.places.length; at++) one(at, true);
+    } else for (const at of this.dirty as Set<number>) if (at < this.places.length) one(at, false);
     if (this.focus >= 0 && this.focus < this.places.length) {
       pen.strokeStyle = style.getPropertyValue("--focus");
       pen.lineWidth = Math.max(1.5, this.scale * 1.5);
       const x = Math.round((this.focus % columns) * step);
       const y = Math.round(Math.floor(this.focus / columns) * step);
-      one(this.focus);
+      one(this.focus, false);
       pen.strokeRect(x + 1, y + 1, size - 2, size - 2);
     }
     this.dirty = new Set();

@@ -5,7 +5,7 @@ import { render } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { call, me, type Me, sentence } from "./api";
 import { DeviceView } from "./device";
-import { fleet, news } from "./fleet";
+import { fleetName, fleetSize } from "./fleet";
 import { startFeed, staleness, stopFeed } from "./feed";
 import { Glyph } from "./glyph";
 import { GridView } from "./gridview";
@@ -32,12 +32,12 @@ function App() {
 function Signed({ who }: { who: Me }) {
   const { of, device, logs, rollout } = use(route);
   const chosenShape = use(shape);
-  use(news);
+  const size = use(fleetSize);
   useEffect(() => {
     startFeed();
     return stopFeed;
   }, []);
-  const isGrid = chosenShape === "grid" || (chosenShape === "auto" && fleet.size > FEW);
+  const isGrid = chosenShape === "grid" || (chosenShape === "auto" && size > FEW);
   return html`
     <${Bar} who=${who} isGrid=${isGrid} of=${of} />
     <${Stale} />
@@ -54,7 +54,6 @@ function Signed({ who }: { who: Me }) {
 
 function Bar({ who, isGrid, of }: { who: Me; isGrid: boolean; of: "devices" | "rollouts" }) {
   const input = useRef<HTMLInputElement>(null);
-  use(news);
   useEffect(() => {
     const focus = (event: KeyboardEvent) => {
       if (event.key !== "/" || event.target instanceof HTMLInputElement) return;
@@ -70,7 +69,7 @@ function Bar({ who, isGrid, of }: { who: Me; isGrid: boolean; of: "devices" | "r
   };
   const nextTheme = { auto: "dark", dark: "light", light: "auto" } as const;
   return html`<header class="bar">
-    <h1><img src="/icon.svg" alt="" width="22" height="22" /> Harmony <span class="fleet">${fleet.name}</span></h1>
+    <h1><img src="/icon.svg" alt="" width="22" height="22" /> Harmony <span class="fleet">${use(fleetName)}</span></h1>
     <nav class="segments" aria-label="Parts">
       <a class="button" href="#/" aria-current=${of === "devices" ? "page" : undefined}>Devices</a>
       <a class="button" href="#/rollouts" aria-current=${of === "rollouts" ? "page" : undefined}>Rollouts</a>
