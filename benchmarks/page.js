@@ -33,7 +33,7 @@
       const after = new MessageChannel();
       after.port1.onmessage = () => {
         const ms = performance.now() - begun;
-        bench.frames.push({ cells: drawn.detail, isBatch: script !== null, ms: ms + (script ?? 0) });
+        bench.frames.push({ cells: drawn.detail, isBatch: script !== null, draw: drawn.duration, ms: ms + (script ?? 0) });
       };
       after.port2.postMessage(null);
     });
