@@ -47,6 +47,8 @@ class NatsTable(_Table):
     """The certificate of who vouches for the server, in PEM. Nobody else is believed."""
     tls_server_name: str = SERVER_NAME
     """The name that the server's certificate must have, whatever its address is."""
+    site: AgentId | None = None
+    """The site whose server passes on what is said: it may itself have lost the fleet's, and not say so."""
 
     @field_validator("servers")
     @classmethod

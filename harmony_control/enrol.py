@@ -10,9 +10,10 @@ In this order, so that nothing that fails half-way leaves a device in the bus wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import attrs
 from nats.aio.client import Client
 
 from harmony_core.errors import UnknownDevice, UsageError
@@ -24,11 +25,12 @@ from .bus.devices import describe_unknown
 from .bus.url import bus_url, split_url
 from .server.accounts import issue_device
 from .server.apply import changing, local_listen
-from .store.home import Enrolled, Home, check_agent_id, write_toml
+from .store.home import ControlConfig, Enrolled, Home, check_agent_id, write_toml
 from .store.invitations import read_waiting, save_waiting, withdraw
 from .store.nkey import Nkey
 from .store.roots import read_pins
 from .store.seen import SeenCounters
+from .store.sites import read_site_authority, read_sites
 
 __all__ = ["add_agent", "add_agents", "check_retirable", "device_url", "retire", "revoke"]
 
@@ -40,16 +42,18 @@ def add_agent(
     url: str | None = None,
     out: Path | None = None,
     replace: bool = False,
+    site: str | None = None,
 ) -> Path:
     """Enrol *agent_id* and return where its agent.toml was written: to *out*, else into *home*.
 
     It will trust whom this home trusts. A running server lets it in when this returns.
     *url* is how the device reaches the bus; None is this machine's address. With *replace* a device
     that is enrolled gets a new key and the old one is cut off; without, `UsageError`: two holders of
-    one id cannot be told apart.
+    one id cannot be told apart. With *site* it enters by that site's server, when that one knows of it, too:
+    its configuration has to be exported again.
     """
     where = home.agent_toml(agent_id) if out is None else out
-    _add(home, {agent_id: where}, url=url, replace=replace, may_exist=out is None)
+    _add(home, {agent_id: where}, url=url, replace=replace, may_exist=out is None, site=site)
     return where
 
 
@@ -61,32 +65,39 @@ def add_agents(home: Home, agent_ids: Iterable[str], *, url: str | None = None) 
 
 
 def _add(
-    home: Home, paths: Mapping[str, Path], *, url: str | None, replace: bool, may_exist: bool
+    home: Home,
+    paths: Mapping[str, Path],
+    *,
+    url: str | None,
+    replace: bool,
+    may_exist: bool,
+    site: str | None = None,
 ) -> None:
     for each in paths:
         check_agent_id(each)
     pins = read_pins(home)
     with changing(home, home.agents_json, home.revoked_json):
         config = home.control()
-        servers = split_url(device_url(home, url))
+        way = _way_of(home, config, url, site)
         agents, added = home.agents(), dict[str, Enrolled]()
         if not replace:
             for agent_id, path in paths.items():
                 _refuse_existing(agent_id, agents, None if may_exist else path)
         for agent_id, path in paths.items():
             key, mailbox, report_key = Nkey.new(), new_mailbox(), generate_key()
-            device = Enrolled(key.public, mailbox, report_key.public.to_text())
+            device = Enrolled(key.public, mailbox, report_key.public.to_text(), site)
             jwt = issue_device(home, agent_id, device)
             table = {
                 "agent_id": agent_id,
                 "fleet": config.fleet,
                 "nats": {
-                    "servers": servers,
+                    "servers": way.servers,
                     "seed": key.seed,
                     **({"jwt": jwt} if jwt else {}),
                     "mailbox": mailbox,
-                    "ca": home.read_authority(config),
-                    "tls_server_name": config.server_name,
+                    "ca": way.authority,
+                    "tls_server_name": way.server_name,
+                    **({"site": site} if site else {}),
                 },
                 "report": {"key": report_key.to_text()},
                 "trust": pins.to_table(),
@@ -97,9 +108,30 @@ def _add(
         home.save_agents(agents | added)
 
 
+@attrs.frozen
+class _Way:
+    """How a device reaches the bus."""
+
+    servers: Sequence[str]
+    authority: str
+    """Of who vouches for the server, in PEM."""
+    server_name: str
+
+
+def _way_of(home: Home, config: ControlConfig, url: str | None, site: str | None) -> _Way:
+    if site is None:
+        servers = split_url(device_url(home, url))
+        return _Way(servers, home.read_authority(config), config.server_name)
+    found = read_sites(home).named(site)
+    servers = split_url(device_url(home, url or f"tls://{found.at}"))
+    return _Way(servers, read_site_authority(home), found.server_name)
+
+
 def revoke(home: Home, agent_id: str) -> None:
     """Revoke the key of *agent_id*: its connection is cut when this returns, and none is made again.
 
+    One of a site is neither heard nor sent anything from then on, but reads what every device may, until its
+    site's server has read its new configuration.
     All that is known of the device stays. `UnknownDevice` where it is not enrolled.
     """
     agents = home.agents()
@@ -111,7 +143,7 @@ def revoke(home: Home, agent_id: str) -> None:
 async def retire(home: Home, client: Client, agent_id: str) -> None:
     """Revoke the key of *agent_id* and forget the device: what it was to be, what it said, what is kept here.
 
-    A connection that it has is cut first, so that it says nothing afterwards. What runs on the device
+    A connection that it has is cut first, or, at a site, what it says goes nowhere. What runs on the device
     stays as it is, and so does what keeps it out: that its key is revoked. It may be ended anywhere, and done
     again; `UnknownDevice` where nothing is known of it.
     """

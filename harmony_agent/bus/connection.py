@@ -36,7 +36,7 @@ from harmony_core.wire.envelope import SigningKey
 from harmony_core.wire.jwt import Claims
 from harmony_core.wire.names import DESIRED_STATE, TRUST
 
-from .deliveries import Deliveries, Delivery
+from .deliveries import RESYNC_S, SITE_RESYNC_S, Deliveries, Delivery
 from .link import Account, Link, explain, honour_cancellation
 from .own_report import OwnReport, Writer
 
@@ -275,7 +275,8 @@ class Bus:
                 key=self._key,
                 own_report=self._own_report,
                 ended=ended,
-                has_others=len(self._account.servers) > 1,
+                beats_lost_most=self._account.beats_lost_most,
+                site=self._account.site,
             )
             await client.subscribe(
                 self._account.subject(DESIRED_STATE),
@@ -313,7 +314,8 @@ class Bus:
             # Of a cluster, the server that we are connected to answers. It may have the newest push a moment
             # later than the one that has hinted it, which may not have known of our subscription.
             again_in_s = FETCHED_AGAIN_S if len(self._account.servers) > 1 else None
-            self._deliveries.connect(self, fetched, again_in_s=again_in_s)
+            resync_s = RESYNC_S if self._account.site is None else SITE_RESYNC_S
+            self._deliveries.connect(self, fetched, again_in_s=again_in_s, resync_s=resync_s)
             self._tried.set()
             self._tell_listeners()
             renewing = asyncio.create_task(self._renew_jwt(link), name="renew-jwt")

@@ -27,6 +27,8 @@ __all__ = ["Deliveries", "Delivery"]
 log = logging.getLogger(__name__)
 
 RESYNC_S = 30 * 60.0
+SITE_RESYNC_S = 5 * 60.0
+"""Behind the server of a site, which may have lost the fleet's for a moment while something was pushed."""
 DOUBT_S = 60.0
 _FETCH_AGAIN_S = 5.0
 _BREATH_S = 0.05
@@ -70,12 +72,18 @@ class Deliveries:
         self._root_hints_from = 0.0
         self._fetch_at = 0.0
         self._again_in_s: float | None = None
+        self._resync_s = RESYNC_S
         self._doubted_at = -DOUBT_S
         self._woken = asyncio.Event()
         self._answered = asyncio.Event()
 
     def connect(
-        self, source: Source, fetched: bytes | None, *, again_in_s: float | None = None
+        self,
+        source: Source,
+        fetched: bytes | None,
+        *,
+        again_in_s: float | None = None,
+        resync_s: float = RESYNC_S,
     ) -> None:
         """Fetch from *source* from now on; *fetched* was fetched there already.
 
@@ -83,6 +91,7 @@ class Deliveries:
         """
         self._source = source
         self._again_in_s = again_in_s
+        self._resync_s = resync_s
         self._fetched = Delivery(envelope=fetched, fetched=True)
         self._woken.set()
 
@@ -160,4 +169,4 @@ class Deliveries:
         return min(dues, default=None)
 
     def _schedule_resync(self) -> None:
-        self._fetch_at = monotonic_s() + RESYNC_S * random.uniform(0.5, 1.5)  # noqa: S311 - spread
+        self._fetch_at = monotonic_s() + self._resync_s * random.uniform(0.5, 1.5)  # noqa: S311 - spread

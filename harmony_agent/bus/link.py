@@ -77,6 +77,8 @@ REPLIES_AHEAD_BYTES = 256 * 1024
 """So much of an answer is sent before the server is waited for."""
 LIMITS_READ_AGAIN_S = 60.0
 BEATS_LOST_MOST = 2
+SITE_BEATS_LOST_MOST = 1
+"""Of a site: once its server has lost the fleet's, something may have been pushed that never came."""
 _WRONG_LAST_SEQUENCE = {10071, 10164}
 
 
@@ -93,6 +95,8 @@ class Account:
     ca: str
     """Of who vouches for the server, in PEM."""
     server_name: str
+    site: str | None = None
+    """The site whose server is connected to; None for the fleet's own."""
 
     @classmethod
     def of(cls, config: AgentConfig) -> Account:
@@ -106,7 +110,16 @@ class Account:
             jwt=nats.jwt,
             ca=nats.ca,
             server_name=nats.tls_server_name,
+            site=nats.site,
         )
+
+    @property
+    def beats_lost_most(self) -> int | None:
+        """How many heartbeats in a row may be lost; None where none is acknowledged, since one server alone
+        has all or is gone."""
+        if self.site is not None:
+            return SITE_BEATS_LOST_MOST
+        return BEATS_LOST_MOST if len(self.servers) > 1 else None
 
     def subject(self, name: str) -> str:
         """Return on which subject what is called *name* reaches this device."""
@@ -177,11 +190,16 @@ class Link:
         key: SigningKey,
         own_report: OwnReport,
         ended: asyncio.Event,
-        has_others: bool = False,
+        beats_lost_most: int | None = None,
+        site: str | None = None,
     ) -> None:
-        """*has_others*: there are other servers, one of which may be reached where this one is cut off."""
+        """It ends when so many heartbeats in a row are lost as *beats_lost_most*; None does not look.
+
+        *site* is the one by whose server it leads.
+        """
+        self._site = site
         self.ended = ended
-        self._has_others = has_others
+        self._beats_lost_most = beats_lost_most
         self._beats_lost = 0
         self._client = client
         self._stream: JetStreamContext = client.jetstream(timeout=REQUEST_TIMEOUT_S)
@@ -247,7 +265,7 @@ class Link:
                 raise RevisionConflict("actual-state was written since we last read it") from error
             raise BusUnreachable(f"the bus refused the report: {error.description}") from error
         except NoStreamResponseError as error:
-            raise _no_bucket(ACTUAL_STATE) from error
+            raise _no_bucket(ACTUAL_STATE, self._site) from error
         except MaxPayloadError as error:
             self._read_limits_again()
             raise BusUnreachable(
@@ -271,7 +289,7 @@ class Link:
         subject = f"$KV.{HEARTBEAT}.{self._agent_id}"
         headers = {SIGNATURE_HEADER: sign(self._key, HEARTBEAT_TYPE, data)}
         try:
-            if self._has_others:
+            if self._beats_lost_most is not None:
                 await self._stream.publish(subject, data, headers=headers)
                 self._beats_lost = 0
             else:
@@ -284,10 +302,13 @@ class Link:
 
     def _note_lost_beat(self) -> None:
         """End it where a server has lost the others of its cluster: it hears nothing of what is pushed, and
-        answers with what it has, as if that were the newest. One beat may be lost while they elect."""
+        answers with what it has, as if that were the newest. One beat may be lost while they elect.
+
+        Or where a site's server has lost the fleet's: whatever is pushed until it is back does not come.
+        """
         self._beats_lost += 1
-        if self._has_others and self._beats_lost >= BEATS_LOST_MOST:
-            log.warning("the server does not keep what this device says; another one is tried")
+        if self._beats_lost_most is not None and self._beats_lost >= self._beats_lost_most:
+            log.warning("the server does not keep what this device says; it is connected to anew")
             self.ended.set()
 
     async def tell_inventory(self, data: bytes) -> None:
@@ -299,7 +320,7 @@ class Link:
                 headers={SIGNATURE_HEADER: sign(self._key, INVENTORY_TYPE, data)},
             )
         except NoStreamResponseError as error:
-            raise _no_bucket(INVENTORY) from error
+            raise _no_bucket(INVENTORY, self._site) from error
         except (NatsError, OSError, TimeoutError) as error:
             await self._prove_after(error)
             raise BusUnreachable(
@@ -352,7 +373,7 @@ class Link:
         except NotFoundError:
             return _Stored()
         except NoRespondersError as error:
-            raise _no_bucket(bucket) from error
+            raise _no_bucket(bucket, self._site) from error
         except (NatsError, OSError, TimeoutError) as error:
             await self._prove_after(error)
             raise BusUnreachable(
@@ -369,7 +390,12 @@ class Link:
         )
 
 
-def _no_bucket(name: str) -> BusUnreachable:
+def _no_bucket(name: str, site: str | None) -> BusUnreachable:
+    if site is not None:
+        return BusUnreachable(
+            f"{name}: the server of the site {site} does not reach the fleet's, or is not to carry what this "
+            "device says; look at its log"
+        )
     return BusUnreachable(
         f"{name}: the server has no such bucket; `harmony server`, started again, makes it"
     )

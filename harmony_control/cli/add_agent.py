@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harmony_control.bus.url import is_loopback
 from harmony_control.enrol import add_agent, device_url
+from harmony_control.store.sites import read_sites
 
 from .common import home_of, out, warn
 
@@ -16,13 +17,17 @@ __all__ = ["run"]
 def run(options: argparse.Namespace) -> int:
     """Write its agent.toml; a running server lets it in at once."""
     home = home_of(options)
-    url = device_url(home, options.url)
+    url = options.url
+    if options.site:
+        url = url or f"tls://{read_sites(home).named(options.site).at}"
+    url = device_url(home, url)
     path = add_agent(
         home,
         options.agent,
         url=url,
         out=Path(options.out) if options.out else None,
         replace=options.replace,
+        site=options.site,
     )
     out(
         options,
@@ -30,7 +35,13 @@ def run(options: argparse.Namespace) -> int:
         f"{path} is {options.agent}'s configuration: carry it to the device as "
         "/etc/harmony/agent.toml (mode 0600), start the agent there within a day, and delete it here\n"
         f"{options.agent} will connect to {url}; if it must use another address of this machine, add "
-        "--url tls://HOST:PORT",
+        "--url tls://HOST:PORT"
+        + (
+            f"\nthe server of the site {options.site} has to know of it: export again, and have it read "
+            f"site-{options.site}/nats.conf again"
+            if options.site
+            else ""
+        ),
     )
     if is_loopback(url):
         warn(

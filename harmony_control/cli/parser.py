@@ -139,6 +139,16 @@ def _server(made: argparse.ArgumentParser) -> None:
         help="with --export: three servers that keep everything together, such as nats-1,nats-2,nats-3",
     )
     made.add_argument(
+        "--leaf",
+        metavar="SITE=HOST:PORT",
+        help="with --export: a site's own server, at that address, which passes on what its devices say",
+    )
+    made.add_argument(
+        "--new-key",
+        action="store_true",
+        help="with --leaf: the server that the site had is let in no more",
+    )
+    made.add_argument(
         "--jwt",
         action="store_true",
         help="with --export: users are let in by JWTs, of which that server is told by `harmony server`",
@@ -306,6 +316,11 @@ def _add_agent(made: argparse.ArgumentParser) -> None:
     _url(made)
     _completes(made.add_argument("--out", metavar="FILE", help="where to write agent.toml"), _FILES)
     _replacing(made)
+    made.add_argument(
+        "--site",
+        metavar="SITE",
+        help="it enters by the server of that site (harmony server --leaf)",
+    )
 
 
 def _retire(made: argparse.ArgumentParser) -> None:

@@ -28,11 +28,15 @@ from harmony_control.store.issuers import (
     read_issuers,
 )
 from harmony_control.store.nkey import Issuer
+from harmony_control.store.sites import SITE_ACCOUNT, Site
 from harmony_core.errors import ConfigError
 from harmony_core.wire.names import RENEW_SUBJECT
 
 from .config import (
     MAX_PAYLOAD_BYTES,
+    MAX_SUBSCRIPTIONS,
+    SITE_MAX_SUBSCRIPTIONS,
+    SITE_PERMISSIONS,
     Permissions,
     ServerConfig,
     describe_accounts,
@@ -53,6 +57,7 @@ __all__ = [
     "issue_invited",
     "issue_operator",
     "issue_reader",
+    "issue_site",
     "sign_for_nobody",
     "wanted_users",
 ]
@@ -64,7 +69,7 @@ FOR_EVER = 2**53 - 1
 _Layout: TypeAlias = Mapping[str, Mapping[str, object]]
 _NO_DEFAULTS: Mapping[str, object] = {"pub": {}, "sub": {}}
 _UNLIMITED = {"subs": -1, "data": -1, "payload": -1}
-_USER_LIMITS = {**_UNLIMITED, "payload": MAX_PAYLOAD_BYTES}
+_USER_LIMITS = {**_UNLIMITED, "payload": MAX_PAYLOAD_BYTES, "subs": MAX_SUBSCRIPTIONS}
 """Of each user, but who tells the server of accounts."""
 _RENEW = f"{RENEW_SUBJECT}.*"
 _DEVICE = device_permissions("{{name()}}", "{{tag(mailbox)}}")
@@ -85,13 +90,14 @@ def wanted_users(config: ServerConfig) -> dict[str, set[str]]:
         "LOOK": set(config.readers.values()),
         "DOOR": set(config.invitations),
         **{name: {each.nkey for each in agents.values()} for name, agents in _spread(config)},
+        **{each.account_name: {each.key.public} for each in config.sites.by_name.values()},
     }
 
 
 def _spread(config: ServerConfig) -> Iterator[tuple[str, dict[str, Enrolled]]]:
     """Yield the devices of each account that is for devices, by id."""
     found: dict[str, dict[str, Enrolled]] = {name: {} for name in FLEETS}
-    for agent_id, each in config.agents.items():
+    for agent_id, each in config.agents_of(None).items():
         found[_fleet_of(each.nkey)][agent_id] = each
     yield from found.items()
 
@@ -174,6 +180,7 @@ def encode_accounts(
     """
     wanted = wanted_users(config)
     layout = _describe(config)
+    templates = _describe_templates(config)
     accounts: dict[str, str] = {}
     for name, table in layout.items():
         unwanted = {each.nkey for each in issued if each.account == name} - wanted[name]
@@ -181,7 +188,7 @@ def encode_accounts(
         claims: dict[str, object] = {
             "limits": _limits(name),
             "default_permissions": _NO_DEFAULTS,
-            "signing_keys": [_signing_key(issuers, name)],
+            "signing_keys": [_signing_key(issuers, name, templates[name])],
             "exports": [_export(each) for each in _rows(table, "exports")],
             "imports": list(_imports(issuers, name, layout)),
             "revocations": dict.fromkeys(sorted(unwanted), FOR_EVER),
@@ -214,7 +221,7 @@ def _limits(name: str) -> dict[str, object]:
         "exports": -1,
         "wildcards": True,
         "conn": -1,
-        "leaf": 0,
+        "leaf": -1 if name.startswith(SITE_ACCOUNT) else 0,
         "mem_storage": stored,
         "disk_storage": stored,
         "streams": stored,
@@ -222,11 +229,23 @@ def _limits(name: str) -> dict[str, object]:
     }
 
 
-def _signing_key(issuers: Issuers, name: str) -> dict[str, object]:
-    template = dict[str, object](_USER_LIMITS)
-    permissions = _TEMPLATES[name]
-    if permissions is not None:
-        template |= {"pub": permissions["publish"], "sub": permissions["subscribe"]}
+def _describe_templates(config: ServerConfig) -> dict[str, dict[str, object]]:
+    """Return what every user of an account may do, and how much, by the account."""
+    permissions = dict(_TEMPLATES)
+    found = dict[str, dict[str, object]]()
+    for site in config.sites.by_name.values():
+        permissions[site.account_name] = SITE_PERMISSIONS
+        found[site.account_name] = {
+            "subs": SITE_MAX_SUBSCRIPTIONS,
+            "allowed_connection_types": ["LEAFNODE"],
+        }
+    for name, each in permissions.items():
+        rights = {} if each is None else {"pub": each["publish"], "sub": each["subscribe"]}
+        found[name] = {**_USER_LIMITS, **rights, **found.get(name, {})}
+    return found
+
+
+def _signing_key(issuers: Issuers, name: str, template: Mapping[str, object]) -> dict[str, object]:
     key = issuers.accounts[name].signing.public
     return {"kind": "user_scope", "key": key, "role": name, "template": template}
 
@@ -301,7 +320,7 @@ def _covers(pattern: str, subject: str) -> bool:
 def issue_operator(home: Home, nkey: str, name: str) -> str | None:
     """Return the JWT with which the operator of that key is let in; None where keys alone let in.
 
-    This, and the three below, to be called while ``home.editing()`` is held.
+    This, and the four below, to be called while ``home.editing()`` is held.
     """
     return _issue(home, "CTRL", nkey, name)
 
@@ -312,8 +331,12 @@ def issue_reader(home: Home, nkey: str, name: str) -> str | None:
 
 
 def issue_device(home: Home, agent_id: str, device: Enrolled) -> str | None:
-    """Return the same for a device. Unless the export said otherwise, it does not expire: who was away for
-    years must come back."""
+    """Return the same for a device; None for one of a site, whose server knows keys.
+
+    Unless the export said otherwise, it does not expire: who was away for years must come back.
+    """
+    if device.site is not None:
+        return None
     issuers = read_issuers(home)
     life_s = issuers.device_life_s if issuers else None
     return _issue(
@@ -324,6 +347,16 @@ def issue_device(home: Home, agent_id: str, device: Enrolled) -> str | None:
         tags=[f"mailbox:{device.mailbox}"],
         expires_at_s=int(time.time()) + life_s if life_s else None,
     )
+
+
+def issue_site(home: Home, site: Site) -> str:
+    """Return the same for the server of a site. `ConfigError` where keys alone let in."""
+    jwt = _issue(home, site.account_name, site.key.public, site.name)
+    if jwt is None:
+        raise ConfigError(
+            f"{home.issuers_json} is gone, and there are sites; put back a copy of it"
+        )
+    return jwt
 
 
 def issue_invited(home: Home, nkey: str, expires_at_s: int) -> str | None:

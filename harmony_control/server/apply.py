@@ -15,6 +15,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import attrs
+
 from harmony_control.store.home import (
     ControlConfig,
     Home,
@@ -25,10 +27,11 @@ from harmony_control.store.home import (
 from harmony_control.store.invitations import read_invitations
 from harmony_control.store.nkey import Nkey
 from harmony_control.store.operator_key import load_bus_keys
+from harmony_control.store.sites import Sites, read_sites
 from harmony_core.errors import BusUnreachable, ConfigError
 
 from .claims import update_accounts
-from .config import Listen, ServerConfig, refuse_equal_keys, render
+from .config import Gate, Listen, ServerConfig, refuse_equal_keys, render
 
 __all__ = [
     "RELOADED",
@@ -36,6 +39,7 @@ __all__ = [
     "apply_configuration",
     "bring_up_to_date",
     "changing",
+    "gate_of",
     "local_listen",
     "log_since",
     "log_size_bytes",
@@ -107,6 +111,7 @@ def server_config(home: Home, config: ControlConfig) -> ServerConfig:
     """Return all that nats.conf depends on, as it is now; ConfigError as `render_config`."""
     listen = local_listen(home, config)
     admin = Nkey.read(config.admin_seed)
+    sites = read_sites(home)
     return ServerConfig(
         fleet=config.fleet,
         listen=listen,
@@ -118,6 +123,20 @@ def server_config(home: Home, config: ControlConfig) -> ServerConfig:
         invitations=sorted(read_invitations(home)),
         certificate=config.certificate or home.server_certificate,
         key=config.certificate_key or home.server_key,
+        sites=sites,
+        gate=gate_of(home, sites, listen),
+    )
+
+
+def gate_of(home: Home, sites: Sites, listen: Listen, number: int = 0) -> Gate | None:
+    """Return where the server at *listen*, by its *number* in a cluster, waits for those of sites."""
+    if not sites.hubs:
+        return None
+    hub = Listen.parse(sites.hubs[number])
+    return Gate(
+        attrs.evolve(listen, port=hub.port),
+        home.sites / f"{hub.host}.pem",
+        home.sites / f"{hub.host}.key",
     )
 
 

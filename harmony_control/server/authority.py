@@ -4,6 +4,8 @@
     server.pem, server.key  issued by it, again whenever they are missing or not of this authority
     cluster/ca.pem, ca.key  another, by which the servers of a cluster know one another, and nobody else
     cluster/HOST.pem, .key  issued by that one, for one server each
+    sites/ca.pem, ca.key    a third, by which servers of sites and the fleet's know one another
+    sites/HOST.pem, .key    issued by that one: for the fleet's servers, and, by its name, for each of a site
 
 Elliptic curves (P-256), which every TLS stack has, and no end within a human life: who verifies does not
 look at dates (see `harmony_core.wire.tls`), and others should not stumble over them either.
@@ -44,6 +46,7 @@ __all__ = [
     "check_certificate",
     "ensure_certificate",
     "ensure_route_certificates",
+    "ensure_site_certificates",
     "read_server_name",
 ]
 
@@ -88,6 +91,27 @@ def ensure_route_certificates(home: Home, fleet: str, hosts: Iterable[str]) -> N
             # Each is the one that connects, or the one that is connected to.
             ExtendedKeyUsageOID.SERVER_AUTH,
             ExtendedKeyUsageOID.CLIENT_AUTH,
+        )
+
+
+def ensure_site_certificates(home: Home, fleet: str, names: Iterable[str]) -> None:
+    """Make in *home* what a site's server, and the fleet's, prove who they are with, as far as it is missing:
+    an authority, and a certificate for each of *names*. Idempotent; `ConfigError` as above.
+
+    The devices of a site pin this authority, and nobody else does: with the key that is on the server of a
+    site nobody is taken for the fleet's server.
+    """
+    own = _Pair(home.sites / "ca.pem", home.sites / "ca.key")
+    if not own.certificate.exists():
+        _make_authority(own, f"Harmony sites {fleet}")
+    authority = _Authority.read(
+        own, "move both away, export again, and let devices of sites in again"
+    )
+    for name in names:
+        authority.ensure_issued(
+            _Pair(home.sites / f"{name}.pem", home.sites / f"{name}.key"),
+            _name_of(name),
+            ExtendedKeyUsageOID.SERVER_AUTH,
         )
 
 

@@ -17,13 +17,15 @@ from urllib.parse import urlsplit
 import attrs
 from nats.aio.client import Client
 
-from harmony_control.bus.connection import close, cluster_of, connect
+from harmony_control.bus.connection import admin, close, cluster_of, connect
 from harmony_control.bus.url import bus_url, split_url
 from harmony_control.store.home import Home
 from harmony_control.store.nkey import Nkey
+from harmony_control.store.sites import Site, read_site_authority, read_sites
 from harmony_core.errors import BusUnreachable, HarmonyError, UsageError
 from harmony_core.wire.jwt import Claims
 from harmony_core.wire.times import rfc3339
+from harmony_core.wire.tls import describe_tls_error, verifying_context
 
 from .accounts import sign_for_nobody
 from .apply import server_config
@@ -75,7 +77,8 @@ class _Server:
 async def check_server(home: Home, url: str, device: Path | None) -> list[Finding]:
     """Return what is right and wrong with the server at *url*, looked at with the operator's key of *home*.
 
-    Of a cluster it is each server that *url* names, and what they keep together.
+    Of a cluster it is each server that *url* names, and what they keep together. Where it names the server of
+    a site, it is that one, and whether devices reach the fleet's by it.
 
     *device* is the agent.toml of a device that is let in there and runs nowhere. `BusUnreachable` where the
     server does not let the operator in.
@@ -86,13 +89,18 @@ async def check_server(home: Home, url: str, device: Path | None) -> list[Findin
     except ValueError as error:
         raise UsageError(str(error)) from error
     probe = None if device is None else await asyncio.to_thread(Probe.read, device)
+    sites = await asyncio.to_thread(read_sites, home)
+    site = next((each for each in sites.by_name.values() if server.url == f"tls://{each.at}"), None)
+    if site is not None:
+        return await _check_leaf(home, server.url, site, probe)
     key = await asyncio.to_thread(Nkey.read, config.admin_seed)
     jwt = await asyncio.to_thread(config.read_jwt)
-    async with server.connected(key.seed, jwt=jwt) as admin:
+    async with server.connected(key.seed, jwt=jwt) as operator:
         found = [
             *[each async for each in _look_at_servers(server, key.seed, jwt)],
+            *[await _look_at_gate(home, each) for each in sites.hubs],
             *await _look_at_accounts(home),
-            *await _look_at_buckets(admin),
+            *await _look_at_buckets(operator),
         ]
         if probe is None:
             found.append(
@@ -104,8 +112,60 @@ async def check_server(home: Home, url: str, device: Path | None) -> list[Findin
                 )
             )
         else:
-            found += await _look_at_device(server, admin, probe)
+            found += await _look_at_device(server, operator, probe)
     return [*found, *_unseen()]
+
+
+async def _check_leaf(home: Home, url: str, site: Site, probe: Probe | None) -> list[Finding]:
+    """Return what is right and wrong with the server of *site*, which knows no operators, only devices."""
+    authority = await asyncio.to_thread(read_site_authority, home)
+    server = _Server(url, authority, site.server_name)
+    known = f"it proves to be the server of the site {site.name}"
+    try:
+        found = [
+            await _look_at_proof(known, url, authority, site.server_name),
+            await _look_for_words_in_clear(server),
+            await _look_for_older_tls(server),
+            await _look_for_strangers(server),
+        ]
+    except OSError as error:
+        return [Finding("wrong", known, f"{url} is not reached: {error}; is NATS running there?")]
+    if probe is None:
+        return [
+            *found,
+            Finding(
+                "not looked at",
+                "what a device may do, and whether the fleet's server is reached",
+                f"it takes a device's key: harmony add-agent probe --site {site.name} --out FILE, export "
+                "again, have both servers know of it, add --device FILE, and afterwards harmony retire probe",
+            ),
+        ]
+    async with admin(home) as client:
+        return [*found, *await _look_at_device(server, client, probe, at_site=True)]
+
+
+async def _look_at_gate(home: Home, hub: str) -> Finding:
+    authority = await asyncio.to_thread(read_site_authority, home)
+    what = f"{hub}: it waits for servers of sites"
+    try:
+        host, _ = _address(f"tls://{hub}")
+        return await _look_at_proof(what, f"tls://{hub}", authority, host)
+    except OSError as error:
+        remedy = "its configuration must have what `harmony server --export DIR` writes, leafnodes"
+        return Finding("wrong", what, f"it does not ({error}); {remedy}")
+
+
+async def _look_at_proof(what: str, url: str, authority: str, name: str) -> Finding:
+    """Return whether who answers at *url* has a certificate of *authority* for *name*. OSError if nobody."""
+    try:
+        async with asyncio.timeout(_ANSWERS_WITHIN_S):
+            _, writer = await asyncio.open_connection(
+                *_address(url), ssl=verifying_context(authority), server_hostname=name
+            )
+    except ssl.SSLError as error:
+        return Finding("wrong", what, f"it does not: {describe_tls_error(error)}; export again")
+    writer.close()
+    return Finding("right", what)
 
 
 async def _look_at_servers(server: _Server, seed: str, jwt: str | None) -> AsyncIterator[Finding]:
@@ -254,14 +314,20 @@ async def _look_at_buckets(client: Client) -> list[Finding]:
     ]
 
 
-async def _look_at_device(server: _Server, admin: Client, probe: Probe) -> list[Finding]:
+async def _look_at_device(
+    server: _Server, operator: Client, probe: Probe, *, at_site: bool = False
+) -> list[Finding]:
     refusals: list[str] = []
     inbox = inbox_prefix(probe.agent_id)
     try:
         async with server.connected(
             probe.seed, jwt=probe.jwt, inbox=inbox, refusals=refusals
         ) as client:
-            return await look_at_device(client, admin, probe, refusals)
+            first = [_look_at_version(client), _look_at_payload(client)] if at_site else []
+            return [
+                *first,
+                *await look_at_device(client, operator, probe, refusals, at_site=at_site),
+            ]
     except BusUnreachable as error:
         return [Finding("wrong", "a device is let in", _find_expired(probe) or error.message)]
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeAlias
 
@@ -27,6 +28,7 @@ import attrs
 
 from harmony_control.bus.connection import inbox_prefix as control_inbox_prefix
 from harmony_control.store.home import Enrolled, check_agent_id
+from harmony_control.store.sites import Sites
 from harmony_core.errors import ConfigError, UsageError
 from harmony_core.wire.names import (
     ACTUAL_STATE,
@@ -50,16 +52,24 @@ from .buckets import HEARTBEAT_WATCH
 __all__ = [
     "MAX_PAYLOAD_BYTES",
     "MAX_SUBSCRIPTIONS",
+    "RELAY",
+    "SITE_MAX_SUBSCRIPTIONS",
+    "SITE_PERMISSIONS",
+    "Gate",
     "Listen",
     "Permissions",
     "ServerConfig",
     "describe_accounts",
+    "describe_gate",
+    "describe_relay",
     "device_permissions",
     "inbox_prefix",
     "invited_permissions",
     "permissions",
     "reader_permissions",
     "refuse_equal_keys",
+    "relayed",
+    "relayed_permissions",
     "render",
     "to_document",
 ]
@@ -72,6 +82,8 @@ _MAX_CONTROL_LINE_BYTES = 4 * 1_024
 _MAX_CONNECTIONS = 65_536
 MAX_SUBSCRIPTIONS = 64
 """Of one connection: a device needs four, and `harmony` some ten."""
+SITE_MAX_SUBSCRIPTIONS = 4_096
+"""Of the one connection that a site's server and the fleet's share, at either end: six of each device."""
 _MAX_PENDING_BYTES = 16 * 1_024**2
 """Of what one connection has not read yet; beyond that it is cut."""
 _HANDSHAKE_TIMEOUT_S = 10
@@ -96,6 +108,14 @@ _SERVICES = (
     f"$KV.{INVENTORY}.*",
     "harmony.reply.*.*",
 )
+_SHARED_READS = (
+    # What every device may read.
+    f"{_DIRECT_GET}.KV_{TRUST}.$KV.{TRUST}.*",
+    # Of all classes: who belongs to which, a device finds out by itself.
+    f"{_DIRECT_GET}.KV_{FLEET}.$KV.{FLEET}.{INDEX_KEY}",
+    f"{_DIRECT_GET}.KV_{ROLLOUT}.$KV.{ROLLOUT}.*",
+    f"{_DIRECT_GET}.KV_{DESIRED_CLASS}.$KV.{DESIRED_CLASS}.*.*",
+)
 _LOOK = f"{_DIRECT_GET}.>"
 """To read any message of any bucket, and nothing else."""
 _LOOKS = (
@@ -107,8 +127,16 @@ _LOOKS = (
     ),
 )
 _STREAMS = (f"{MAIL}.*.*",)
+RELAY = "harmony.relay"
+"""Below it a site's server passes on what devices send to ``$KV…`` and ``$JS…``."""
 Permissions: TypeAlias = dict[str, dict[str, list[str]]]
 """What one user may publish, and to what it may subscribe."""
+SITE_PERMISSIONS: Permissions = {
+    "publish": {"allow": [f"{RELAY}.>", "harmony.reply.*.*"]},
+    # There is nobody else in its account, and nothing but what is sent to its devices.
+    "subscribe": {"allow": [">"]},
+}
+"""What a site's server may do, of what its account has."""
 _WILDCARD_HOSTS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - recognised, not bound to
 
 
@@ -133,8 +161,22 @@ class Listen:
             raise UsageError(f"{text!r}: write an IPv6 address in brackets, such as [::1]:4222")
         return cls(bare, int(port))
 
+    @classmethod
+    def of_url(cls, url: str) -> Listen:
+        """Return the address that ``tls://HOST:PORT`` names."""
+        return cls.parse(url.removeprefix("tls://"))
+
     def __str__(self) -> str:
         return f"{_bracket(self.host)}:{self.port}"
+
+    @property
+    def is_address(self) -> bool:
+        """Whether the host is an address, and no name."""
+        try:
+            ip_address(self.host)
+        except ValueError:
+            return False
+        return True
 
     @property
     def local_url(self) -> str:
@@ -147,6 +189,16 @@ class Listen:
         """How devices reach it; a guess when it listens on every address."""
         host = _outward_address() if self.host in _WILDCARD_HOSTS else self.host
         return f"tls://{_bracket(host)}:{self.port}"
+
+
+@attrs.frozen
+class Gate:
+    """Where the fleet's server waits for those of sites."""
+
+    listen: Listen
+    certificate: Path
+    """With which it proves to them who it is, in PEM; its key is in *key*."""
+    key: Path
 
 
 @attrs.frozen(kw_only=True)
@@ -170,6 +222,13 @@ class ServerConfig:
     certificate: Path
     """With which the server proves who it is, in PEM; its key is in *key*."""
     key: Path
+    sites: Sites = attrs.field(factory=Sites)
+    gate: Gate | None = None
+    """None where there are no sites."""
+
+    def agents_of(self, site: str | None) -> dict[str, Enrolled]:
+        """Return the devices that enter by the server of *site*; of None, by the fleet's own."""
+        return {name: each for name, each in self.agents.items() if each.site == site}
 
 
 def render(config: ServerConfig) -> str:
@@ -193,6 +252,7 @@ def refuse_equal_keys(config: ServerConfig) -> None:
         *((f"the device {name}", each.nkey) for name, each in config.agents.items()),
         *((f"the device {name}", each.mailbox) for name, each in config.agents.items()),
         *(("an invitation", key) for key in config.invitations),
+        *((f"the site {name}", each.key.public) for name, each in config.sites.by_name.items()),
     ]
     found: dict[str, str] = {}
     for holder, key in holders:
@@ -215,25 +275,61 @@ def permissions(agent_id: str, mailbox: str) -> Permissions:
 
 def device_permissions(name: str, mailbox: str) -> Permissions:
     """Return the same for what stands for an id and a mailbox, as in a template; see `permissions`."""
-    publish = [
-        f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.{name}",
-        f"{_DIRECT_GET}.KV_{ACTUAL_STATE}.$KV.{ACTUAL_STATE}.{name}",
-        f"{_DIRECT_GET}.KV_{TRUST}.$KV.{TRUST}.*",
-        # Of all classes: who belongs to which, a device finds out by itself.
-        f"{_DIRECT_GET}.KV_{FLEET}.$KV.{FLEET}.{INDEX_KEY}",
-        f"{_DIRECT_GET}.KV_{ROLLOUT}.$KV.{ROLLOUT}.*",
-        f"{_DIRECT_GET}.KV_{DESIRED_CLASS}.$KV.{DESIRED_CLASS}.*.*",
-        f"$KV.{ACTUAL_STATE}.{name}",
-        f"$KV.{HEARTBEAT}.{name}",
-        f"$KV.{INVENTORY}.{name}",
-        # The last token is the nonce of the request that is answered.
-        f"harmony.reply.{name}.*",
-    ]
+    publish = [*_own_keys(name), *_SHARED_READS, _answers_of(name)]
     subscribe = [
         f"_INBOX_{name}.>",
         f"{MAILBOXES}.{mailbox}.*",
     ]
     return {"publish": {"allow": publish}, "subscribe": {"allow": subscribe}}
+
+
+def _own_keys(name: str) -> list[str]:
+    """Return the subjects by which a device reads and writes what is its own."""
+    return [
+        *(
+            f"{_DIRECT_GET}.KV_{bucket}.$KV.{bucket}.{name}"
+            for bucket in (DESIRED_STATE, ACTUAL_STATE)
+        ),
+        *(f"$KV.{bucket}.{name}" for bucket in (ACTUAL_STATE, HEARTBEAT, INVENTORY)),
+    ]
+
+
+def _answers_of(name: str) -> str:
+    # The last token is the nonce of the request that is answered.
+    return f"harmony.reply.{name}.*"
+
+
+def relayed(agent_id: str, mailbox: str) -> dict[str, str]:
+    """Return where a site's server passes on what a device sends, by the subject to which it does.
+
+    By the name that it has, NATS would not let it out of a leaf node: whatever is about JetStream stays on
+    the side on which it was sent. What is the device's own has its mailbox in it, which its neighbours cannot
+    guess: else they could name it as where the answer to a question of theirs is to go, and have it written.
+    """
+    own = {each: f"{RELAY}.{mailbox}.{each}" for each in _own_keys(agent_id)}
+    return own | {each: f"{RELAY}.{each}" for each in _SHARED_READS}
+
+
+def relayed_permissions(agent_id: str, mailbox: str) -> Permissions:
+    """Return `permissions` as they are where subjects are `relayed`: NATS looks at where a message goes."""
+    found, names = permissions(agent_id, mailbox), relayed(agent_id, mailbox)
+    found["publish"]["allow"] = [names.get(each, each) for each in found["publish"]["allow"]]
+    return found
+
+
+def describe_relay(agents: Mapping[str, Enrolled]) -> dict[str, str]:
+    """Return what the server of a site makes of the subjects to which its devices send."""
+    return {
+        each: _with_wildcards(name)
+        for agent_id, device in sorted(agents.items())
+        for each, name in relayed(agent_id, device.mailbox).items()
+    }
+
+
+def _with_wildcards(subject: str) -> str:
+    """Return *subject* with the numbers of its wildcards, as the target of a mapping has them."""
+    head, *rest = subject.split("*")
+    return head + "".join(f"{{{{wildcard({at})}}}}{each}" for at, each in enumerate(rest, 1))
 
 
 def reader_permissions(nkey: str) -> Permissions:
@@ -261,6 +357,7 @@ def inbox_prefix(agent_id: str) -> str:
 def to_document(config: ServerConfig) -> dict[str, object]:
     """Return what nats.conf holds."""
     directory = config.directory
+    limit = SITE_MAX_SUBSCRIPTIONS if config.sites.by_name else MAX_SUBSCRIPTIONS
     return {
         "server_name": f"harmony-{config.fleet}",
         "listen": str(config.listen),
@@ -275,7 +372,7 @@ def to_document(config: ServerConfig) -> dict[str, object]:
         "max_payload": MAX_PAYLOAD_BYTES,
         "max_control_line": _MAX_CONTROL_LINE_BYTES,
         "max_connections": _MAX_CONNECTIONS,
-        "max_subscriptions": MAX_SUBSCRIPTIONS,
+        "max_subscriptions": limit,
         "max_pending": _MAX_PENDING_BYTES,
         "write_deadline": "10s",
         "pid_file": str(directory / "nats.pid"),
@@ -289,27 +386,52 @@ def to_document(config: ServerConfig) -> dict[str, object]:
             "max_file_store": _MAX_FILE_STORE_BYTES,
             "max_memory_store": _MAX_MEMORY_STORE_BYTES,
         },
+        **({"leafnodes": describe_gate(config.gate)} if config.gate else {}),
         "accounts": describe_accounts(config),
+    }
+
+
+def describe_gate(gate: Gate) -> dict[str, object]:
+    """Return how a server waits for those of sites."""
+    return {
+        "listen": str(gate.listen),
+        "tls": {
+            "cert_file": str(gate.certificate),
+            "key_file": str(gate.key),
+            "min_version": "1.3",
+            "handshake_first": True,
+            "timeout": _HANDSHAKE_TIMEOUT_S,
+        },
+        # A site's server has been told of each; an address as a server sees itself may lead nowhere.
+        "no_advertise": True,
     }
 
 
 def describe_accounts(config: ServerConfig) -> dict[str, dict[str, object]]:
     """Return who is in which account, and what passes between them, as nats.conf has it."""
-    return {
-        "CTRL": _control_account((config.admin, *config.operators.values())),
-        "FLEET": _fleet_account(config.agents),
+    sites = config.sites.by_name
+    accounts = {
+        "CTRL": _control_account(
+            (config.admin, *config.operators.values()),
+            ["FLEET", *(each.account_name for each in sites.values())],
+        ),
+        "FLEET": _fleet_account(config.agents_of(None)),
         # Both always there: what a reload adds to accounts is seen by who is connected, a new account is not.
         "LOOK": _look_account(config.readers.values()),
         "DOOR": _door_account(config.invitations),
     }
+    accounts |= {
+        each.account_name: _site_account(config.agents_of(name)) for name, each in sites.items()
+    }
+    return accounts
 
 
-def _control_account(operators: Iterable[str]) -> dict[str, object]:
+def _control_account(operators: Iterable[str], fleets: Sequence[str]) -> dict[str, object]:
     services = [
-        {"service": subject, "accounts": ["FLEET", *(["LOOK"] if subject in _READS else [])]}
+        {"service": subject, "accounts": [*fleets, *(["LOOK"] if subject in _READS else [])]}
         for subject in _SERVICES
     ]
-    streams = [{"stream": subject, "accounts": ["FLEET"]} for subject in _STREAMS]
+    streams = [{"stream": subject, "accounts": fleets} for subject in _STREAMS]
     door = [{"service": f"{ENROL_SUBJECT}.*", "accounts": ["DOOR"]}]
     # As a stream: one question has many answers.
     look = [
@@ -341,12 +463,30 @@ def _fleet_account(agents: Mapping[str, Enrolled]) -> dict[str, object]:
         for agent_id, each in sorted(agents.items())
     ]
     services = [{"service": _in_control(subject)} for subject in _SERVICES]
+    return {"users": users, "imports": services + _mailboxes(agents)}
+
+
+def _site_account(agents: Mapping[str, Enrolled]) -> dict[str, object]:
+    """Return the account in which a site's server is, with nobody else.
+
+    What is imported decides what that server reaches: what its devices may, subject by subject.
+    """
+    names = {
+        subject: name
+        for agent_id, each in sorted(agents.items())
+        for subject, name in relayed(agent_id, each.mailbox).items()
+    }
+    services = [{"service": _in_control(subject), "to": name} for subject, name in names.items()]
+    answers = [{"service": _in_control(_answers_of(each))} for each in sorted(agents)]
+    return {"imports": [*services, *answers, *_mailboxes(agents)]}
+
+
+def _mailboxes(agents: Mapping[str, Enrolled]) -> list[dict[str, object]]:
     # One for each device: the server looks through all of them at every subscription.
-    mail = [
+    return [
         {"stream": _in_control(f"{MAIL}.{agent_id}.*"), "to": f"{MAILBOXES}.{each.mailbox}.$1"}
         for agent_id, each in sorted(agents.items())
     ]
-    return {"users": users, "imports": services + mail}
 
 
 def _in_control(subject: str) -> dict[str, str]:

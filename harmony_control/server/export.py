@@ -9,6 +9,8 @@ For a cluster nats.conf and certificates are in a folder for each server, which 
     cluster.pem, .key        with which it proves to the others who it is; cluster-ca.pem has issued theirs
 
 It is the configuration of `harmony server`, but for what belongs to that one's process: its log and its pid.
+For a site nats.conf and certificates of its server are in a folder ``site-NAME``; it needs no streams.
+
 With JWTs, who is in which account is not in it: the server is told of that by `.claims`.
 """
 
@@ -26,13 +28,15 @@ import attrs
 
 from harmony_control.store.home import Home, read_if_there, write_json, write_whole
 from harmony_control.store.issuers import Issuers, create_issuers, read_issuers, save_issuers
+from harmony_control.store.sites import Site, read_sites
 from harmony_core.errors import ConfigError, UsageError
 
-from .accounts import encode_operator, encode_system_account, issue_operator
-from .apply import server_config, server_pid
+from .accounts import encode_operator, encode_system_account, issue_operator, issue_site
+from .apply import bring_up_to_date, gate_of, server_config, server_pid
 from .buckets import REPLICAS, describe_buckets
 from .cluster import Node, parse_nodes, with_routes
 from .config import ServerConfig, to_document
+from .leaf import describe_leaf, parse_site, save_with_hubs, with_site
 from .process import IssuedCertificate, prepare
 
 __all__ = ["STORE", "export"]
@@ -50,6 +54,16 @@ _COMMENTS = {
         "For NATS 2.12 or newer, written by `harmony server --export --jwt`. It stays as it is when devices "
         "or operators come and go: `harmony server` tells the server of them, through the account SYS."
     ),
+    "leaf": (
+        "The server of a site, for NATS 2.12 or newer, written by `harmony server --export`. It keeps "
+        "nothing, and must be written again whenever a device of this site was added or removed: then have "
+        "it read it again, nats-server --signal reload. Keep site.creds beside it secret."
+    ),
+    "leafnodes": (
+        "Between servers of sites and the fleet's. What one of a site may carry stands in the account SITE-… "
+        "on the fleet's server: what the devices of that site may, and no more."
+    ),
+    "ping_interval": "A line that is cut without a word is found after three of these.",
     "operator": (
         "Whose accounts count: those that the key in the home of Harmony has signed. Name no other operator "
         "here. The accounts are CTRL (operators, and JetStream), FLEET-00 to FLEET-15 (devices, without "
@@ -73,7 +87,7 @@ _COMMENTS = {
     "max_payload": "The largest message of any bucket, with room for headers.",
     "max_control_line": (
         "What one stolen key could use up: lengths of lines, connections, subscriptions of each "
-        "(a device needs three), what one has not read, and how long it may take to read it."
+        "(a device needs four), what one has not read, and how long it may take to read it."
     ),
     "jetstream": (
         "An acknowledged write must be on the disk: by default NATS waits up to two minutes, "
@@ -111,6 +125,8 @@ def export(
     with_jwts: bool = False,
     device_life: timedelta | None = None,
     cluster: str | None = None,
+    leaf: str | None = None,
+    with_new_key: bool = False,
 ) -> None:
     """Write the files to *directory*, after the home's newest state. What was there of them is replaced.
 
@@ -118,9 +134,16 @@ def export(
     server of *home* runs, and where *directory* is that server's own. *with_jwts*, once given, is remembered,
     too: users are let in by JWTs, of which the server is told by `update_accounts`. So is *device_life*: for
     how long a device is let in by one, which it renews before; a new one of each device has it. And so is
-    *cluster*: the addresses of its servers (`parse_nodes`), until *listen* names a single one.
+    *cluster*: the addresses of its servers (`parse_nodes`), until *listen* names a single one; and *leaf*: a
+    site, and where its server is (`parse_site`). *with_new_key* the server that it had is let in no more.
     """
     _refuse_own_files(home, directory)
+    site = _parse_leaf(leaf, with_new_key=with_new_key)
+    if site is not None and not (with_jwts or home.issuers_json.exists()):
+        raise UsageError(
+            "--leaf goes with --jwt: a server of static keys does not cut off a site's server that is "
+            "connected, when it reads that a device or that server is revoked"
+        )
     if with_jwts:
         _begin_with_jwts(home)
     if device_life is not None:
@@ -133,17 +156,62 @@ def export(
             "--cluster, --fleet and --tls-… away"
         )
     with home.editing():
+        sites = read_sites(home)
+        if site is not None:
+            sites = with_site(home, sites, *site, with_new_key=with_new_key)
+        if sites.by_name:
+            save_with_hubs(home, home.control(), sites)
+    _write_all(home, directory)
+    if with_new_key:
+        bring_up_to_date(home)
+
+
+def _write_all(home: Home, directory: Path) -> None:
+    """Write what *home* says to *directory*."""
+    with home.editing():
         nodes = home.control().cluster
         config = server_config(home, home.control())
         issuers = read_issuers(home)
         if issuers is not None:
             _ensure_own_jwt(home, config.admin)
+        for site in config.sites.by_name.values():
+            _write_leaf(home, directory / f"site-{site.name}", config, site)
     if nodes is None:
         _write_server(directory, config, issuers)
     else:
         _write_cluster(home, directory, config, issuers, parse_nodes(nodes))
     for name, options in describe_buckets(1 if nodes is None else REPLICAS).items():
         write_json(directory / "buckets" / f"{name}.json", options)
+
+
+def _parse_leaf(leaf: str | None, *, with_new_key: bool) -> tuple[str, str] | None:
+    if leaf is not None:
+        return parse_site(leaf)
+    if with_new_key:
+        raise UsageError("--new-key goes with --leaf SITE=HOST:PORT: it is that site's server's")
+    return None
+
+
+def _write_leaf(home: Home, directory: Path, config: ServerConfig, site: Site) -> None:
+    """Write what the server of *site* needs."""
+    files = directory.absolute()
+    for name, source in (
+        ("server.pem", home.sites / f"{site.server_name}.pem"),
+        ("server.key", home.sites / f"{site.server_name}.key"),
+        ("sites-ca.pem", home.sites / "ca.pem"),
+    ):
+        write_whole(files / name, source.read_bytes())
+    write_whole(files / "site.creds", _encode_credentials(issue_site(home, site), site.key.seed))
+    document = describe_leaf(config, site, files)
+    write_whole(files / "nats.conf", _render_with_comments(document, "leaf"))
+
+
+def _encode_credentials(jwt: str, seed: str) -> str:
+    """Return *jwt* and *seed* as NATS reads both from one file."""
+    return (
+        f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+    )
 
 
 def _write_cluster(
@@ -158,7 +226,7 @@ def _write_cluster(
 
     with home.editing():
         ensure_route_certificates(home, config.fleet, {each.at.host for each in nodes})
-    for node in nodes:
+    for number, node in enumerate(nodes):
         files = (directory / node.name).absolute()
         for name, source in (
             ("cluster.pem", home.cluster / f"{node.at.host}.pem"),
@@ -167,7 +235,8 @@ def _write_cluster(
         ):
             write_whole(files / name, source.read_bytes())
         complete = partial(with_routes, fleet=config.fleet, node=node, nodes=nodes, files=files)
-        _write_server(files, config, issuers, complete)
+        own = attrs.evolve(config, gate=gate_of(home, config.sites, node.listen, number))
+        _write_server(files, own, issuers, complete)
 
 
 def _write_server(
@@ -178,7 +247,17 @@ def _write_server(
 ) -> None:
     """Write nats.conf and the certificate of one server; *complete* adds what is its own."""
     certificate, key = directory / "server.pem", directory / "server.key"
-    for source, target in ((config.certificate, certificate), (config.key, key)):
+    wanted = [(config.certificate, certificate), (config.key, key)]
+    gate = config.gate
+    if gate is not None:
+        moved_gate = attrs.evolve(
+            gate,
+            certificate=(directory / "sites.pem").absolute(),
+            key=(directory / "sites.key").absolute(),
+        )
+        wanted += [(gate.certificate, moved_gate.certificate), (gate.key, moved_gate.key)]
+        gate = moved_gate
+    for source, target in wanted:
         content = read_if_there(source)
         if content is None:
             raise ConfigError(
@@ -186,7 +265,7 @@ def _write_server(
             )
         write_whole(target, content)
     moved = attrs.evolve(
-        config, directory=STORE, certificate=certificate.absolute(), key=key.absolute()
+        config, directory=STORE, certificate=certificate.absolute(), key=key.absolute(), gate=gate
     )
     document = complete(to_document(moved))
     if issuers is not None:
@@ -246,9 +325,10 @@ def _with_operator(
     }
 
 
-def _render_with_comments(document: Mapping[str, object]) -> str:
+def _render_with_comments(document: Mapping[str, object], begin: str | None = None) -> str:
     own = {name: each for name, each in document.items() if name not in _OWN}
-    begin = "" if "accounts" in own else "jwt"
+    if begin is None:
+        begin = "" if "accounts" in own else "jwt"
     return "\n".join([*_comment(begin), *_lines(own)]) + "\n"
 
 

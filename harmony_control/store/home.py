@@ -114,6 +114,8 @@ class Enrolled:
     """The part that nobody can guess of the subjects on which it is sent something."""
     report_key: str
     """The public half of the key with which it signs what it says."""
+    site: str | None = None
+    """The site by whose server it enters; None where it enters the fleet's own."""
 
     @property
     def fingerprint(self) -> str:
@@ -155,6 +157,8 @@ class Home:
         self.nats_pid = self.server / "nats.pid"
         self.jetstream = self.server / "jetstream"
         self.cluster = self.server / "cluster"
+        self.sites = self.server / "sites"
+        self.sites_json = self.sites / "sites.json"
         self._agents: tuple[FileVersion | None, dict[str, Enrolled]] | None = None
 
     @classmethod
@@ -258,7 +262,10 @@ class Home:
             ) from error
 
     def save_agents(self, agents: Mapping[str, Enrolled]) -> None:
-        table = {agent_id: attrs.asdict(each) for agent_id, each in sorted(agents.items())}
+        table = {
+            agent_id: attrs.asdict(each, filter=lambda _, value: value is not None)
+            for agent_id, each in sorted(agents.items())
+        }
         self._agents = None
         write_json(self.agents_json, table)
 
@@ -539,7 +546,10 @@ def _agents_of(decoded: object) -> dict[str, Enrolled]:
                 "mailbox": str(mailbox),
                 "report_key": str(report_key),
             } if is_mailbox(mailbox):
-                agents[agent_id] = Enrolled(nkey, mailbox, report_key)
+                site = cast("dict[str, object]", each).get("site")
+                if not (site is None or (isinstance(site, str) and is_id(site))):
+                    raise ValueError(f"{agent_id}: {site!r} is not a site's name")
+                agents[agent_id] = Enrolled(nkey, mailbox, report_key, site)
             case _:
                 raise ValueError(f"{agent_id} has no public nkey, mailbox and report key")
     return agents

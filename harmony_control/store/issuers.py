@@ -20,7 +20,8 @@ import attrs
 from harmony_core.errors import ConfigError
 
 from .home import Home, read_if_there, write_json
-from .nkey import Issuer
+from .nkey import AccountKeys, Issuer
+from .sites import SITE_ACCOUNT, read_sites
 
 __all__ = [
     "ACCOUNTS",
@@ -39,21 +40,13 @@ FLEETS = tuple(f"FLEET-{number:02}" for number in range(16))
 ACCOUNTS = ("SYS", "CTRL", "LOOK", "DOOR", *FLEETS)
 
 
-@attrs.frozen
-class AccountKeys:
-    """Who an account is, and with what its users are let in."""
-
-    identity: Issuer
-    signing: Issuer
-
-
 @attrs.frozen(kw_only=True)
 class Issuers:
     """All keys that sign JWTs."""
 
     operator: Issuer
     accounts: Mapping[str, AccountKeys]
-    """By the name, one of `ACCOUNTS`."""
+    """By the name, one of `ACCOUNTS`, or of a site."""
     made_at_s: int
     """In seconds since 1970; what never changes is signed as of then."""
     device_life_s: int | None = None
@@ -87,7 +80,9 @@ def create_issuers(home: Home) -> Issuers:
 
 def save_issuers(home: Home, issuers: Issuers) -> None:
     keys = {
-        name: [each.identity.seed, each.signing.seed] for name, each in issuers.accounts.items()
+        name: [each.identity.seed, each.signing.seed]
+        for name, each in issuers.accounts.items()
+        if name in ACCOUNTS
     }
     write_json(
         home.issuers_json,
@@ -111,6 +106,8 @@ def read_issuers(home: Home) -> Issuers | None:
         for name in ACCOUNTS:
             identity, signing = table[name]
             accounts[name] = AccountKeys(Issuer.of_seed(identity), Issuer.of_seed(signing))
+        sites = read_sites(home).by_name.values()
+        accounts |= {each.account_name: each.account for each in sites}
         return Issuers(
             operator=Issuer.of_seed(table["operator"]),
             accounts=accounts,
@@ -140,7 +137,8 @@ def read_issued(home: Home) -> list[Issued]:
 def _issued_of(key: str, entry: list[object]) -> Issued:
     account, _, nkey = key.partition(":")
     (expires_at_s,) = entry
-    if account not in ACCOUNTS or not isinstance(expires_at_s, int | None):
+    is_known = account in ACCOUNTS or account.startswith(SITE_ACCOUNT)
+    if not is_known or not isinstance(expires_at_s, int | None):
         raise ValueError(f"{key!r} is no user of an account")
     return Issued(account, nkey, expires_at_s)
 

@@ -11,7 +11,7 @@ import nkeys as _untyped  # type: ignore[import-untyped] # pyright: ignore[repor
 
 from harmony_core.errors import ConfigError
 
-__all__ = ["Issuer", "Nkey"]
+__all__ = ["AccountKeys", "Issuer", "Nkey"]
 
 _nkeys: Any = _untyped
 
@@ -100,3 +100,11 @@ class Issuer:
         """Return the signature of *data*."""
         signature: bytes = _nkeys.from_seed(bytearray(self.seed.encode())).sign(data)
         return signature
+
+
+@attrs.frozen
+class AccountKeys:
+    """Who an account is, and with what its users are let in."""
+
+    identity: Issuer
+    signing: Issuer

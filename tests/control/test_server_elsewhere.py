@@ -86,6 +86,12 @@ async def answering(home: Home, process: asyncio.subprocess.Process, log: Path) 
                 await asyncio.sleep(0.05)
 
 
+async def edit_stream(client: Client, name: str, options: str) -> None:
+    """As `nats stream edit --config` does it."""
+    answer = await client.request(f"$JS.API.STREAM.UPDATE.{name}", options.encode())
+    assert "error" not in json.loads(answer.data), answer.data
+
+
 async def make_stream(client: Client, name: str, options: str) -> None:
     """As `nats stream add --config` does it."""
     answer = await client.request(f"$JS.API.STREAM.CREATE.{name}", options.encode())
@@ -203,6 +209,22 @@ async def test_what_is_wrong_with_a_server_is_found(tmp_path: Path, edit: Edit, 
 async def test_a_bucket_with_other_options_is_found(tmp_path: Path, edit: Edit, said: str) -> None:
     async with elsewhere(tmp_path, edit_bucket=edit) as server:
         assert said in "\n".join(wrong(await server.check()))
+
+
+async def test_a_bucket_of_an_earlier_version_is_edited_by_what_is_exported(tmp_path: Path) -> None:
+    async with elsewhere(tmp_path) as server, admin(server.home) as client:
+        exported = (tmp_path / "given" / "buckets" / "KV_desired-state.json").read_text()
+        earlier = json.loads(exported)
+        earlier["republish"] = {
+            "src": "$KV.desired-state.>",
+            "dest": "harmony.push.desired-state.>",
+        }
+        await edit_stream(client, "KV_desired-state", json.dumps(earlier))
+        (found,) = wrong(await server.check())
+        assert found.startswith("the stream KV_desired-state: republish is ")
+        assert "buckets/KV_desired-state.json" in found
+        await edit_stream(client, "KV_desired-state", exported)
+        assert wrong(await server.check()) == []
 
 
 async def test_a_bucket_that_is_missing_is_found(tmp_path: Path) -> None:

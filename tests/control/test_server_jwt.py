@@ -600,7 +600,7 @@ def test_what_was_renewed_counts_after_a_restart_while_the_key_is_the_same(
         return encode(account, key, "pi-1", "user", {}, issued_at_s=at_s, expires_at_s=at_s + 90)
 
     path = tmp_path / "agent.toml"
-    nats = NATS.model_dump() | {"jwt": made(device, 1_000)}
+    nats = NATS.model_dump(exclude_none=True) | {"jwt": made(device, 1_000)}
     write_toml(
         path,
         {
