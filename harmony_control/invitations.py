@@ -193,7 +193,9 @@ def _wait(home: Home, invitation: str, request: EnrolRequest) -> None:
             pending = Pending(
                 invitation=invitation,
                 agent_id=request.agent_id,
-                **attrs.asdict(_device_of(request)),
+                nkey=request.nkey,
+                mailbox=request.mailbox,
+                report_key=request.report_key,
                 since=rfc3339(datetime.now(UTC)),
             )
             save_waiting(home, waiting | {request.agent_id: pending})
@@ -255,7 +257,12 @@ def accept(home: Home, agent_id: str, *, shown: str) -> None:
         raise UsageError(
             f"by now another device waits as {agent_id}, with the keys {device.fingerprint}; look again"
         )
-    request = EnrolRequest(agent_id=agent_id, **attrs.asdict(device))
+    request = EnrolRequest(
+        agent_id=agent_id,
+        nkey=device.nkey,
+        mailbox=device.mailbox,
+        report_key=device.report_key,
+    )
     _enter(home, pending.invitation, request)
     with home.editing():
         waiting = read_waiting(home)
