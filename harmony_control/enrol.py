@@ -130,8 +130,7 @@ def _way_of(home: Home, config: ControlConfig, url: str | None, site: str | None
 def revoke(home: Home, agent_id: str) -> None:
     """Revoke the key of *agent_id*: its connection is cut when this returns, and none is made again.
 
-    One of a site is neither heard nor sent anything from then on, but reads what every device may, until its
-    site's server has read its new configuration.
+    One of a site stays connected to that server, by which nothing passes any more, until it was restarted.
     All that is known of the device stays. `UnknownDevice` where it is not enrolled.
     """
     agents = home.agents()
@@ -143,7 +142,7 @@ def revoke(home: Home, agent_id: str) -> None:
 async def retire(home: Home, client: Client, agent_id: str) -> None:
     """Revoke the key of *agent_id* and forget the device: what it was to be, what it said, what is kept here.
 
-    A connection that it has is cut first, or, at a site, what it says goes nowhere. What runs on the device
+    It is cut off first, as by `revoke`, so that it says nothing afterwards. What runs on the device
     stays as it is, and so does what keeps it out: that its key is revoked. It may be ended anywhere, and done
     again; `UnknownDevice` where nothing is known of it.
     """

@@ -13,7 +13,6 @@ The fleet's server knows ``other``, too, which is at no site. All ends with the 
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -113,14 +112,12 @@ class SiteScene:
         _settle(self.given, self.line, self.leaf)
 
     async def carry(self) -> None:
-        """Export again, and have the site's server read it again, as an operator does."""
+        """Export again, and restart the site's server by it, as an operator does."""
         await asyncio.to_thread(_export, self.home, self.given)
         self.settle()
-        before = (await self.leaf.ask("varz"))["config_load_time"]
-        self.leaf.signal(signal.SIGHUP)
-        async with asyncio.timeout(_UP_WITHIN_S):
-            while (await self.leaf.ask("varz"))["config_load_time"] == before:
-                await asyncio.sleep(0.05)
+        await self.leaf.kill()
+        await self.leaf.start()
+        await self.joined()
 
 
 def _export(home: Home, given: Path, **options: Any) -> None:

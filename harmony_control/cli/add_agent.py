@@ -37,8 +37,8 @@ def run(options: argparse.Namespace) -> int:
         f"{options.agent} will connect to {url}; if it must use another address of this machine, add "
         "--url tls://HOST:PORT"
         + (
-            f"\nthe server of the site {options.site} has to know of it: export again, and have it read "
-            f"site-{options.site}/nats.conf again"
+            f"\nthe server of the site {options.site} has to know of it: export again, and restart it by "
+            f"site-{options.site}/nats.conf"
             if options.site
             else ""
         ),

@@ -149,6 +149,11 @@ def _server(made: argparse.ArgumentParser) -> None:
         help="with --leaf: the server that the site had is let in no more",
     )
     made.add_argument(
+        "--remove-leaf",
+        metavar="SITE",
+        help="with --export: forget that site, which has no devices any more; its server is let in no more",
+    )
+    made.add_argument(
         "--jwt",
         action="store_true",
         help="with --export: users are let in by JWTs, of which that server is told by `harmony server`",

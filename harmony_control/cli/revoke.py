@@ -17,24 +17,17 @@ def run(options: argparse.Namespace) -> int:
     home, agent_id = home_of(options), options.agent
     known = home.agents().get(agent_id)
     revoke(home, agent_id)
+    site = known.site if known else None
+    cut = "its connection is cut" if site is None else "nothing that it says or asks is passed on"
+    again = (
+        f"enroll root@{agent_id} --replace"
+        if site is None
+        else f"add-agent {agent_id} --site {site}"
+    )
     out(
         options,
         {"event": "revoked", "agent": agent_id},
-        _describe(agent_id, known.site if known else None),
+        f"the key of {agent_id} is revoked, and {cut}. What is known of it stays; it comes back with a new "
+        f"key: harmony {again}",
     )
     return CONVERGED
-
-
-def _describe(agent_id: str, site: str | None) -> str:
-    if site is None:
-        return (
-            f"the key of {agent_id} is revoked, and its connection is cut. What is known of it stays; it "
-            f"comes back with a new key: harmony enroll root@{agent_id} --replace"
-        )
-    return (
-        f"the key of {agent_id} is revoked: it is not heard, and nothing is sent to it. With the server of "
-        f"the site {site} it stays connected, and reads there what every device may, such as the manifests "
-        f"of classes, until you export again, carry site-{site}/nats.conf there, and have that server read "
-        "it again. What is known of the device stays; it comes back with a new key: harmony add-agent "
-        f"{agent_id} --site {site}"
-    )

@@ -42,8 +42,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--jwt and --expire go with --export DIR")
     if options.cluster and options.export is None:
         raise UsageError("--cluster goes with --export DIR")
-    if (options.leaf or options.new_key) and options.export is None:
-        raise UsageError("--leaf and --new-key go with --export DIR")
+    if (options.leaf or options.new_key or options.remove_leaf) and options.export is None:
+        raise UsageError("--leaf, --new-key and --remove-leaf go with --export DIR")
     if options.cluster and options.listen:
         raise UsageError("--listen names a single server, and --cluster three; give one of both")
     # What is empty was a variable that is not set: no server is meant to be started by it.
@@ -74,6 +74,7 @@ def _export(options: argparse.Namespace) -> int:
         cluster=options.cluster,
         leaf=options.leaf,
         with_new_key=options.new_key,
+        without_leaf=options.remove_leaf,
     )
     then = (
         "; start NATS by it, then `harmony server`, which tells it of users and makes the streams"

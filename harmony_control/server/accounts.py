@@ -36,7 +36,6 @@ from .config import (
     MAX_PAYLOAD_BYTES,
     MAX_SUBSCRIPTIONS,
     SITE_MAX_SUBSCRIPTIONS,
-    SITE_PERMISSIONS,
     Permissions,
     ServerConfig,
     describe_accounts,
@@ -69,8 +68,6 @@ FOR_EVER = 2**53 - 1
 _Layout: TypeAlias = Mapping[str, Mapping[str, object]]
 _NO_DEFAULTS: Mapping[str, object] = {"pub": {}, "sub": {}}
 _UNLIMITED = {"subs": -1, "data": -1, "payload": -1}
-_USER_LIMITS = {**_UNLIMITED, "payload": MAX_PAYLOAD_BYTES, "subs": MAX_SUBSCRIPTIONS}
-"""Of each user, but who tells the server of accounts."""
 _RENEW = f"{RENEW_SUBJECT}.*"
 _DEVICE = device_permissions("{{name()}}", "{{tag(mailbox)}}")
 _DEVICE["publish"]["allow"].append(f"{RENEW_SUBJECT}.{{{{name()}}}}")
@@ -202,9 +199,14 @@ def encode_accounts(
             issued_at_s=issued_at_s,
         )
         if len(accounts[name]) > ACCOUNT_MAX_BYTES:
+            remedy = (
+                "this site has too many devices; make two of it"
+                if name.startswith(SITE_ACCOUNT)
+                else "this fleet is too large for JWTs; use a server of static keys"
+            )
             raise ConfigError(
                 f"the JWT of the account {name} would have {len(accounts[name]):,} bytes, and NATS takes "
-                f"{ACCOUNT_MAX_BYTES:,}: this fleet is too large for JWTs; use a server of static keys"
+                f"{ACCOUNT_MAX_BYTES:,}: {remedy}"
             )
     return accounts
 
@@ -231,18 +233,18 @@ def _limits(name: str) -> dict[str, object]:
 
 def _describe_templates(config: ServerConfig) -> dict[str, dict[str, object]]:
     """Return what every user of an account may do, and how much, by the account."""
-    permissions = dict(_TEMPLATES)
+    limits: dict[str, object] = {**_UNLIMITED, "payload": MAX_PAYLOAD_BYTES}
+    sites = [each.account_name for each in config.sites.by_name.values()]
+    if config.sites.hubs:
+        # The server itself grants as many as a site needs. Whose template changes is cut off, once: so a
+        # fleet that never had a site keeps those that it had.
+        limits["subs"] = MAX_SUBSCRIPTIONS
     found = dict[str, dict[str, object]]()
-    for site in config.sites.by_name.values():
-        permissions[site.account_name] = SITE_PERMISSIONS
-        found[site.account_name] = {
-            "subs": SITE_MAX_SUBSCRIPTIONS,
-            "allowed_connection_types": ["LEAFNODE"],
-        }
-    for name, each in permissions.items():
+    for name, each in {**_TEMPLATES, **dict.fromkeys(sites)}.items():
         rights = {} if each is None else {"pub": each["publish"], "sub": each["subscribe"]}
-        found[name] = {**_USER_LIMITS, **rights, **found.get(name, {})}
-    return found
+        found[name] = {**limits, **rights}
+    of_site = {"subs": SITE_MAX_SUBSCRIPTIONS, "allowed_connection_types": ["LEAFNODE"]}
+    return found | {name: found[name] | of_site for name in sites}
 
 
 def _signing_key(issuers: Issuers, name: str, template: Mapping[str, object]) -> dict[str, object]:

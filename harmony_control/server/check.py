@@ -326,7 +326,7 @@ async def _look_at_device(
             first = [_look_at_version(client), _look_at_payload(client)] if at_site else []
             return [
                 *first,
-                *await look_at_device(client, operator, probe, refusals, at_site=at_site),
+                *await look_at_device(client, operator, probe, refusals),
             ]
     except BusUnreachable as error:
         return [Finding("wrong", "a device is let in", _find_expired(probe) or error.message)]

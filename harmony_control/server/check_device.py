@@ -1,7 +1,7 @@
 """Tries what a device may do on a NATS server, and that it may do no more.
 
 Nothing is changed. What a server with too many rights for devices lets be written is under the id `NOBODY`,
-or the device's own report, which runs nowhere; it is taken away again.
+and is taken away again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from harmony_core.wire.names import (
     is_id,
 )
 
-from .config import MAX_SUBSCRIPTIONS, RELAY, SITE_MAX_SUBSCRIPTIONS, inbox_prefix
+from .config import MAX_SUBSCRIPTIONS, inbox_prefix
 from .finding import Finding
 
 __all__ = ["NOBODY", "Probe", "look_at_device"]
@@ -90,19 +90,18 @@ def _read_file(path: Path) -> str:
 
 
 async def look_at_device(
-    client: Client, admin: Client, probe: Probe, refusals: list[str], *, at_site: bool
+    client: Client, admin: Client, probe: Probe, refusals: list[str]
 ) -> list[Finding]:
     """Return what is right and wrong with the rights of *probe*, as whom *client* is connected.
 
-    *refusals* is where what the server refuses it is put; *admin* is the operator's connection. *at_site*
-    is whether it is the server of a site.
+    *refusals* is where what the server refuses it is put; *admin* is the operator's connection.
     """
     try:
         return [
             await _look_at_what_it_needs(client, admin, probe),
             await _look_at_what_it_may_not(client, refusals),
             await _look_at_replies(client, admin, probe),
-            _skip_subscriptions() if at_site else await _look_at_subscriptions(client, probe),
+            await _look_at_subscriptions(client, probe),
         ]
     finally:
         for name in (DESIRED_STATE, ACTUAL_STATE, HEARTBEAT, INVENTORY):
@@ -219,24 +218,11 @@ def _is_refused(subject: str, refusals: list[str]) -> bool:
 async def _look_at_replies(client: Client, admin: Client, probe: Probe) -> Finding:
     what = "what answers a device is never written into a bucket"
     own = f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.{probe.agent_id}"
-    reports = Bucket(admin, ACTUAL_STATE)
-    before = await reports.get(probe.agent_id)
     await client.publish(own, b"", reply=f"$KV.{ACTUAL_STATE}.{NOBODY}")
-    # As a neighbour at its site would name it, who has not its mailbox.
-    await client.publish(own, b"", reply=f"{RELAY}.$KV.{ACTUAL_STATE}.{probe.agent_id}")
     # The answer to this one is sent after the other; and this is written, or not, after what that was.
     await _is_answered(client, own)
     await _is_answered(client, f"$KV.{ACTUAL_STATE}.{probe.agent_id}", only_if_never=True)
-    after = await reports.get(probe.agent_id)
-    if after is not None and (before is None or before.revision != after.revision):
-        await reports.clear(probe.agent_id)
-        return Finding(
-            "wrong",
-            what,
-            "it was, over a neighbour's report; export again, have the server of the site read it again, and "
-            "end and start `harmony server`",
-        )
-    if await reports.get(NOBODY) is None:
+    if await Bucket(admin, ACTUAL_STATE).get(NOBODY) is None:
         return Finding("right", what)
     return Finding("wrong", what, "it was; devices need an account apart from JetStream's")
 
@@ -254,15 +240,6 @@ async def _look_at_subscriptions(client: Client, probe: Probe) -> Finding:
         return Finding("right", what)
     return Finding(
         "wrong", what, f"a stolen key can use up the server's memory; set {MAX_SUBSCRIPTIONS}"
-    )
-
-
-def _skip_subscriptions() -> Finding:
-    return Finding(
-        "not looked at",
-        "max_subscriptions",
-        f"devices of a site share its connection: to try would take from them; it must be "
-        f"{SITE_MAX_SUBSCRIPTIONS}",
     )
 
 

@@ -54,14 +54,12 @@ __all__ = [
     "MAX_SUBSCRIPTIONS",
     "RELAY",
     "SITE_MAX_SUBSCRIPTIONS",
-    "SITE_PERMISSIONS",
     "Gate",
     "Listen",
     "Permissions",
     "ServerConfig",
     "describe_accounts",
     "describe_gate",
-    "describe_relay",
     "device_permissions",
     "inbox_prefix",
     "invited_permissions",
@@ -69,7 +67,6 @@ __all__ = [
     "reader_permissions",
     "refuse_equal_keys",
     "relayed",
-    "relayed_permissions",
     "render",
     "to_document",
 ]
@@ -83,7 +80,7 @@ _MAX_CONNECTIONS = 65_536
 MAX_SUBSCRIPTIONS = 64
 """Of one connection: a device needs four, and `harmony` some ten."""
 SITE_MAX_SUBSCRIPTIONS = 4_096
-"""Of the one connection that a site's server and the fleet's share, at either end: six of each device."""
+"""Of the one connection that a site's server and the fleet's share; each of its devices has 64 at most."""
 _MAX_PENDING_BYTES = 16 * 1_024**2
 """Of what one connection has not read yet; beyond that it is cut."""
 _HANDSHAKE_TIMEOUT_S = 10
@@ -108,14 +105,6 @@ _SERVICES = (
     f"$KV.{INVENTORY}.*",
     "harmony.reply.*.*",
 )
-_SHARED_READS = (
-    # What every device may read.
-    f"{_DIRECT_GET}.KV_{TRUST}.$KV.{TRUST}.*",
-    # Of all classes: who belongs to which, a device finds out by itself.
-    f"{_DIRECT_GET}.KV_{FLEET}.$KV.{FLEET}.{INDEX_KEY}",
-    f"{_DIRECT_GET}.KV_{ROLLOUT}.$KV.{ROLLOUT}.*",
-    f"{_DIRECT_GET}.KV_{DESIRED_CLASS}.$KV.{DESIRED_CLASS}.*.*",
-)
 _LOOK = f"{_DIRECT_GET}.>"
 """To read any message of any bucket, and nothing else."""
 _LOOKS = (
@@ -128,15 +117,9 @@ _LOOKS = (
 )
 _STREAMS = (f"{MAIL}.*.*",)
 RELAY = "harmony.relay"
-"""Below it a site's server passes on what devices send to ``$KV…`` and ``$JS…``."""
+"""Below it a site's server passes on what devices send."""
 Permissions: TypeAlias = dict[str, dict[str, list[str]]]
 """What one user may publish, and to what it may subscribe."""
-SITE_PERMISSIONS: Permissions = {
-    "publish": {"allow": [f"{RELAY}.>", "harmony.reply.*.*"]},
-    # There is nobody else in its account, and nothing but what is sent to its devices.
-    "subscribe": {"allow": [">"]},
-}
-"""What a site's server may do, of what its account has."""
 _WILDCARD_HOSTS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - recognised, not bound to
 
 
@@ -224,7 +207,7 @@ class ServerConfig:
     key: Path
     sites: Sites = attrs.field(factory=Sites)
     gate: Gate | None = None
-    """None where there are no sites."""
+    """None where there never was a site."""
 
     def agents_of(self, site: str | None) -> dict[str, Enrolled]:
         """Return the devices that enter by the server of *site*; of None, by the fleet's own."""
@@ -275,7 +258,20 @@ def permissions(agent_id: str, mailbox: str) -> Permissions:
 
 def device_permissions(name: str, mailbox: str) -> Permissions:
     """Return the same for what stands for an id and a mailbox, as in a template; see `permissions`."""
-    publish = [*_own_keys(name), *_SHARED_READS, _answers_of(name)]
+    publish = [
+        f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.{name}",
+        f"{_DIRECT_GET}.KV_{ACTUAL_STATE}.$KV.{ACTUAL_STATE}.{name}",
+        f"{_DIRECT_GET}.KV_{TRUST}.$KV.{TRUST}.*",
+        # Of all classes: who belongs to which, a device finds out by itself.
+        f"{_DIRECT_GET}.KV_{FLEET}.$KV.{FLEET}.{INDEX_KEY}",
+        f"{_DIRECT_GET}.KV_{ROLLOUT}.$KV.{ROLLOUT}.*",
+        f"{_DIRECT_GET}.KV_{DESIRED_CLASS}.$KV.{DESIRED_CLASS}.*.*",
+        f"$KV.{ACTUAL_STATE}.{name}",
+        f"$KV.{HEARTBEAT}.{name}",
+        f"$KV.{INVENTORY}.{name}",
+        # The last token is the nonce of the request that is answered.
+        f"harmony.reply.{name}.*",
+    ]
     subscribe = [
         f"_INBOX_{name}.>",
         f"{MAILBOXES}.{mailbox}.*",
@@ -283,53 +279,15 @@ def device_permissions(name: str, mailbox: str) -> Permissions:
     return {"publish": {"allow": publish}, "subscribe": {"allow": subscribe}}
 
 
-def _own_keys(name: str) -> list[str]:
-    """Return the subjects by which a device reads and writes what is its own."""
-    return [
-        *(
-            f"{_DIRECT_GET}.KV_{bucket}.$KV.{bucket}.{name}"
-            for bucket in (DESIRED_STATE, ACTUAL_STATE)
-        ),
-        *(f"$KV.{bucket}.{name}" for bucket in (ACTUAL_STATE, HEARTBEAT, INVENTORY)),
-    ]
-
-
-def _answers_of(name: str) -> str:
-    # The last token is the nonce of the request that is answered.
-    return f"harmony.reply.{name}.*"
-
-
 def relayed(agent_id: str, mailbox: str) -> dict[str, str]:
     """Return where a site's server passes on what a device sends, by the subject to which it does.
 
     By the name that it has, NATS would not let it out of a leaf node: whatever is about JetStream stays on
-    the side on which it was sent. What is the device's own has its mailbox in it, which its neighbours cannot
-    guess: else they could name it as where the answer to a question of theirs is to go, and have it written.
+    the side on which it was sent. The mailbox is in it, which is another with each key: so who is revoked is
+    cut off by the fleet's server, whatever the site's knows.
     """
-    own = {each: f"{RELAY}.{mailbox}.{each}" for each in _own_keys(agent_id)}
-    return own | {each: f"{RELAY}.{each}" for each in _SHARED_READS}
-
-
-def relayed_permissions(agent_id: str, mailbox: str) -> Permissions:
-    """Return `permissions` as they are where subjects are `relayed`: NATS looks at where a message goes."""
-    found, names = permissions(agent_id, mailbox), relayed(agent_id, mailbox)
-    found["publish"]["allow"] = [names.get(each, each) for each in found["publish"]["allow"]]
-    return found
-
-
-def describe_relay(agents: Mapping[str, Enrolled]) -> dict[str, str]:
-    """Return what the server of a site makes of the subjects to which its devices send."""
-    return {
-        each: _with_wildcards(name)
-        for agent_id, device in sorted(agents.items())
-        for each, name in relayed(agent_id, device.mailbox).items()
-    }
-
-
-def _with_wildcards(subject: str) -> str:
-    """Return *subject* with the numbers of its wildcards, as the target of a mapping has them."""
-    head, *rest = subject.split("*")
-    return head + "".join(f"{{{{wildcard({at})}}}}{each}" for at, each in enumerate(rest, 1))
+    sent = permissions(agent_id, mailbox)["publish"]["allow"]
+    return {each: f"{RELAY}.{mailbox}.{each}" for each in sent}
 
 
 def reader_permissions(nkey: str) -> Permissions:
@@ -357,7 +315,7 @@ def inbox_prefix(agent_id: str) -> str:
 def to_document(config: ServerConfig) -> dict[str, object]:
     """Return what nats.conf holds."""
     directory = config.directory
-    limit = SITE_MAX_SUBSCRIPTIONS if config.sites.by_name else MAX_SUBSCRIPTIONS
+    limit = SITE_MAX_SUBSCRIPTIONS if config.sites.hubs else MAX_SUBSCRIPTIONS
     return {
         "server_name": f"harmony-{config.fleet}",
         "listen": str(config.listen),
@@ -469,16 +427,16 @@ def _fleet_account(agents: Mapping[str, Enrolled]) -> dict[str, object]:
 def _site_account(agents: Mapping[str, Enrolled]) -> dict[str, object]:
     """Return the account in which a site's server is, with nobody else.
 
-    What is imported decides what that server reaches: what its devices may, subject by subject.
+    What is imported decides what that server reaches: what its devices may, subject by subject. It has no
+    list of what it may publish: whenever an import comes or goes, NATS 2.15 looks for what a leaf node has
+    *subscribed* to in that list, and drops what it does not find, without a word to the leaf node.
     """
-    names = {
-        subject: name
+    services = [
+        {"service": _in_control(subject), "to": name}
         for agent_id, each in sorted(agents.items())
         for subject, name in relayed(agent_id, each.mailbox).items()
-    }
-    services = [{"service": _in_control(subject), "to": name} for subject, name in names.items()]
-    answers = [{"service": _in_control(_answers_of(each))} for each in sorted(agents)]
-    return {"imports": [*services, *answers, *_mailboxes(agents)]}
+    ]
+    return {"imports": [*services, *_mailboxes(agents)]}
 
 
 def _mailboxes(agents: Mapping[str, Enrolled]) -> list[dict[str, object]]:

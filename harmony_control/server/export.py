@@ -36,7 +36,7 @@ from .apply import bring_up_to_date, gate_of, server_config, server_pid
 from .buckets import REPLICAS, describe_buckets
 from .cluster import Node, parse_nodes, with_routes
 from .config import ServerConfig, to_document
-from .leaf import describe_leaf, parse_site, save_with_hubs, with_site
+from .leaf import describe_leaf, parse_site, remove_site, save_with_hubs, with_site
 from .process import IssuedCertificate, prepare
 
 __all__ = ["STORE", "export"]
@@ -56,8 +56,9 @@ _COMMENTS = {
     ),
     "leaf": (
         "The server of a site, for NATS 2.12 or newer, written by `harmony server --export`. It keeps "
-        "nothing, and must be written again whenever a device of this site was added or removed: then have "
-        "it read it again, nats-server --signal reload. Keep site.creds beside it secret."
+        "nothing, and must be written again whenever a device of this site was added or removed: then "
+        "restart it. A reload is not enough, for each device has an account of its own, by which it reaches "
+        "what is its own and no more. Keep site.creds beside it secret."
     ),
     "leafnodes": (
         "Between servers of sites and the fleet's. What one of a site may carry stands in the account SITE-… "
@@ -127,6 +128,7 @@ def export(
     cluster: str | None = None,
     leaf: str | None = None,
     with_new_key: bool = False,
+    without_leaf: str | None = None,
 ) -> None:
     """Write the files to *directory*, after the home's newest state. What was there of them is replaced.
 
@@ -136,6 +138,7 @@ def export(
     how long a device is let in by one, which it renews before; a new one of each device has it. And so is
     *cluster*: the addresses of its servers (`parse_nodes`), until *listen* names a single one; and *leaf*: a
     site, and where its server is (`parse_site`). *with_new_key* the server that it had is let in no more.
+    The site *without_leaf* is removed first (`remove_site`).
     """
     _refuse_own_files(home, directory)
     site = _parse_leaf(leaf, with_new_key=with_new_key)
@@ -155,11 +158,13 @@ def export(
             f"a server runs from {home.root}, with options of its own; end it first, or leave --listen, "
             "--cluster, --fleet and --tls-… away"
         )
+    if without_leaf is not None:
+        remove_site(home, without_leaf)
     with home.editing():
         sites = read_sites(home)
         if site is not None:
             sites = with_site(home, sites, *site, with_new_key=with_new_key)
-        if sites.by_name:
+        if site is not None or sites.hubs:
             save_with_hubs(home, home.control(), sites)
     _write_all(home, directory)
     if with_new_key:

@@ -1,6 +1,6 @@
 """A site's server: a leaf node of the fleet's, for devices behind a line that is thin, or is cut at times.
 
-    device --its nkey--> leaf: account SITE-shop --the site's JWT--> fleet's: account SITE-shop --> CTRL
+    device --its nkey--> leaf: DEVICE-pi-1 --> SITE-shop --the site's JWT--> fleet's: SITE-shop --> CTRL
 
 It stores nothing, and decides nothing: the fleet's server lets it carry what its devices may, and no more.
 NATS lets nothing about JetStream through a leaf node (``$JS.API.>`` and ``$KV.>`` are denied on every one),
@@ -9,23 +9,26 @@ so the leaf gives these subjects another name, and the site's account on the fle
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
 
 from harmony_control.bus.url import is_loopback
-from harmony_control.store.home import ControlConfig, Home
-from harmony_control.store.sites import Site, Sites, new_site, save_sites
+from harmony_control.store.home import ControlConfig, Enrolled, Home
+from harmony_control.store.sites import Site, Sites, new_site, read_sites, save_sites
 from harmony_core.errors import UsageError
-from harmony_core.wire.names import is_id
+from harmony_core.wire.names import MAILBOXES, is_id
 
+from .apply import apply_configuration
 from .cluster import parse_nodes
 from .config import (
+    MAX_SUBSCRIPTIONS,
+    RELAY,
     Listen,
     ServerConfig,
-    describe_relay,
-    relayed_permissions,
+    permissions,
+    relayed,
     to_document,
 )
 
@@ -34,6 +37,7 @@ __all__ = [
     "SITE_NAME_MAX",
     "describe_leaf",
     "parse_site",
+    "remove_site",
     "save_with_hubs",
     "with_site",
 ]
@@ -46,6 +50,9 @@ _DEFAULT_PORT = 4222
 _PING_S = 20
 """A line that is cut without a word is found after three of them; by default that is after six minutes."""
 _HANDSHAKE_TIMEOUT_S = 10
+_DEVICE_CONNECTIONS = 8
+"""Of one device: it has one, a second while it looks whether it could connect, and some that were cut. It
+has `MAX_SUBSCRIPTIONS` in all of them together."""
 _EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - a server's
 
 
@@ -113,6 +120,27 @@ def save_with_hubs(home: Home, config: ControlConfig, sites: Sites) -> None:
     save_sites(home, sites)
 
 
+def remove_site(home: Home, name: str) -> None:
+    """Have the fleet's server let that of the site *name* in no more, and forget the site.
+
+    `UsageError` while it has devices. `ConfigError` where there is no such site. `BusUnreachable` and
+    `StoreError` where the fleet's server was not told: then do it again.
+    """
+    with home.editing():
+        sites = read_sites(home)
+        at = sites.named(name).at
+        if devices := sorted(each for each, found in home.agents().items() if found.site == name):
+            raise UsageError(
+                f"the site {name} has devices: {', '.join(devices)}; take them out with `harmony retire`, or "
+                "let them in elsewhere with `harmony add-agent ID --replace`"
+            )
+        # Another key, which nobody is given: so the one that its server has is revoked.
+        save_sites(home, with_site(home, sites, name, at, with_new_key=True))
+        apply_configuration(home)
+        others = {each: site for each, site in sites.by_name.items() if each != name}
+        save_sites(home, attrs.evolve(sites, by_name=others))
+
+
 def _refuse_own_machine(servers: Iterable[Listen], sites: Sites) -> None:
     own = [each for each in servers if is_loopback(f"tls://{each}")]
     if not own:
@@ -147,7 +175,7 @@ def describe_leaf(config: ServerConfig, site: Site, files: Path) -> dict[str, ob
         "listen": str(at if at.is_address else attrs.evolve(at, host=_EVERY_ADDRESS)),
         "ping_interval": f"{_PING_S}s",
         "leafnodes": {"remotes": [_describe_remote(config.sites, site, files)]},
-        "accounts": {site.account_name: _describe_account(config, site)},
+        "accounts": _describe_accounts(config, site),
     }
 
 
@@ -165,12 +193,34 @@ def _describe_remote(sites: Sites, site: Site, files: Path) -> dict[str, object]
     }
 
 
-def _describe_account(config: ServerConfig, site: Site) -> Mapping[str, object]:
-    agents = config.agents_of(site.name)
+def _describe_accounts(config: ServerConfig, site: Site) -> dict[str, object]:
+    """Return the account that is connected to the fleet's server, and one for each device.
+
+    So nobody names where a neighbour's writes go, and limits are of a device: of one user NATS has none.
+    """
+    devices = {
+        f"DEVICE-{agent_id}": _describe_device(agent_id, each, site.account_name)
+        for agent_id, each in sorted(config.agents_of(site.name).items())
+    }
+    exports = [
+        {kind: subject, "accounts": list(devices)}
+        for kind, subject in (("service", f"{RELAY}.>"), ("stream", f"{MAILBOXES}.*.*"))
+    ]
+    return {site.account_name: {"exports": exports}, **devices}
+
+
+def _describe_device(agent_id: str, device: Enrolled, carrier: str) -> dict[str, object]:
+    """Return the account of one device, whose messages pass through the account *carrier*."""
+    sent = [
+        {"service": {"account": carrier, "subject": name}, "to": subject}
+        for subject, name in relayed(agent_id, device.mailbox).items()
+    ]
+    mail = {"stream": {"account": carrier, "subject": f"{MAILBOXES}.{device.mailbox}.*"}}
     return {
-        "users": [
-            {"nkey": each.nkey, "permissions": relayed_permissions(agent_id, each.mailbox)}
-            for agent_id, each in sorted(agents.items())
-        ],
-        "mappings": describe_relay(agents),
+        "users": [{"nkey": device.nkey, "permissions": permissions(agent_id, device.mailbox)}],
+        "limits": {
+            "max_connections": _DEVICE_CONNECTIONS,
+            "max_subscriptions": MAX_SUBSCRIPTIONS // _DEVICE_CONNECTIONS,
+        },
+        "imports": [*sent, mail],
     }

@@ -58,7 +58,7 @@ class Sites:
     """All sites of a fleet."""
 
     hubs: Sequence[str] = ()
-    """HOST:PORT of each of the fleet's servers, as the servers of sites reach it."""
+    """HOST:PORT of each of the fleet's servers, as servers of sites reach it; none before the first site."""
     by_name: Mapping[str, Site] = attrs.field(factory=dict[str, Site])
 
     def named(self, name: str) -> Site:

@@ -8,24 +8,30 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
+import attrs
 import pytest
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from harmony_control.bus.connection import connect
 from harmony_control.cli import main
-from harmony_control.enrol import add_agent
+from harmony_control.enrol import add_agent, revoke
 from harmony_control.fleet import Fleet
-from harmony_control.server import config
+from harmony_control.server.accounts import encode_accounts
+from harmony_control.server.apply import server_config
 from harmony_control.server.check import check_server
-from harmony_control.server.config import Listen
+from harmony_control.server.config import MAX_SUBSCRIPTIONS, Listen
 from harmony_control.server.export import export
 from harmony_control.server.finding import Finding
 from harmony_control.server.leaf import SITE_NAME_MAX
+from harmony_control.store.home import Enrolled, Home
+from harmony_control.store.issuers import read_issuers
 from harmony_control.store.nkey import Nkey
-from harmony_control.store.sites import new_site, read_site_authority, read_sites
+from harmony_control.store.sites import Sites, new_site, read_site_authority, read_sites
 from harmony_core.errors import BusUnreachable, ConfigError
 from harmony_core.plugins import Registry
+from harmony_core.wire.jwt import decode_jwt
+from harmony_core.wire.names import new_mailbox
 from harmony_scores import FileScore
 from tests.counting_files import CountingFiles
 from tests.device import running_agent
@@ -186,7 +192,7 @@ async def test_a_stolen_device_has_nothing_written_into_the_places_of_its_neighb
     tmp_path: Path,
 ) -> None:
     async with serving_site(tmp_path, "pi-1", "pi-2") as site:
-        own = site.home.agents()["pi-1"].mailbox
+        own = site.home.agents()
         async with connected(site.home, "pi-1") as thief, connected(site.home, "pi-2") as other:
             before = {name: await other.say(name, b"{}") for name in WRITTEN}
             # What answers who reads this is taken for a removal, wherever it is written.
@@ -196,10 +202,11 @@ async def test_a_stolen_device_has_nothing_written_into_the_places_of_its_neighb
             read = "$JS.API.DIRECT.GET.KV_actual-state.$KV.actual-state.pi-1"
             for name in WRITTEN:
                 subject = f"$KV.{name}.pi-2"
+                # As both servers name it between them; the thief may even know the other's mailbox.
                 for reply in (
                     subject,
-                    f"harmony.relay.{subject}",
-                    f"harmony.relay.{own}.{subject}",
+                    f"harmony.relay.{own['pi-1'].mailbox}.{subject}",
+                    f"harmony.relay.{own['pi-2'].mailbox}.{subject}",
                 ):
                     await thief.client.publish(read, b"", reply=reply)
             # By the same ways, behind all that was sent.
@@ -212,22 +219,31 @@ async def test_a_stolen_device_has_nothing_written_into_the_places_of_its_neighb
                 assert stands.revision == revision, name
 
 
-async def test_check_finds_a_site_whose_devices_can_have_something_written_for_their_neighbours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_stolen_device_takes_no_subscriptions_and_no_connections_from_its_neighbours(
+    tmp_path: Path,
 ) -> None:
-    found = config.relayed
+    async with serving_site(tmp_path, "pi-1", "pi-2") as site, AsyncExitStack() as stack:
+        thief = await stack.enter_async_context(connected(site.home, "pi-1"))
+        with suppress(NatsError):
+            for number in range(2 * MAX_SUBSCRIPTIONS):
+                await thief.subscribe(thief.mail(f"{number}"))
+        async with asyncio.timeout(WITHIN_S):
+            while thief.client.is_connected:
+                await asyncio.sleep(0.05)
+        with suppress(NatsError):
+            for number in range(MAX_SUBSCRIPTIONS):
+                thief = await stack.enter_async_context(connected(site.home, "pi-1"))
+                for each in range(6):
+                    await thief.subscribe(thief.mail(f"{number}-{each}"))
+        found = (await site.leaf.ask("connz?acc=DEVICE-pi-1"))["connections"]
+        assert 24 <= sum(each["subscriptions"] for each in found) <= MAX_SUBSCRIPTIONS
+        other = await stack.enter_async_context(connected(site.home, "pi-2"))
+        await other.say("heartbeat", b"{}")
+        await _arrives(site, other, await other.subscribe(other.mail("request")))
+        assert await site.is_joined()
 
-    def without_mailbox(agent_id: str, mailbox: str) -> dict[str, str]:
-        return {each: f"harmony.relay.{each}" for each in found(agent_id, mailbox)}
 
-    monkeypatch.setattr(config, "relayed", without_mailbox)
-    async with serving_site(tmp_path, "probe") as site:
-        seen = wrong(await check_server(site.home, site.leaf.url, site.home.agent_toml("probe")))
-        assert "over a neighbour's report" in "\n".join(seen)
-        assert await site.bus.bucket("actual-state").get("probe") is None
-
-
-async def test_who_is_revoked_is_heard_no_more_at_once_and_let_in_no_more_by_the_site(
+async def test_who_is_revoked_is_cut_off_at_once_whatever_the_server_of_the_site_knows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with serving_site(tmp_path, "pi-1", "pi-2") as site:
@@ -235,47 +251,40 @@ async def test_who_is_revoked_is_heard_no_more_at_once_and_let_in_no_more_by_the
         async with connected(home, "pi-1") as revoked, connected(home, "pi-2") as stays:
             first = await revoked.say("actual-state", b"{}")
             await site.bus.bucket("desired-class").put("web.1", b"for a class")
+            manifest = "$JS.API.DIRECT.GET.KV_desired-class.$KV.desired-class.web.1"
+            for each in (revoked, stays):
+                assert (
+                    await each.client.request(manifest, timeout=WITHIN_S)
+                ).data == b"for a class"
             mail = await revoked.subscribe(revoked.mail("request"))
+            answers = await revoked.subscribe("_INBOX_pi-1.forged")
             command = ["revoke", "--home", str(home.root), "pi-1"]
             assert await asyncio.to_thread(main, command) == 0
+            # The server of the site knows nothing of it; nobody answers all the same.
+            for subject in (
+                manifest,
+                "$JS.API.DIRECT.GET.KV_desired-state.$KV.desired-state.pi-1",
+                "$KV.actual-state.pi-1",
+                "$KV.heartbeat.pi-1",
+                "harmony.reply.pi-1.nonce",
+            ):
+                await revoked.client.publish(subject, b"forged", reply="_INBOX_pi-1.forged")
+            await revoked.client.flush()
             said = capsys.readouterr().out
-            assert "its connection is cut" not in said
-            assert "reads there what every device may" in said
-            assert "carry site-shop/nats.conf there" in said
+            assert "nothing that it says or asks is passed on" in said
             assert "harmony add-agent pi-1 --site shop" in said
-            assert "harmony enroll" not in said
-            # It is connected still, to the site's server, by which nobody hears it and nothing comes.
-            with pytest.raises((NatsError, TimeoutError)):
-                await revoked.say("actual-state", b"forged")
-            with pytest.raises(Exception, match=r"reading|not answer|bucket"):
-                await revoked.bucket("desired-state").get("pi-1")
             await site.bus.admin.publish("harmony.mail.pi-1.request", b"{}")
-            with pytest.raises(NatsError):
-                await mail.next_msg(timeout=1)
+            # By the same line, behind all of that.
+            assert await _says(stays)
+            assert (await stays.client.request(manifest, timeout=WITHIN_S)).data == b"for a class"
+            assert (mail.pending_msgs, answers.pending_msgs) == (0, 0)
             stands = await site.bus.bucket("actual-state").get("pi-1")
             assert stands is not None
             assert stands.revision == first
-            # Whom the server of the site knows besides is as before.
-            async with asyncio.timeout(WITHIN_S):
-                while not await _says(stays):
-                    await asyncio.sleep(0.1)
-            # What every device may read it reads, as long as the site's server lets it in.
-            async with connected(home, "pi-1") as again:
-                manifest = "$JS.API.DIRECT.GET.KV_desired-class.$KV.desired-class.web.1"
-                assert await _read(again, manifest) == b"for a class"
-            await site.carry()
-            async with asyncio.timeout(WITHIN_S):
-                while revoked.client.is_connected:
-                    await asyncio.sleep(0.05)
-            assert stays.client.is_connected
+        await site.carry()
         with pytest.raises(NatsError):
             async with connected(home, "pi-1"):
                 raise AssertionError
-
-
-async def _read(device: Device, subject: str) -> bytes:
-    async with asyncio.timeout(WITHIN_S):
-        return (await device.client.request(subject, b"", timeout=WITHIN_S)).data
 
 
 async def _says(device: Device) -> bool:
@@ -285,16 +294,36 @@ async def _says(device: Device) -> bool:
     return False
 
 
-async def test_who_comes_is_let_in_when_the_site_has_read_of_it(
+async def test_who_comes_is_let_in_when_the_server_of_the_site_was_restarted(
     tmp_path: Path,
 ) -> None:
-    async with serving_site(tmp_path, "pi-1") as site, connected(site.home, "pi-1") as stays:
-        await asyncio.to_thread(add_agent, site.home, "pi-2", site=SITE)
-        await site.carry()
+    async with serving_site(tmp_path) as site:
+        for name in ("pi-1", "pi-2"):
+            await asyncio.to_thread(add_agent, site.home, name, site=SITE)
+            await site.carry()
+            async with connected(site.home, name) as device:
+                await device.say("heartbeat", b"{}")
+
+
+async def test_who_comes_and_who_goes_leaves_the_others_of_a_site_as_they_are(
+    tmp_path: Path,
+) -> None:
+    async with (
+        serving_site(tmp_path, "pi-1", "pi-2") as site,
+        connected(site.home, "pi-1") as stays,
+    ):
+        mail = await stays.subscribe(stays.mail("request"))
+        await _arrives(site, stays, mail)
+        for change in (
+            lambda: add_agent(site.home, "pi-3", site=SITE),
+            lambda: revoke(site.home, "pi-2"),
+            lambda: add_agent(site.home, "pi-3", site=SITE, replace=True),
+        ):
+            await asyncio.to_thread(change)
+            # By what it subscribed to at first: it is not told to do so again.
+            await _arrives(site, stays, mail)
+            await stays.say("heartbeat", b"{}")
         assert stays.client.is_connected
-        async with connected(site.home, "pi-2") as device, asyncio.timeout(WITHIN_S):
-            while not await _says(device):
-                await asyncio.sleep(0.1)
 
 
 def _jwt_of(site: SiteScene) -> str:
@@ -349,13 +378,27 @@ async def test_a_stolen_server_of_a_site_reaches_its_own_devices_and_nothing_els
                 f"{relay}.$KV.desired-state.pi-1",
                 f"{relay}.$JS.API.STREAM.NAMES",
                 f"harmony.relay.{own['other'].mailbox}.$KV.actual-state.other",
-                "harmony.relay.$KV.actual-state.other",
-                "harmony.relay.$JS.API.STREAM.NAMES",
+                f"{relay}.harmony.reply.other.nonce",
+                "harmony.reply.pi-1.nonce",
                 "harmony.reply.other.nonce",
+                "harmony.mail.other.desired-state",
+                "harmony.mail.other.request",
+                f"harmony.mailbox.{own['other'].mailbox}.request",
+                "_INBOX_other.x",
+                "$KV.actual-state.other",
+                "$KV.actual-state.pi-1",
+                "$KV.desired-state.other",
+                "$KV.desired-state.pi-1",
+                "$JS.API.DIRECT.GET.KV_desired-state.$KV.desired-state.other",
+                "$JS.API.STREAM.NAMES",
+                "$JS.API.STREAM.DELETE.KV_desired-state",
+                "$SYS.REQ.SERVER.PING",
+                "$SYS.REQ.CLAIMS.UPDATE",
             ):
                 said += await leaf.send(subject, b"forged", reply="_INBOX_pi-1.b")
             # The server itself is to write for it.
             said += await leaf.send(f"{read}.pi-1", b"", reply="$KV.desired-state.other")
+            said += await leaf.send(f"{read}.pi-1", b"", reply="harmony.mail.other.desired-state")
             said += await leaf.send(f"{read}.pi-1", b"", reply="_INBOX_other.x")
             await site.bus.admin.publish("harmony.mail.other.request", b"for other")
             await other.say("heartbeat", b"{}")
@@ -364,23 +407,6 @@ async def test_a_stolen_server_of_a_site_reaches_its_own_devices_and_nothing_els
             assert b"for other" not in said
             assert b"MSG _INBOX_pi-1.b" not in said
             assert inbox.pending_msgs == 0
-        for subject in (
-            "$KV.actual-state.other",
-            "$KV.actual-state.pi-1",
-            "$KV.desired-state.other",
-            "$KV.desired-state.pi-1",
-            "$JS.API.DIRECT.GET.KV_desired-state.$KV.desired-state.other",
-            "$JS.API.STREAM.NAMES",
-            "$JS.API.STREAM.DELETE.KV_desired-state",
-            "$SYS.REQ.SERVER.PING",
-            "harmony.mail.other.desired-state",
-            "harmony.mail.other.request",
-            f"harmony.mailbox.{own['other'].mailbox}.request",
-            "_INBOX_other.x",
-        ):
-            async with forged_leaf(site.line.to, authority, seed, jwt=jwt) as leaf:
-                with pytest.raises(ConnectionError, match="Permissions Violation"):
-                    await leaf.send(subject, b"forged")
         for name in ("pi-1", "other"):
             stands = await desired.get(name)
             assert stands is not None
@@ -456,6 +482,30 @@ async def test_a_server_of_a_site_that_was_stolen_is_let_in_no_more(
             await device.say("actual-state", b"{}")
 
 
+async def test_a_site_that_is_removed_is_let_in_no_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with serving_site(tmp_path, "pi-1") as site:
+        home, seed, jwt = site.home, read_sites(site.home).named(SITE).key.seed, _jwt_of(site)
+        remove = ["server", "--home", str(home.root), "--export", str(site.given)]
+        remove += ["--remove-leaf", SITE]
+        assert await asyncio.to_thread(main, remove) == 2
+        assert "has devices: pi-1; take them out" in capsys.readouterr().err
+        assert await site.is_joined()
+        await asyncio.to_thread(revoke, home, "pi-1")
+        assert await asyncio.to_thread(main, remove) == 0
+        async with asyncio.timeout(WITHIN_S):
+            while await site.is_joined():
+                await asyncio.sleep(0.05)
+        with pytest.raises(ConnectionError):
+            async with forged_leaf(site.line.to, read_site_authority(home), seed, jwt=jwt):
+                raise AssertionError
+        # What the fleet's server has is right without it; and nobody is told of what there is not.
+        assert wrong(await check_server(home, home.control().url, None)) == []
+        assert await asyncio.to_thread(main, remove) != 0
+        assert f"there is no site '{SITE}'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -492,8 +542,9 @@ def test_a_site_may_have_the_longest_name(tmp_path: Path) -> None:
 
 def test_leaf_goes_with_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = fleet_home(tmp_path)
-    assert main(["server", "--home", str(home.root), "--leaf", "shop=10.0.0.1"]) == 2
-    assert "go with --export" in capsys.readouterr().err
+    for option in ("--leaf=shop=10.0.0.1", "--new-key", "--remove-leaf=shop"):
+        assert main(["server", "--home", str(home.root), option]) == 2
+        assert "go with --export" in capsys.readouterr().err
 
 
 def test_a_site_needs_jwts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -510,6 +561,38 @@ def test_no_device_is_let_in_at_a_site_that_there_is_not(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="there is no site 'shop'"):
         add_agent(home, "pi-1", site="shop")
     assert home.agents() == {}
+
+
+def _accounts_with(home: Home, sites: Sites, agents: int) -> dict[str, str]:
+    """Return the JWTs of a fleet with *sites*, and so many devices at `SITE`."""
+    issuers = read_issuers(home)
+    assert issuers is not None
+    found = {
+        f"pi-{number}": Enrolled(Nkey.new().public, new_mailbox(), "", SITE)
+        for number in range(agents)
+    }
+    config = attrs.evolve(server_config(home, home.control()), agents=found, sites=sites)
+    return encode_accounts(issuers, config, [], revoked_there={}, issued_at_s=1)
+
+
+def test_only_with_a_site_is_what_users_may_another(tmp_path: Path) -> None:
+    home = fleet_home(tmp_path)
+    command = ["server", "--home", str(home.root), "--export", str(tmp_path / "given"), "--jwt"]
+    assert main([*command, "--listen", "10.0.0.2:4222", "--leaf", f"{SITE}=10.0.0.1"]) == 0
+    for sites, most in ((Sites(), -1), (read_sites(home), MAX_SUBSCRIPTIONS)):
+        accounts = _accounts_with(home, sites, 0)
+        for name in ("CTRL", "FLEET-00", "LOOK", "DOOR"):
+            (key,) = decode_jwt(accounts[name])["nats"]["signing_keys"]
+            assert key["template"]["subs"] == most, name
+
+
+def test_a_site_of_too_many_devices_is_refused_in_words(tmp_path: Path) -> None:
+    home = fleet_home(tmp_path)
+    command = ["server", "--home", str(home.root), "--export", str(tmp_path / "given"), "--jwt"]
+    assert main([*command, "--listen", "10.0.0.2:4222", "--leaf", f"{SITE}=10.0.0.1"]) == 0
+    assert f"SITE-{SITE}" in _accounts_with(home, read_sites(home), 80)
+    with pytest.raises(ConfigError, match="this site has too many devices; make two of it"):
+        _accounts_with(home, read_sites(home), 100)
 
 
 async def test_of_a_cluster_a_site_knows_each_server_and_each_waits_for_it(tmp_path: Path) -> None:
