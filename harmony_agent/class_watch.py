@@ -94,7 +94,8 @@ class ClassWatch:
         hinted, self._hinted = self._hinted, set()
         everything = monotonic_s() >= self._everything_at
         if everything:
-            self._everything_at = monotonic_s() + RESYNC_S * random.uniform(0.5, 1.5)  # noqa: S311 - spread
+            spread = random.uniform(0.5, 1.5)  # noqa: S311 - not secrecy
+            self._everything_at = monotonic_s() + RESYNC_S * self._config.slowness * spread
         before, in_force = self._tell(), self._desired.in_force
         try:
             await self._look(bus, hinted, everything=everything)

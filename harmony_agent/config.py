@@ -27,6 +27,7 @@ from .policy_toml import PolicyTable, refuse_foreign
 __all__ = ["AgentConfig", "TopologyTable", "load"]
 
 
+_USUAL_HEARTBEAT_S = 30.0
 _SERVER = re.compile(r"tls://[^\s/@]+(:[0-9]{1,5})?/?")
 
 
@@ -133,7 +134,7 @@ class AgentConfig(_Table):
     """Where the copy of the floor is, if not beside agent.toml: on a device that has it on a disk that cannot
     be written."""
     runtime_directory: Path = Path("/run/harmony")
-    heartbeat_s: Annotated[float, Field(gt=0, le=60)] = 30.0
+    heartbeat_s: Annotated[float, Field(gt=0, le=600)] = _USUAL_HEARTBEAT_S
     nats: NatsTable
     report: ReportTable
     trust: TrustTable
@@ -156,6 +157,11 @@ class AgentConfig(_Table):
     def copy_directory(self) -> Path:
         """The directory of the copy of the floor."""
         return self.floor_directory or self.path.parent
+
+    @property
+    def slowness(self) -> float:
+        """How many times more seldom than others this device speaks without need, as it beats."""
+        return max(1.0, self.heartbeat_s / _USUAL_HEARTBEAT_S)
 
     @property
     def renewed_jwt(self) -> Path:

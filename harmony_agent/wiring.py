@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -141,6 +142,7 @@ async def assemble(
         agent_version=agent_version(),
         boot_id=boot_id(),
         policy=config.policy.preset,
+        heartbeat_s=math.ceil(config.heartbeat_s),
     )
     statuses = await StatusStore.load(identity, registry.with_errors(discovery.errors), database)
     _tell_what_is_known(statuses, discovery, desired, database)
@@ -226,6 +228,8 @@ async def assemble(
         read=partial(read_inventory, config.agent_id, partial(read_facts, registry.kinds)),
         count=statuses.counter.next,
     )
+    statuses.due.on_news = heartbeat.note_activity
+    requests.on_taken = heartbeat.note_activity
     note_if_forgotten = _forgotten_noter(bus, database, desired, statuses, events)
     note_if_forgotten()
     bus.on_connect(

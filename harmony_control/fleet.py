@@ -780,7 +780,7 @@ class Device(Generic[TopologyT_co]):
         return report.state if report else None
 
     async def heartbeat(self) -> Heartbeat | None:
-        """Return its newest heartbeat; None when none came for 90 s."""
+        """Return its newest heartbeat; None when none counts."""
         return await self._reports.read_heartbeat(self.id)
 
     async def read_seen(self) -> Seen:

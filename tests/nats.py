@@ -44,6 +44,7 @@ from harmony_core.wire.device_signature import (
     sign,
 )
 from harmony_core.wire.envelope import SigningKey
+from harmony_core.wire.lifetimes import LIFETIME_HEADER
 from harmony_core.wire.tls import verifying_context
 
 __all__ = [
@@ -104,11 +105,15 @@ class Device:
     def bucket(self, name: str) -> Bucket:
         return Bucket(self.client, name)
 
-    async def say(self, bucket: str, value: bytes, *, last: int | None = None) -> int:
+    async def say(
+        self, bucket: str, value: bytes, *, last: int | None = None, lifetime: str = ""
+    ) -> int:
         """Write its own key of one of `_SIGNED_AS`, signed as a device does. The new revision."""
         headers = {SIGNATURE_HEADER: sign(self.report_key, _SIGNED_AS[bucket], value)}
         if last is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(last)
+        if lifetime:
+            headers[LIFETIME_HEADER] = lifetime
         subject = f"$KV.{bucket}.{self.id}"
         return (await JetStreamContext(self.client).publish(subject, value, headers=headers)).seq
 

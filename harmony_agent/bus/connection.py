@@ -81,7 +81,7 @@ class Bus:
         self._connecting: asyncio.Task[None] | None = None
         self._proving: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
-        self._deliveries = Deliveries()
+        self._deliveries = Deliveries(account.slowness)
         self.found_report: bytes | None = None
         """The report that the control plane had of us when it was reached first, empty for none that this
         device has signed; until then None. It is by an earlier run."""
@@ -191,16 +191,19 @@ class Bus:
         """As `Link.fetch_desired`; and look whether this device's report still stands there.
 
         A bucket can be deleted and made anew while the connection stands, and nobody tells. A device that has
-        nothing new to say would say nothing for as long as that.
+        nothing new to say would say nothing for as long as that. Where it stands as it was told, a device on
+        a thin line leaves it so; others tell it anew, with when they have looked last.
         """
-        link = self._need_link()
+        link, own = self._need_link(), self._own_report
         fetched = await link.fetch_desired()
+        told = own.revision, own.value
         try:
             await self._recover(link)
         except BusUnreachable as error:
             log.info("%s", error.message)
         else:
-            self.on_report_found()
+            if self._account.slowness == 1 or told != (own.revision, own.value):
+                self.on_report_found()
         return fetched
 
     async def _recover(self, link: Link) -> None:
@@ -209,10 +212,10 @@ class Bus:
             log.error("this device's report was written over by %s", writer.value)
             self.on_written_over(writer)
 
-    async def beat(self, heartbeat: bytes) -> None:
-        """Say that this agent's loop advances; dropped when there is no connection."""
-        if self._link is not None:
-            await self._link.beat(heartbeat)
+    async def beat(self, heartbeat: bytes, *, lifetime_s: int) -> bool:
+        """Say that this agent's loop advances, and that this counts for so long; dropped when there is no
+        connection. Return False where the server has not kept it, or keeps it for less long."""
+        return self._link is None or await self._link.beat(heartbeat, lifetime_s=lifetime_s)
 
     async def tell_inventory(self, inventory: bytes) -> None:
         """Write of what this device consists. `BusUnreachable`."""

@@ -61,7 +61,9 @@ class Source(Protocol):
 class Deliveries:
     """Knows what has come, what is to be fetched, and when. All times are on the loop's clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, slowness: float = 1.0) -> None:
+        """*slowness*: so many times more seldom it is fetched without need."""
+        self._slowness = slowness
         self._source: Source | None = None
         self._fetched: Delivery | None = None
         self._hint: bytes | None = None
@@ -169,4 +171,5 @@ class Deliveries:
         return min(dues, default=None)
 
     def _schedule_resync(self) -> None:
-        self._fetch_at = monotonic_s() + self._resync_s * random.uniform(0.5, 1.5)  # noqa: S311 - spread
+        spread = random.uniform(0.5, 1.5)  # noqa: S311 - not secrecy
+        self._fetch_at = monotonic_s() + self._resync_s * self._slowness * spread

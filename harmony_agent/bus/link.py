@@ -39,6 +39,7 @@ from harmony_core.wire.device_signature import (
 )
 from harmony_core.wire.envelope import SigningKey
 from harmony_core.wire.jwt import Claims
+from harmony_core.wire.lifetimes import LIFETIME_HEADER
 from harmony_core.wire.names import (
     ACTUAL_STATE,
     DESIRED_CLASS,
@@ -79,6 +80,10 @@ LIMITS_READ_AGAIN_S = 60.0
 BEATS_LOST_MOST = 2
 SITE_BEATS_LOST_MOST = 1
 """Of a site: once its server has lost the fleet's, something may have been pushed that never came."""
+PING_S = 60.0
+PING_MOST_S = 110.0
+"""The server by itself would ask after two minutes without a word."""
+_NO_LIFETIMES = 10166
 _WRONG_LAST_SEQUENCE = {10071, 10164}
 
 
@@ -97,6 +102,8 @@ class Account:
     server_name: str
     site: str | None = None
     """The site whose server is connected to; None for the fleet's own."""
+    slowness: float = 1.0
+    """How many times more seldom than others this device speaks without need."""
 
     @classmethod
     def of(cls, config: AgentConfig) -> Account:
@@ -111,6 +118,7 @@ class Account:
             ca=nats.ca,
             server_name=nats.tls_server_name,
             site=nats.site,
+            slowness=config.slowness,
         )
 
     @property
@@ -161,7 +169,8 @@ class Account:
             inbox_prefix=f"_INBOX_{self.agent_id}",
             allow_reconnect=False,
             connect_timeout=5,
-            ping_interval=60,
+            # Typed there as whole seconds; it is slept for.
+            ping_interval=cast("int", min(PING_S * self.slowness, PING_MOST_S)),
             max_outstanding_pings=2,
             closed_cb=closed,
             error_cb=note,
@@ -201,6 +210,8 @@ class Link:
         self.ended = ended
         self._beats_lost_most = beats_lost_most
         self._beats_lost = 0
+        self._takes_lifetimes: bool | None = None
+        """Whether the server drops a heartbeat when that says; None: it was not asked yet."""
         self._client = client
         self._stream: JetStreamContext = client.jetstream(timeout=REQUEST_TIMEOUT_S)
         self._agent_id = agent_id
@@ -285,20 +296,41 @@ class Link:
             self._ends_soon = True
             asyncio.get_running_loop().call_later(LIMITS_READ_AGAIN_S, self.ended.set)
 
-    async def beat(self, data: bytes) -> None:
-        subject = f"$KV.{HEARTBEAT}.{self._agent_id}"
+    async def beat(self, data: bytes, *, lifetime_s: int) -> bool:
+        """Return whether the server keeps it for so long, as far as that is known.
+
+        The first one of a connection is acknowledged: an older server refuses each that says how long it
+        counts, and keeps what does not say so for 90 s.
+        """
         headers = {SIGNATURE_HEADER: sign(self._key, HEARTBEAT_TYPE, data)}
+        if self._takes_lifetimes is not False:
+            headers[LIFETIME_HEADER] = str(lifetime_s)
         try:
-            if self._beats_lost_most is not None:
-                await self._stream.publish(subject, data, headers=headers)
-                self._beats_lost = 0
-            else:
-                await self._client.publish(subject, data, headers=headers)
+            await self._publish_beat(data, headers)
         except (NatsError, OSError, TimeoutError) as error:
             log.info("heartbeat not sent: %s", error)
             self._note_lost_beat()
+            return False
         finally:
             honour_cancellation()
+        return bool(self._takes_lifetimes)
+
+    async def _publish_beat(self, data: bytes, headers: dict[str, str]) -> None:
+        subject = f"$KV.{HEARTBEAT}.{self._agent_id}"
+        if self._takes_lifetimes is not None and self._beats_lost_most is None:
+            await self._client.publish(subject, data, headers=headers)
+            return
+        try:
+            await self._stream.publish(subject, data, headers=headers)
+        except APIError as error:
+            if error.err_code != _NO_LIFETIMES:
+                raise
+            log.warning("the server does not know yet how long heartbeats count; upgrade it, too")
+            self._takes_lifetimes = False
+            del headers[LIFETIME_HEADER]
+            await self._stream.publish(subject, data, headers=headers)
+        self._takes_lifetimes = LIFETIME_HEADER in headers
+        self._beats_lost = 0
 
     def _note_lost_beat(self) -> None:
         """End it where a server has lost the others of its cluster: it hears nothing of what is pushed, and

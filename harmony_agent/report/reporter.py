@@ -54,7 +54,7 @@ class Reporter:
 
     def tell_again(self) -> None:
         """A new connection: what was told before may be lost there, or not have arrived."""
-        self._statuses.due.mark(AT_ONCE_S)
+        self._statuses.due.mark_again(AT_ONCE_S)
 
     async def run(self) -> None:
         """Report until cancelled; then store what was not stored yet."""
@@ -96,7 +96,7 @@ class Reporter:
             if error.message != self._refusal:
                 log.warning("%s", error.message)
             self._refusal = error.message
-            self._statuses.due.mark(_TELL_AGAIN_S)
+            self._statuses.due.mark_again(_TELL_AGAIN_S)
         else:
             self._refusal = ""
 
@@ -106,7 +106,7 @@ class Reporter:
         except LedgerUnusable as error:
             if self._statuses.device.set_unwritable(error):
                 log.error("%s", error.message)  # noqa: TRY400 - the message says it all
-            self._statuses.due.mark(_SAVE_AGAIN_S)
+            self._statuses.due.mark_again(_SAVE_AGAIN_S)
         else:
             self._statuses.device.set_unwritable(None)
 

@@ -26,6 +26,8 @@ class Requests:
 
     def __init__(self, begin: Callable[[], Answering]) -> None:
         self._begin = begin
+        self.on_taken: Callable[[], None] = lambda: None
+        """Called for each request that somebody who is trusted has signed."""
         self._received: asyncio.Queue[bytes] = asyncio.Queue(_WAITING_MOST)
 
     def receive(self, envelope: bytes) -> None:
@@ -39,6 +41,9 @@ class Requests:
         answering = self._begin()
         async with asyncio.TaskGroup() as tasks:
             while True:
+                is_taken = answering.take(envelope, tasks)
+                if is_taken:
+                    self.on_taken()
                 # Also so that an answer has begun before the next request is looked at.
-                await asyncio.sleep(0 if answering.take(envelope, tasks) else _BREATH_S)
+                await asyncio.sleep(0 if is_taken else _BREATH_S)
                 envelope = await self._received.get()

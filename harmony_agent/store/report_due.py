@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 
 __all__ = ["AT_ONCE_S", "COUNTERS_S", "PROGRESS_S", "ReportDue"]
 
@@ -19,9 +20,17 @@ class ReportDue:
     def __init__(self) -> None:
         self.marked = asyncio.Event()
         self.gap_s = math.inf
+        self.on_news: Callable[[], None] = lambda: None
+        """Called whenever there is something new but counters."""
 
     def mark(self, gap_s: float) -> None:
         """Say that there is something new, worth a report *gap_s* seconds after the last one."""
+        self.mark_again(gap_s)
+        if gap_s < COUNTERS_S:
+            self.on_news()
+
+    def mark_again(self, gap_s: float) -> None:
+        """Say that a report is due *gap_s* seconds after the last one, though there may be nothing new."""
         self.gap_s = min(self.gap_s, gap_s)
         self.marked.set()
 

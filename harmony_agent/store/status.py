@@ -49,6 +49,8 @@ class Identity:
     boot_id: str
     policy: str
     """The preset of what is allowed here."""
+    heartbeat_s: int
+    """How long the next heartbeat may take, while nothing goes on."""
 
 
 log = logging.getLogger(__name__)
@@ -160,6 +162,14 @@ class StatusStore:
     def known(self) -> frozenset[str]:
         """The ids of all Scores with a status."""
         return frozenset(self._scores)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the device is at work on a Score: it waits neither for people nor for another Score."""
+        return any(
+            isinstance(each.outcome, Running) and each.outcome.reason not in {"Held", "Blocked"}
+            for each in self._scores.values()
+        )
 
     def has_converged_in_generation(self, score: str) -> bool:
         """Return whether *score* was found as desired since the newest manifest, whoever looked."""
@@ -368,6 +378,7 @@ class StatusStore:
             agent_version=self.identity.agent_version,
             boot_id=self.identity.boot_id,
             policy=self.identity.policy,
+            heartbeat_s=self.identity.heartbeat_s,
             generation=self.generation,
             observed_generation=self.observed_generation,
             counter=self.counter.next(),

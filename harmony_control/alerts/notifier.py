@@ -37,8 +37,8 @@ __all__ = ["Notifier", "Watched", "send_test"]
 
 LOOK_S = 2.0
 SETTLE_S = 45.0
-"""Once the message server is reached again, nothing is believed for so long: heartbeats come every 30 s, and
-until then everybody seems to be away."""
+"""Once the message server is reached again, nothing is believed for so long: everybody beats as soon as they
+reach it, within 30 s, and until then seems to be away."""
 RETRY_LEAST_S = 2.0
 RETRY_MOST_S = 300.0
 _MORE_LEAST = 5

@@ -31,6 +31,7 @@ from harmony_core.errors import (
     StoreError,
 )
 from harmony_core.wire.device_signature import SIGNATURE_HEADER
+from harmony_core.wire.lifetimes import find_lifetime_s
 from harmony_core.wire.names import SERVER_NAME
 from harmony_core.wire.tls import describe_tls_error, verifying_context
 
@@ -75,6 +76,8 @@ class Entry:
     """By the server's clock."""
     signature: str = ""
     """What the header `SIGNATURE_HEADER` says; empty where there is none."""
+    lifetime_s: float | None = None
+    """After how long the server drops it, as who has written it has said; None where that is not said."""
     is_deletion: bool = False
     """Whether it is a mark that stands in place of a value; only whoever asks for them is told of such."""
 
@@ -137,12 +140,14 @@ class Bucket:
             raise StoreError(
                 f"{self.name}.{key} came without a revision; is the server NATS 2.12+?"
             )
+        headers = cast("Mapping[str, str] | None", found.headers)  # pyright: ignore[reportUnknownMemberType] - half typed there
         return Entry(
             key=key,
             value=found.data or b"",
             revision=found.seq,
             written_at=found.time,
-            signature=signature_of(cast("Mapping[str, str] | None", found.headers)),  # pyright: ignore[reportUnknownMemberType] - half typed there
+            signature=signature_of(headers),
+            lifetime_s=find_lifetime_s(headers),
         )
 
     async def put(self, key: str, value: bytes) -> int:

@@ -27,6 +27,7 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
 from harmony_core.errors import NotAllowed, StoreError
+from harmony_core.wire.lifetimes import find_lifetime_s
 
 from .connection import REQUEST_TIMEOUT_S, Entry, bus_errors, is_deletion, signature_of
 from .newest import newest
@@ -170,5 +171,6 @@ def _entry(message: Msg) -> Entry:
         revision=about.sequence.stream,
         written_at=about.timestamp,
         signature=signature_of(message.headers),
+        lifetime_s=find_lifetime_s(message.headers),
         is_deletion=is_deletion(message.headers),
     )

@@ -20,6 +20,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from harmony_core.errors import StoreError
+from harmony_core.wire.lifetimes import find_lifetime_s
 
 from .connection import (
     REQUEST_TIMEOUT_S,
@@ -149,4 +150,5 @@ def _entry(message: Msg, headers: Mapping[str, str]) -> Entry:
         revision=int(headers["Nats-Sequence"]),
         written_at=datetime.fromisoformat(headers["Nats-Time-Stamp"]),
         signature=signature_of(headers),
+        lifetime_s=find_lifetime_s(headers),
     )

@@ -28,12 +28,14 @@ from harmony_core.errors import InvalidManifest
 from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json
 from harmony_core.wire.audit import AuditHead
 from harmony_core.wire.device_signature import ACTUAL_STATE_TYPE, HEARTBEAT_TYPE, INVENTORY_TYPE
+from harmony_core.wire.lifetimes import LIFETIME_MOST_S, lifetime_s
 from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, INVENTORY
 
 from .connection import Bucket, Entry
 from .desired import Desired, read_desired
 from .device_keys import DeviceKeys
 from .following import following
+from .lifetimes import find_end
 from .newest import newest, newest_of
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["InventoryRead", "Known", "Presence", "Reading", "Report", "Reports", "Seen"]
 
 Presence: TypeAlias = Literal["Heard", "Silent", "Offline", "Never"]
-"""Heard in the last 90 s; silent since not more than 90 s before that; for longer; not one word ever."""
+"""Its newest heartbeat counts; has ended, not more than 90 s ago; for longer; not one word ever."""
 
 T = TypeVar("T", ActualState, Heartbeat, "Inventory")
 
@@ -166,6 +168,23 @@ class Known:
     """When it was heard last, of one of which the server does not tell any more."""
     desired: Desired | None = None
 
+    def end_if_over(self, now: datetime) -> Known:
+        """Return what is known of it, where the server has a heartbeat still that has ended."""
+        beat = self.beat.entry if self.beat else None
+        if beat is None or (ended_at := find_end(beat, now)) is None:
+            return self
+        if now <= ended_at + timedelta(seconds=HEARTBEAT_AGE_S):
+            return attrs.evolve(self, ended_at=ended_at)
+        return attrs.evolve(self, beat=None, heard_at=beat.written_at)
+
+    @property
+    def _longest(self) -> timedelta:
+        """For how long its heartbeats count at the most: so long ago it was heard at least."""
+        state = self.report.value if self.report else None
+        if state is None or state.heartbeat_s is None:
+            return timedelta(seconds=LIFETIME_MOST_S)
+        return timedelta(seconds=lifetime_s(state.heartbeat_s))
+
     def to_seen(self) -> Seen:
         """Return what it comes to."""
         report, beat = self.report, self.beat
@@ -176,8 +195,7 @@ class Known:
             times.append(self.heard_at)
         if self.ended_at is not None:
             presence = "Silent"
-            age = timedelta(seconds=HEARTBEAT_AGE_S)
-            times.append(beat.entry.written_at if beat else self.ended_at - age)
+            times.append(beat.entry.written_at if beat else self.ended_at - self._longest)
         elif beat is not None and beat.value is not None:
             presence, heartbeat = "Heard", beat.value
             times.append(beat.entry.written_at)
@@ -213,14 +231,14 @@ class Reports:
         return await self._report(found) if found is not None else None
 
     async def read_heartbeat(self, agent_id: str) -> Heartbeat | None:
-        """Return its newest heartbeat; None when none came for 90 s, or none that can be believed."""
+        """Return its newest heartbeat; None when none counts, or none that can be believed."""
         found = await Bucket(self.client, HEARTBEAT).get(agent_id)
-        if found is None:
+        if found is None or find_end(found, datetime.now(UTC)) is not None:
             return None
         return (await self.read([found], Heartbeat))[agent_id].value
 
     async def is_heard(self, agent_id: str) -> bool:
-        """Return whether it was heard in the last 90 s.
+        """Return whether its newest heartbeat counts.
 
         Before its heart first beats it may have reported: a device that has just started, or has much to do.
         """
@@ -261,7 +279,7 @@ class Reports:
         wanted = {entry.key: entry for entry in await newest_of(self.client, DESIRED_STATE, ids)}
         told = await self.read(list(beats.values()), Heartbeat)
         desired = await self.read_desired(wanted, reports)
-        return [
+        known = [
             Known(
                 agent_id=each,
                 report=reports.get(each),
@@ -271,6 +289,8 @@ class Reports:
             )
             for each in ids
         ]
+        now = datetime.now(UTC)
+        return [each.end_if_over(now) for each in known]
 
     async def read_seen(self, agent_id: str) -> Seen:
         """Return one device, whether it was ever heard of or not."""
@@ -294,7 +314,7 @@ class Reports:
             beat=heartbeats.get(agent_id),
             ended_at=expired.written_at if expired and not heard else None,
             desired=desired.get(agent_id),
-        )
+        ).end_if_over(datetime.now(UTC))
 
     async def read_desired(
         self, entries: Mapping[str, Entry], reports: Mapping[str, Reading[ActualState]]
@@ -404,7 +424,8 @@ async def _read_beats(client: Client) -> tuple[dict[str, Entry], dict[str, datet
         newest(client, HEARTBEAT_WATCH, HEARTBEAT),
         newest(client, f"KV_{HEARTBEAT}", HEARTBEAT),
     )
-    # A heartbeat comes and goes a little earlier in the bucket than where its end is announced.
+    # A heartbeat comes a little earlier in the bucket than where its end is announced, and each has its clock
+    # by which it goes: it is heard as long as the bucket has it.
     beats = {entry.key: entry for entry in heard}
     return beats, {each.key: each.written_at for each in told if each.key not in beats}
 

@@ -73,6 +73,7 @@ from harmony_core.wire.times import parse_rfc3339
 from .connection import Bucket, bus_errors, raise_if_refused, signature_of
 from .device_keys import DeviceKeys
 from .devices import refuse_unknown
+from .lifetimes import lifetime_of
 from .reports import Reports
 
 __all__ = ["Asking", "Event", "Foreseen", "Looked", "Waits"]
@@ -82,8 +83,8 @@ Event: TypeAlias = JsonItem
 
 EVENTS_MOST = 10_000
 """A device keeps 2,000; a newer one may keep more."""
-_LATE_S = 40.0
-"""After which a heartbeat is missing: agents send one every 30 s."""
+_LATE_S = 10.0
+"""So long after its time a heartbeat is missing. Each counts for three times as long as the next may take."""
 _REMEDY = (
     "Does it trust this operator's key, and is its agent new enough? Logs on the device: "
     "`journalctl -u harmony-agent`"
@@ -342,8 +343,8 @@ class Asking:
             raise_if_refused(self.client, f"asking {self.agent_id}")
             if not await Reports(self.home, self.client).is_heard(self.agent_id):
                 raise NoAnswer(
-                    f"{self.agent_id} is offline, no heartbeat for 90 s; is it on, does it reach the message "
-                    "server?"
+                    f"{self.agent_id} is offline, it has missed its heartbeats; is it on, does it reach the "
+                    "message server?"
                 )
             return await _message(answer, self.waits.answer_s)
         except TimeoutError:
@@ -357,7 +358,7 @@ class Asking:
         if beat is None:
             return "is offline, and"
         ago_s = (datetime.now(UTC) - beat.written_at).total_seconds()
-        if ago_s > _LATE_S:
+        if ago_s > lifetime_of(beat).total_seconds() / 3 + _LATE_S:
             return f"was last heard {ago_s:.0f} s ago, so it may have been switched off, and"
         return "is online, but"
 

@@ -17,13 +17,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime
 from enum import Enum
 
 import attrs
 
 from harmony_control.bus.connection import Entry
 from harmony_control.bus.following import following
+from harmony_control.bus.lifetimes import lifetime_of
 from harmony_control.bus.reports import Known, Reports, Seen
 from harmony_control.cancelling import cancel_all
 from harmony_control.server.buckets import HEARTBEAT_AGE_S, HEARTBEAT_WATCH
@@ -57,8 +58,8 @@ async def watching(
 ) -> AsyncGenerator[FleetWatch]:
     """Yield the fleet as it is known, kept up until the end of the block.
 
-    *heartbeat_age_s*: how long the server keeps a heartbeat. Raises `StoreError` when the block is entered;
-    what goes wrong later is raised by `FleetWatch`.
+    *heartbeat_age_s*: how long a heartbeat counts that does not say. Raises `StoreError` when the block is
+    entered; what goes wrong later is raised by `FleetWatch`.
     """
     news = _News()
     view = FleetWatch(reports, heartbeat_age_s, news)
@@ -314,7 +315,8 @@ class FleetWatch:
                 self._missed.discard(key)
                 self._set_timer(key)
         for key, reading in (await self._reports.read(new, Heartbeat)).items():
-            self._known[key] = hear(self._of(key), reading)
+            # At the beginning it is told, too, of what the server keeps though it counts no more.
+            self._known[key] = hear(self._of(key), reading).end_if_over(datetime.now(UTC))
             self._missed.discard(key)
             self._set_timer(key)
         return set(entries)
@@ -348,7 +350,7 @@ class FleetWatch:
         entries = {key: each for key, each in entries.items() if key in self._known}
         for key, entry in entries.items():
             before = self._of(key)
-            after = end(before, entry.written_at, age=timedelta(seconds=self._age_s))
+            after = end(before, entry.written_at, unsaid_s=self._age_s)
             if after != before:
                 self._known[key] = after
                 self._missed.discard(key)
@@ -370,7 +372,10 @@ class FleetWatch:
         known = self._known[agent_id]
         if known.beat is None and known.ended_at is None:
             return
-        wait_s = self._age_s + (_LATE_S if known.ended_at is None else 0)
+        wait_s = self._age_s
+        if known.beat is not None and known.ended_at is None and agent_id not in self._missed:
+            lifetime = lifetime_of(known.beat.entry, unsaid_s=self._age_s)
+            wait_s = lifetime.total_seconds() + _LATE_S
         self._timers[agent_id] = asyncio.get_running_loop().call_later(
             wait_s, self._news.note_due, agent_id
         )

@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import attrs
 
@@ -22,6 +23,7 @@ from harmony_control.bus.reports import Report, Reports
 from harmony_core.errors import NoAnswer
 from harmony_core.outcome import WILL_ROLL_BACK, Failure, Noop, Running, Success
 from harmony_core.wire.actual_state import ActualState, ScoreStatus
+from harmony_core.wire.lifetimes import LIFETIME_LEAST_S
 
 from .pending_removals import removals_of
 
@@ -152,24 +154,29 @@ class _Wait:
 
     async def last_words(self, reports: Reports, agent_id: str) -> str:
         """Return what is known when the time is up."""
-        beat = await reports.read_heartbeat(agent_id)
-        if beat is None:
+        seen = await reports.read_seen(agent_id)
+        if seen.heartbeat is None or seen.at is None:
             silent = "it was never heard of"
             if self._last is not None:
                 last = f"{self._last.at:%Y-%m-%d %H:%M:%S} UTC"
-                silent = f"it is offline, no heartbeat for 90 s (last report: {last})"
+                silent = f"it is offline, it has missed its heartbeats (last report: {last})"
             remedy = "is it on, does it reach the message server?"
             return f"{silent}. What was pushed waits for it; {remedy} {_LOOK}"
+        # After a push it beats at once, also where it has said that its next word will be long in coming.
+        ago_s = (datetime.now(UTC) - seen.at).total_seconds()
+        online = "it is online"
+        if ago_s > LIFETIME_LEAST_S:
+            online = f"it was last heard {ago_s:.0f} s ago, so it may have been switched off"
         if self._last is None:
-            return f"it is online, but has not reported yet. {_LOOK}"
+            return f"{online}, but has not reported yet. {_LOOK}"
         state = self._last.state
         if state is None:
-            return f"it is online, but its report cannot be read: {self._last.problem}. {_LOOK}"
+            return f"{online}, but its report cannot be read: {self._last.problem}. {_LOOK}"
         if self.refusal:
             return f"it refuses what was pushed: {self.refusal}"
         if not self._wanted.is_taken_in(state):
             behind = f"at generation {state.generation} of {self._wanted.generation}"
-            return f"it is online, but still {behind}. {_LOOK}"
+            return f"{online}, but still {behind}. {_LOOK}"
         pages = self._wanted.pages(state)
         told = [
             f"{name} {_in_words(page)}"

@@ -12,18 +12,20 @@ import attrs
 from harmony_core.wire.class_manifest import ClassManifest
 from harmony_core.wire.gate import Gate
 
-__all__ = ["Judged", "Member", "MemberState", "Progress", "Stored", "judge", "reaches"]
+__all__ = ["REFRESH", "Judged", "Member", "MemberState", "Progress", "Stored", "judge", "reaches"]
 
 MemberState: TypeAlias = Literal[
     "NotReached", "Away", "Waiting", "Progressing", "Ready", "Unhealthy", "RolledBack"
 ]
-"""NotReached: its wave is not open. Away: it was not heard when that was opened, and counts for nothing.
+"""NotReached: its wave is not open. Away: it was not heard when that was opened, nor since, and counts for
+nothing, though a heartbeat from before may count still.
 Waiting: its window is shut. Progressing: it has begun, or is to go back, or it is not known yet whether it is
 silent. Ready: all Scores of the class are in order. Unhealthy: they are not by the deadline, or it has fallen
 silent since its wave was opened.
 RolledBack: after an abort, all Scores of the class are in order by the generation before."""
-_REFRESH = timedelta(seconds=90)
-"""Who was heard so long before its wave was opened, or later, was there."""
+REFRESH = timedelta(seconds=90)
+"""Who was heard so long before its wave was opened, or later, was there. Who was not, and is there, says so
+within as long: everybody beats at once who sees that gate."""
 _WAITS = frozenset({"OutsideWindow", "TooEarly", "ClockNotTrusted", "Frozen"})
 
 
@@ -58,7 +60,8 @@ class Member:
     may_be_there: bool = False
     """Whether it may be there although it is not heard: the server was not reached for long enough."""
     heard_seen_at: datetime | None = None
-    """Since when it was always seen here to be heard; None: it was not looked at before."""
+    """Since when it was always seen here to be heard, and at least every 90 s; None: it was not looked at
+    before."""
     back_at: datetime | None = None
     """When it was seen here to be heard again; None: it was not."""
     begun_seen_at: datetime | None = None
@@ -134,18 +137,41 @@ def _judge(
 ) -> Judged:
     if opened is None:
         return Judged(member=member, state="NotReached")
-    if not member.is_heard:
-        if member.may_be_there and member.heard_at is not None:
-            why = "is not heard yet: the message server was reached less than 90 s ago"
-            return Judged(member=member, state="Progressing", reason=why)
-        if member.heard_at is not None and member.heard_at >= opened.stored_at - _REFRESH:
-            why = "has fallen silent since its wave was opened"
-            return Judged(member=member, state="Unhealthy", reason=why)
-        why = "was not heard when its wave was opened"
-        return Judged(member=member, state="Away", reason=why)
+    if (unheard := _judge_unheard(opened, member, now)) is not None:
+        return unheard
     if gate.state == "aborted":
         return _judge_return(gate, manifest, member, now)
     return _judge_heard(opened, manifest, member, now)
+
+
+def _judge_unheard(opened: _Opened, member: Member, now: datetime) -> Judged | None:
+    """Return what *member* is where it is not heard, or not since its wave was opened; else None."""
+    if member.is_heard:
+        if _was_there(opened, member):
+            return None
+        if now <= opened.issued_at + REFRESH:
+            why = "is not heard yet since its wave was opened"
+            return Judged(member=member, state="Progressing", reason=why)
+        why = "was not heard since its wave was opened, nor shortly before"
+        return Judged(member=member, state="Away", reason=why)
+    if member.may_be_there and member.heard_at is not None:
+        why = "is not heard yet: the message server was reached less than 90 s ago"
+        return Judged(member=member, state="Progressing", reason=why)
+    if member.heard_at is not None and member.heard_at >= opened.stored_at - REFRESH:
+        why = "has fallen silent since its wave was opened"
+        return Judged(member=member, state="Unhealthy", reason=why)
+    why = "was not heard when its wave was opened"
+    return Judged(member=member, state="Away", reason=why)
+
+
+def _was_there(opened: _Opened, member: Member) -> bool:
+    """Return whether *member*, which is heard, was there when its wave was opened, or has come since.
+
+    It may have said that its next word will be long in coming, and have been switched off before that.
+    """
+    if member.begun_at is not None or member.gate >= (opened.gate.term, opened.gate.seq):
+        return True
+    return member.heard_at is not None and member.heard_at >= opened.stored_at - REFRESH
 
 
 def _judge_return(gate: Gate, manifest: ClassManifest, member: Member, now: datetime) -> Judged:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import attrs
 
-from .judge import Member
+from .judge import REFRESH, Member
 
 __all__ = ["Memory"]
 
@@ -25,6 +25,8 @@ class Memory:
     def _forget(self, generation: int) -> None:
         self._generation = generation
         self._silent: set[str] = set()
+        self._last_heard_at: dict[str, datetime] = {}
+        """By the server's clock."""
         self._heard_at: dict[str, datetime] = {}
         self._back_at: dict[str, datetime] = {}
         self._begun_at: dict[str, datetime] = {}
@@ -55,6 +57,11 @@ class Memory:
         elif member.id in self._silent:
             self._silent.discard(member.id)
             self._back_at[member.id] = now
+        if member.heard_at is not None:
+            before = self._last_heard_at.get(member.id, member.heard_at)
+            self._last_heard_at[member.id] = member.heard_at
+            if member.heard_at - before > REFRESH:
+                self._heard_at.pop(member.id, None)
         return attrs.evolve(
             member,
             heard_seen_at=_first(self._heard_at, member.id, member.is_heard, now),

@@ -36,6 +36,7 @@ from nats.js.errors import APIError, NotFoundError
 
 from harmony_control.bus.connection import REQUEST_TIMEOUT_S, bus_errors, cluster_of
 from harmony_core.errors import ConfigError
+from harmony_core.wire.lifetimes import LIFETIME_LEAST_S, LIFETIME_MOST_S
 from harmony_core.wire.names import (
     ACTUAL_STATE,
     ALERTS,
@@ -60,8 +61,8 @@ __all__ = [
 ]
 
 HEARTBEAT_WATCH = "HEARTBEAT_WATCH"
-HEARTBEAT_AGE_S = 90.0
-"""How long a heartbeat counts: three intervals of the agent."""
+HEARTBEAT_AGE_S = LIFETIME_LEAST_S
+"""How long a heartbeat counts that does not say otherwise: three intervals of the agent."""
 REPLICAS = 3
 """How many servers of a cluster keep each bucket."""
 
@@ -80,9 +81,10 @@ class _Streams(Protocol):
     async def update_stream(self, config: StreamConfig) -> StreamInfo: ...
 
 
-async def ensure_buckets(client: Client, *, heartbeat_age_s: float = HEARTBEAT_AGE_S) -> None:
+async def ensure_buckets(client: Client, *, heartbeat_age_s: float = LIFETIME_MOST_S) -> None:
     """Make every stream that is missing and change those that differ. Idempotent.
 
+    *heartbeat_age_s*: how long a heartbeat is kept at most, whatever it says itself.
     ConfigError when a stream exists with an option that cannot be changed on a living one.
     """
     streams = JetStreamContext(client, timeout=REQUEST_TIMEOUT_S)
@@ -102,7 +104,7 @@ def describe_buckets(replicas: int = 1) -> dict[str, dict[str, object]]:
         str(wanted.name): {
             name: value for name, value in wanted.as_dict().items() if name in _to_options(wanted)
         }
-        for wanted in _streams(HEARTBEAT_AGE_S, replicas)
+        for wanted in _streams(LIFETIME_MOST_S, replicas)
     }
 
 
@@ -111,7 +113,7 @@ async def find_differences(client: Client) -> dict[str, list[str]]:
     nothing."""
     streams: _Streams = JetStreamContext(client, timeout=REQUEST_TIMEOUT_S)
     found: dict[str, list[str]] = {}
-    for wanted in _streams(HEARTBEAT_AGE_S, _replicas_of(client)):
+    for wanted in _streams(LIFETIME_MOST_S, _replicas_of(client)):
         assert wanted.name is not None
         with bus_errors(f"looking at {wanted.name}"):
             try:
@@ -184,7 +186,9 @@ def _single_streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
         replace(
             _actual_bucket(HEARTBEAT, "Who is alive", max_msg_bytes=64 * _KIB),
             storage=StorageType.MEMORY,
+            # The shorter of the two counts: this, and what each heartbeat says itself.
             max_age=heartbeat_age_s,
+            allow_msg_ttl=True,
         ),
         replace(
             _actual_bucket(INVENTORY, "Of what each device consists", max_msg_bytes=64 * _KIB),
@@ -224,7 +228,9 @@ def _single_streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
             sources=[StreamSource(name=f"KV_{HEARTBEAT}")],
             storage=StorageType.MEMORY,
             max_age=heartbeat_age_s,
-            subject_delete_marker_ttl=max(heartbeat_age_s, _SHORTEST_MARKER_S),
+            subject_delete_marker_ttl=max(
+                min(heartbeat_age_s, HEARTBEAT_AGE_S), _SHORTEST_MARKER_S
+            ),
             allow_rollup_hdrs=True,
             max_msgs_per_subject=1,
             allow_direct=True,

@@ -47,7 +47,7 @@ VERSIONS_EVER_MOST = 50
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+!-]{0,31}")
 _OTHER = "other"
 AGES_S = (15.0, 30.0, 45.0, 60.0, 90.0, 180.0, 600.0, 3600.0, 21_600.0, 86_400.0, 604_800.0)
-"""Heartbeats come every 30 s and count for 90 s."""
+"""Heartbeats come every 30 s and count for 90 s; of devices on thin lines for up to 30 min."""
 REASONS = (
     "LedgerUnusable",
     "LedgerLost",

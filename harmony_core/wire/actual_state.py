@@ -199,6 +199,8 @@ class ActualState:
     api_version: str = API_VERSION
     policy: str = ""
     """The preset of the device's own policy; empty where an older agent does not tell."""
+    heartbeat_s: int | None = None
+    """How long its next heartbeat may take while nothing goes on; None where an older agent does not tell."""
     audit: AuditHead | None = None
     """How far its chain of events went, of what was durable as this was written; None where an older agent
     does not tell, and where the device cannot read it."""
@@ -227,7 +229,8 @@ class Heartbeat:
     counter: int = 0
     """As in `ActualState`."""
     vitals: Vitals | None = None
-    """How the device itself is; None where an older agent does not tell."""
+    """How the device itself is; None where an older agent does not tell, and with most heartbeats of one that
+    sends few."""
     api_version: str = API_VERSION
 
 
@@ -311,6 +314,7 @@ _STATE = Form(
     root_sha256=text,
     api_version=text,
     policy=text,
+    heartbeat_s=optional(whole),
     audit=optional(Form(AuditHead, seq=whole, head=_hash)),
     truncated=flag,
     removals_held=whole,

@@ -143,8 +143,9 @@ class VariableBus:
     async def tell_inventory(self, inventory: bytes) -> None:
         """Nobody reads it."""
 
-    async def beat(self, heartbeat: bytes) -> None:
+    async def beat(self, heartbeat: bytes, *, lifetime_s: int) -> bool:
         """Nobody listens."""
+        return True
 
 
 @asynccontextmanager

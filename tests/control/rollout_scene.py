@@ -100,10 +100,13 @@ class Scene(AnyScene):
     """A fleet of real agents over made-up files."""
 
     files: Mapping[str, FakeFiles]
+    agents: Mapping[str, asyncio.Task[None]]
 
 
 @asynccontextmanager
-async def serving_scene(root: Path, count: int) -> AsyncGenerator[Scene]:
+async def serving_scene(
+    root: Path, count: int, *, heartbeat_s: float = 1.0
+) -> AsyncGenerator[Scene]:
     """So many agents below *root*, each heard."""
     names = [f"pi-{each + 1}" for each in range(count)]
     async with (
@@ -112,8 +115,8 @@ async def serving_scene(root: Path, count: int) -> AsyncGenerator[Scene]:
         AsyncExitStack() as stack,
     ):
         files = {name: FakeFiles() for name in names}
-        for name in names:
-            await stack.enter_async_context(
+        agents = {
+            name: await stack.enter_async_context(
                 running_agent(
                     bus.home,
                     name,
@@ -121,9 +124,12 @@ async def serving_scene(root: Path, count: int) -> AsyncGenerator[Scene]:
                     registry=Registry([FileScore]),
                     offers={"FileSystemHost": files[name]},
                     missing={"SystemdHost": "no systemd here"},
+                    heartbeat_s=heartbeat_s,
                 )
             )
+            for name in names
+        }
         async with asyncio.timeout(30):
             while not all(each.presence == "Heard" for each in await fleet.agents()):
                 await asyncio.sleep(0.05)
-        yield Scene(bus, fleet, files, root / "folder", stack, files)
+        yield Scene(bus, fleet, files, root / "folder", stack, files, agents)

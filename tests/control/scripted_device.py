@@ -102,7 +102,10 @@ class ScriptedDevice:
         before = await self.device.bucket("actual-state").get(self.id)
         await self.device.say("actual-state", data, last=before.revision if before else 0)
 
-    async def beat(self, generation: int = 0, *, vitals: Vitals | None = None) -> None:
+    async def beat(
+        self, generation: int = 0, *, vitals: Vitals | None = None, lifetime: str = ""
+    ) -> None:
+        """*lifetime*: what it says of how long this counts; an older agent says nothing."""
         beat = Heartbeat(
             agent_id=self.id,
             boot_id=BOOT,
@@ -113,7 +116,7 @@ class ScriptedDevice:
             counter=next(_COUNTER),
             vitals=vitals,
         )
-        await self.device.say("heartbeat", to_json(beat))
+        await self.device.say("heartbeat", to_json(beat), lifetime=lifetime)
 
     async def tell_inventory(self, **fields: Any) -> None:
         """Tell of what it consists."""

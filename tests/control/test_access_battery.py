@@ -331,7 +331,7 @@ def _of_own_subjects() -> Iterator[Attack]:
         for headers in (
             *({"Nats-Rollup": what} for what in ("all", "sub")),
             {"KV-Operation": "PURGE", "Nats-Rollup": "all"},
-            {"Nats-TTL": "1s"},
+            *({"Nats-TTL": how_long} for how_long in ("1s", "90", "never")),
             {"Nats-Incr": "1"},
             {"Nats-Msg-Id": "1"},
             {"Nats-Expected-Stream": "KV_desired-state"},

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
-from harmony_control.bus import reports
+from harmony_control.bus import lifetimes, reports
 from harmony_control.fleet import Fleet, Seen
 from harmony_control.server.buckets import ensure_buckets
 from harmony_core.errors import UsageError
@@ -72,6 +73,21 @@ async def test_a_device_whose_heartbeat_expires_is_silent_before_it_is_offline(r
                 found.append(presence)
             await asyncio.sleep(0.05)
     assert found[-2:] == ["Silent", "Offline"]
+
+
+async def test_a_device_that_says_that_it_lives_for_ever_is_silent_after_90_s_all_the_same(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ensure_buckets(rig.bus.admin, heartbeat_age_s=1.0)
+    await rig.one.report(rig.one.state(3))
+    await rig.one.beat(lifetime="never")
+    await asyncio.sleep(2)
+    assert await rig.bus.bucket("heartbeat").get("pi-1") is not None, "the server keeps it for ever"
+    assert (await rig.seen())["pi-1"].presence == "Heard"
+    monkeypatch.setattr(lifetimes, "lifetime_of", lambda _: timedelta(seconds=1))
+    assert (await rig.seen())["pi-1"].presence == "Silent"
+    assert (await rig.fleet.device("pi-1").read_seen()).presence == "Silent"
+    assert await rig.fleet.device("pi-1").heartbeat() is None
 
 
 async def test_a_device_says_nothing_of_another(rig: Rig) -> None:

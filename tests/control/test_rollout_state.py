@@ -137,6 +137,7 @@ def test_the_table_of_verbs_is_whole() -> None:
 
 
 AGO = NOW - timedelta(hours=1)
+LONG_AGO = NOW - timedelta(seconds=91)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +161,17 @@ AGO = NOW - timedelta(hours=1)
         # Away before: nobody learns anything of it.
         (member(is_heard=False, heard_at=AGO), 100, "Away"),
         (member(is_heard=False, heard_at=None), 9999, "Away"),
+        # Its last word counts still, for it said that the next would be long in coming. Who is there says so
+        # as soon as it sees the gate.
+        (member(heard_at=LONG_AGO), 90, "Progressing"),
+        (member(heard_at=LONG_AGO), 91, "Away"),
+        (member(heard_at=LONG_AGO), 9999, "Away"),
+        (member(heard_at=LONG_AGO, gate=(1, 1), heard_seen_at=NOW), 100, "Progressing"),
+        (member(heard_at=LONG_AGO, gate=(1, 1), heard_seen_at=NOW), 601, "Unhealthy"),
+        (ready(heard_at=LONG_AGO), 100, "Ready"),
+        (member(heard_at=NOW + timedelta(seconds=400), heard_seen_at=AGO), 401, "Progressing"),
+        # Its last word has ended since, and was from before.
+        (member(is_heard=False, heard_at=LONG_AGO), 1000, "Away"),
         # Whoever looks has not reached the server for long: it may be there.
         (ready(is_heard=False, may_be_there=True), 100, "Progressing"),
         (member(is_heard=False, may_be_there=True, heard_at=AGO), 100, "Progressing"),
@@ -374,6 +386,32 @@ def test_who_begins_before_its_wave_was_opened_by_its_own_clock_has_begun_when_t
     found = member(begun_at=NOW - timedelta(seconds=1), begun_seen_at=seen_at, gate=(1, 1))
     assert progress([found], now=seen_at + timedelta(seconds=599)).judged[0].state == "Progressing"
     assert progress([found], now=seen_at + timedelta(seconds=601)).judged[0].state == "Unhealthy"
+
+
+def test_who_was_switched_off_before_its_word_was_over_stops_no_wave() -> None:
+    """As a device whose heartbeats count for half an hour."""
+    off = member("pi-9", heard_at=LONG_AGO, heard_seen_at=LONG_AGO)
+    for after_s in (0, 90, 91, 601, 1_709, 1_800):
+        now = NOW + timedelta(seconds=after_s)
+        there = attrs.evolve(off, is_heard=after_s < 1_709)
+        found = progress([there, ready(heard_at=now), member("pi-2", 1, heard_at=now)], now=now)
+        after = look(found, now).next
+        assert after is None or (after.state, after.step) == ("running", 1), after_s
+        assert (after is None) == (after_s <= 90), after_s
+
+
+def test_who_was_not_heard_for_long_has_its_time_from_when_it_was_heard_again() -> None:
+    memory, back = Memory(), NOW + timedelta(seconds=590)
+    for heard_at, after_s, state in (
+        (LONG_AGO, 10, "Progressing"),
+        (LONG_AGO, 100, "Away"),
+        (back, 590, "Progressing"),
+        (back, 1_189, "Progressing"),
+        (back + timedelta(seconds=60), 1_191, "Unhealthy"),
+    ):
+        now = NOW + timedelta(seconds=after_s)
+        seen = memory.complete(7, [member(heard_at=heard_at)], now)
+        assert progress(seen, now=now).judged[0].state == state, after_s
 
 
 def test_a_controller_remembers_what_it_saw_and_of_one_generation() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 from pathlib import Path
 
 import attrs
@@ -117,6 +118,39 @@ async def test_labels_alone_are_written_whatever_else_came_to_the_device(scene: 
     await scene.fleet.device("pi-2").put({"own": FileScore(path="/etc/own", content="kept")})
     assert len([each async for each in scene.fleet.apply(plan)]) == 5
     assert set(await scene.fleet.device("pi-2").read_desired()) == {"own"}
+
+
+async def test_who_was_switched_off_while_its_last_word_still_counts_stops_no_rollout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fleet on thin lines: each device says when it is quiet that this counts for half an hour."""
+    monkeypatch.setattr("harmony_agent.report.heartbeat.BUSY_FOR_S", 0.5)
+    monkeypatch.setattr("harmony_agent.report.heartbeat.BUSY_EVERY_S", 0.2)
+    monkeypatch.setattr("harmony_control.rollout.controller.LOOK_AGAIN_S", 0.1)
+    monkeypatch.setattr("harmony_control.rollout.judge.REFRESH", timedelta(seconds=3))
+    async with serving_scene(tmp_path, 4, heartbeat_s=600) as scene:
+        scene.describe(MOTD % "one", rollout="    rollout: {steps: [2], deadline: 5}\n")
+        async with asyncio.timeout(30):
+            for each in scene.files:
+                while not await _counts_for_long(scene, each):
+                    await asyncio.sleep(0.05)
+        # What ends it has it say nothing more: as the power that is gone.
+        scene.agents["pi-4"].cancel()
+        await asyncio.sleep(4)
+
+        looks = await scene.go(await scene.apply())
+
+        assert [each.next.state for each in looks if each.next][-1] == "done"
+        last = {each.member.id: each.state for each in looks[-1].progress.judged}
+        assert last == {"pi-1": "Ready", "pi-2": "Ready", "pi-3": "Ready", "pi-4": "Away"}
+        assert (await scene.content())["pi-4"] is None
+        (off,) = [each for each in await scene.fleet.agents() if each.agent_id == "pi-4"]
+        assert off.presence == "Heard", "its last word still counts"
+
+
+async def _counts_for_long(scene: Scene, agent_id: str) -> bool:
+    beat = await scene.bus.bucket("heartbeat").get(agent_id)
+    return beat is not None and beat.lifetime_s == 1_800
 
 
 async def test_two_controllers_open_each_wave_once(scene: Scene) -> None:

@@ -273,7 +273,7 @@ def test_a_heartbeat_that_ends_makes_a_device_silent_and_the_next_one_does_not_l
 ):
     known = hear(Known(agent_id="pi-1"), _beat(1, AT))
     assert _presence(known) == "Heard"
-    known = end(known, AT + AGE, age=AGE)
+    known = end(known, AT + AGE, unsaid_s=90.0)
     assert _presence(known) == "Silent"
     assert known.to_seen().at == AT
     assert _presence(hear(known, _beat(2, AT + AGE))) == "Heard"
@@ -282,16 +282,79 @@ def test_a_heartbeat_that_ends_makes_a_device_silent_and_the_next_one_does_not_l
 def test_a_newer_heartbeat_beats_an_older_end_however_they_arrive() -> None:
     known = hear(Known(agent_id="pi-1"), _beat(1, AT))
     known = hear(known, _beat(2, AT + AGE))
-    assert _presence(end(known, AT + AGE, age=AGE)) == "Heard", "that was the end of the one before"
-    assert _presence(end(known, AT + 2 * AGE, age=AGE)) == "Silent"
+    assert _presence(end(known, AT + AGE, unsaid_s=90.0)) == "Heard", (
+        "that was the end of the one before"
+    )
+    assert _presence(end(known, AT + 2 * AGE, unsaid_s=90.0)) == "Silent"
 
 
 def test_a_heartbeat_that_was_counted_before_does_not_bring_a_device_back() -> None:
-    known = end(hear(Known(agent_id="pi-1"), _beat(5, AT)), AT + AGE, age=AGE)
+    known = end(hear(Known(agent_id="pi-1"), _beat(5, AT)), AT + AGE, unsaid_s=90.0)
     assert _presence(hear(known, _beat(4, AT + AGE))) == "Silent"
     assert _presence(hear(known, _beat(5, AT))) == "Silent"
 
 
 def test_a_heartbeat_of_another_boot_is_newer_whatever_it_counts() -> None:
-    known = end(hear(Known(agent_id="pi-1"), _beat(5, AT)), AT + AGE, age=AGE)
+    known = end(hear(Known(agent_id="pi-1"), _beat(5, AT)), AT + AGE, unsaid_s=90.0)
     assert _presence(hear(known, _beat(4, AT + AGE, boot_id="another"))) == "Heard"
+
+
+def _long_beat(counter: int, at: datetime) -> Reading[Heartbeat]:
+    beat = _beat(counter, at)
+    return attrs.evolve(beat, entry=attrs.evolve(beat.entry, lifetime_s=1_800.0))
+
+
+def test_a_heartbeat_ends_when_it_said_itself() -> None:
+    known = hear(Known(agent_id="pi-1"), _long_beat(1, AT))
+    assert _presence(end(known, AT + AGE, unsaid_s=90.0)) == "Heard", "that was one before it"
+    known = end(known, AT + timedelta(seconds=1_800), unsaid_s=90.0)
+    assert (_presence(known), known.to_seen().at) == ("Silent", AT)
+
+
+def test_what_the_server_keeps_for_too_long_ends_by_the_clock_here() -> None:
+    by_older_agent = Known(agent_id="pi-1", beat=_beat(1, AT))
+    for after_s, presence in ((89, "Heard"), (91, "Silent"), (180, "Silent"), (181, "Offline")):
+        known = by_older_agent.end_if_over(AT + timedelta(seconds=after_s))
+        assert (_presence(known), known.to_seen().at) == (presence, AT)
+    # The server says at last what was known for long.
+    assert _presence(end(known, AT + timedelta(seconds=1_800), unsaid_s=90.0)) == "Offline"
+
+    # One that says how long it counts is dropped by the server, by its clock; here that may be another.
+    by_newer_agent = Known(agent_id="pi-1", beat=_long_beat(1, AT))
+    for after_s, presence in ((5_399, "Heard"), (5_401, "Offline")):
+        known = by_newer_agent.end_if_over(AT + timedelta(seconds=after_s))
+        assert _presence(known) == presence
+
+
+@pytest.mark.parametrize(
+    ("heartbeat_s", "before_s"),
+    [(1, 90), (30, 90), (600, 1_800), (10**12, 1_800), (-5, 90), (None, 1_800)],
+)
+def test_who_is_known_to_be_silent_and_no_more_was_heard_at_least_so_long_ago(
+    heartbeat_s: int | None, before_s: int
+) -> None:
+    entry = Entry(key="pi-1", value=b"x", revision=1, written_at=AT - timedelta(days=1))
+    report = Reading(entry, attrs.evolve(_state(), heartbeat_s=heartbeat_s))
+    known = Known(agent_id="pi-1", report=report, ended_at=AT)
+    assert known.to_seen().at == AT - timedelta(seconds=before_s)
+
+
+def test_vitals_stand_until_they_are_told_again() -> None:
+    vitals = Vitals(uptime_s=5, clock_ms=1_769_860_800_000)
+    one, two, three = (_beat(each, AT + each * AGE) for each in (1, 2, 3))
+    assert one.value
+    assert two.value
+    assert three.value
+    one = attrs.evolve(one, value=attrs.evolve(one.value, vitals=vitals))
+    two = attrs.evolve(two, value=attrs.evolve(two.value, vitals=None))
+    told = hear(Known(agent_id="pi-1"), one).to_seen()
+    kept = hear(hear(Known(agent_id="pi-1"), one), two).to_seen()
+    assert told.heartbeat
+    assert kept.heartbeat
+    assert kept.heartbeat.vitals
+    assert kept.heartbeat.vitals.uptime_s == 5
+    assert kept.clock_offset_s == told.clock_offset_s
+    rebooted = attrs.evolve(three, value=attrs.evolve(three.value, vitals=None, boot_id="another"))
+    anew = hear(hear(Known(agent_id="pi-1"), one), rebooted).to_seen()
+    assert anew.heartbeat
+    assert anew.heartbeat.vitals is None

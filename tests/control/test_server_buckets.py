@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Any
 
 import pytest
 from nats.js import JetStreamContext
+from nats.js.errors import APIError
 
 from harmony_control.server.buckets import HEARTBEAT_WATCH, ensure_buckets
 from harmony_core.errors import ConfigError, StoreError
 from tests.nats import Bus, serving
+
+from .scripted_device import ScriptedDevice
 
 MIB = 1024 * 1024
 WRITTEN_BY_DEVICES: dict[str, object] = {
@@ -70,7 +74,8 @@ OPTIONS: Mapping[str, Mapping[str, object]] = {
         "subjects": ["$KV.heartbeat.>"],
         "storage": "memory",
         "max_msg_size": 64 * 1024,
-        "max_age": 90_000_000_000,
+        "max_age": 1_800_000_000_000,
+        "allow_msg_ttl": True,
         "subject_delete_marker_ttl": None,
     },
     "KV_inventory": WRITTEN_BY_DEVICES
@@ -84,7 +89,7 @@ OPTIONS: Mapping[str, Mapping[str, object]] = {
         "subjects": None,
         "sources": [{"name": "KV_heartbeat"}],
         "storage": "memory",
-        "max_age": 90_000_000_000,
+        "max_age": 1_800_000_000_000,
         "subject_delete_marker_ttl": 90_000_000_000,
     },
 }
@@ -188,6 +193,50 @@ async def test_the_server_announces_a_heartbeat_that_expired(tmp_path: Path) -> 
         assert silent.headers is not None
         assert silent.headers["Nats-Marker-Reason"] == "MaxAge"
         assert await bus.bucket("heartbeat").get("pi-1") is None
+
+
+@pytest.mark.parametrize(
+    ("kept_s", "said_s"), [(1_800.0, 1), (1.0, 86_400 * 365)], ids=["its own", "the longest"]
+)
+async def test_a_heartbeat_ends_by_its_own_lifetime_or_by_the_longest_whichever_is_shorter(
+    tmp_path: Path, kept_s: float, said_s: int
+) -> None:
+    async with serving(tmp_path, "pi-1") as bus:
+        await ensure_buckets(bus.admin, heartbeat_age_s=kept_s)
+        device = ScriptedDevice(await bus.device("pi-1"))
+        announced = await JetStreamContext(bus.admin).subscribe(
+            "$KV.heartbeat.pi-1", stream=HEARTBEAT_WATCH, ordered_consumer=True
+        )
+
+        await device.beat(lifetime=str(said_s))
+
+        assert (await announced.next_msg(timeout=15)).data
+        silent = await announced.next_msg(timeout=15)
+        assert (silent.headers or {})["Nats-Marker-Reason"] == "MaxAge"
+        # The bucket drops it by a clock of its own.
+        async with asyncio.timeout(5):
+            while await bus.bucket("heartbeat").get("pi-1") is not None:
+                await asyncio.sleep(0.05)
+
+
+async def test_buckets_of_an_older_server_are_brought_up_to_date_with_what_is_in_them(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, "pi-1") as bus:
+        for stream, was in (("KV_heartbeat", {"allow_msg_ttl": False}), (HEARTBEAT_WATCH, {})):
+            await _make_anew(bus, stream, {"max_age": 90 * 10**9, **was})
+        device = ScriptedDevice(await bus.device("pi-1"))
+        await device.beat()
+        with pytest.raises(APIError, match="per-message TTL is disabled"):
+            await device.beat(lifetime="90")
+
+        await ensure_buckets(bus.admin)
+
+        for stream in ("KV_heartbeat", HEARTBEAT_WATCH):
+            config = (await _info(bus, stream))["config"]
+            assert {name: config.get(name) for name in OPTIONS[stream]} == OPTIONS[stream]
+        assert await bus.bucket("heartbeat").get("pi-1") is not None
+        await device.beat(lifetime="90")
 
 
 async def test_the_last_eight_manifests_of_a_device_are_kept(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import attrs
@@ -143,6 +144,27 @@ async def test_where_nobody_tells_that_a_heartbeat_has_ended_a_clock_here_does(
         # Nobody beats, and the server would tell of it only much later.
         (row,) = await _until(changes, "pi-1", lambda row: row.device == "Silent")
         assert row.workloads == "Unknown"
+
+
+async def test_an_older_agent_that_ended_long_ago_does_not_seem_to_live_to_who_begins_to_watch(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not say how long its heartbeats count, and the server keeps them for half an hour."""
+    monkeypatch.setattr("harmony_control.bus.lifetimes.lifetime_of", lambda _: timedelta(seconds=1))
+    monkeypatch.setattr("harmony_control.bus.reports.HEARTBEAT_AGE_S", 0.5)
+    await rig.one.report(rig.one.state(0))
+    await rig.one.beat()
+    await asyncio.sleep(2)
+    async with rig.fleet.watch_rows() as changes:
+        assert [each.device for each in await anext(changes)] == ["Offline", "Never"]
+        # By then all that stands there was told once more.
+        await rig.two.beat()
+        passed: list[DeviceRow] = []
+        async for rows in changes:
+            passed += rows
+            if any(each.id == "pi-2" for each in rows):
+                break
+        assert {each.device for each in passed if each.id == "pi-1"} <= {"Offline"}
 
 
 async def test_what_a_stranger_writes_is_unverified(rig: Rig) -> None:
