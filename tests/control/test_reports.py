@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from harmony_control.bus import lifetimes, reports
+from harmony_control.bus.connection import Entry
 from harmony_control.fleet import Fleet, Seen
 from harmony_control.server.buckets import ensure_buckets
 from harmony_core.errors import UsageError
@@ -34,6 +35,11 @@ class Rig:
 
     async def seen(self) -> dict[str, Seen]:
         return {each.agent_id: each for each in await self.fleet.agents()}
+
+
+def _a_second(_: Entry) -> timedelta:
+    """For how long a heartbeat counts that does not say."""
+    return timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -84,7 +90,7 @@ async def test_a_device_that_says_that_it_lives_for_ever_is_silent_after_90_s_al
     await asyncio.sleep(2)
     assert await rig.bus.bucket("heartbeat").get("pi-1") is not None, "the server keeps it for ever"
     assert (await rig.seen())["pi-1"].presence == "Heard"
-    monkeypatch.setattr(lifetimes, "lifetime_of", lambda _: timedelta(seconds=1))
+    monkeypatch.setattr(lifetimes, "lifetime_of", _a_second)
     assert (await rig.seen())["pi-1"].presence == "Silent"
     assert (await rig.fleet.device("pi-1").read_seen()).presence == "Silent"
     assert await rig.fleet.device("pi-1").heartbeat() is None

@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from harmony_control.bus.connection import Entry
 from harmony_control.bus.reports import Reports
 from harmony_control.enrol import retire
 from harmony_control.fleet import DeviceRow, Fleet
@@ -31,6 +32,11 @@ class Rig:
     fleet: Fleet
     one: ScriptedDevice
     two: ScriptedDevice
+
+
+def _a_second(_: Entry) -> timedelta:
+    """For how long a heartbeat counts that does not say."""
+    return timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -150,7 +156,7 @@ async def test_an_older_agent_that_ended_long_ago_does_not_seem_to_live_to_who_b
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does not say how long its heartbeats count, and the server keeps them for half an hour."""
-    monkeypatch.setattr("harmony_control.bus.lifetimes.lifetime_of", lambda _: timedelta(seconds=1))
+    monkeypatch.setattr("harmony_control.bus.lifetimes.lifetime_of", _a_second)
     monkeypatch.setattr("harmony_control.bus.reports.HEARTBEAT_AGE_S", 0.5)
     await rig.one.report(rig.one.state(0))
     await rig.one.beat()
