@@ -60,8 +60,8 @@ async def three(tmp_path: Path) -> AsyncGenerator[_Three]:
         await bus.enrol(*_NAMES)
         await publish_devices(bus.home, bus.admin)
         files = {name: FakeFiles() for name in _NAMES}
-        for name in _NAMES:
-            await stack.enter_async_context(
+        agents = {
+            name: await stack.enter_async_context(
                 running_agent(
                     bus.home,
                     name,
@@ -71,8 +71,10 @@ async def three(tmp_path: Path) -> AsyncGenerator[_Three]:
                     missing={"SystemdHost": "no systemd here"},
                 )
             )
+            for name in _NAMES
+        }
         async with Fleet.connect(carl) as fleet:
-            scene = Scene(bus, fleet, files, tmp_path / "folder", stack, files)
+            scene = Scene(bus, fleet, files, tmp_path / "folder", stack, files, agents)
 
             async def are_heard() -> bool:
                 rows = await fleet.agents()
