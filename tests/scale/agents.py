@@ -36,6 +36,8 @@ __all__ = ["PATH", "Found", "fails", "name_of", "page"]
 PATH = "/srv/page"
 _SIZE_BYTES = 36_000
 """Signed and in base64, that is a document of 64 KiB."""
+_HEARTBEAT_S = 600.0
+"""As on thin lines: else the heartbeats of ten thousand quiet agents would keep two processors busy alone."""
 _TOGETHER = 16
 """So many agents begin at one time: more would only wait for the processor."""
 
@@ -128,7 +130,10 @@ class _Agent:
 
 
 async def _run(home: Home, name: str, place: Path, begun: asyncio.Future[_Agent]) -> None:
-    config, files = configuration.load(home.agent_toml(name)), _Files(name)
+    config = configuration.load(home.agent_toml(name)).model_copy(
+        update={"heartbeat_s": _HEARTBEAT_S}
+    )
+    files = _Files(name)
     account = _CountedAccount(**attrs.asdict(Account.of(config)))
     bus = Bus(account, config.report_key)
     bus.begin()
