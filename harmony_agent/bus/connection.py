@@ -5,6 +5,7 @@
     desired-state hint, or DIRECT.GET of our own key -> `.deliveries` -> deliveries()
     a hint that there is a new root document -> `.deliveries`, fetch_root()
     tell()  ->  our own key of actual-state, by compare-and-swap
+    a hint that this key was written -> was it us? -> else who?, on_written_over()
     beat()  ->  our own key of heartbeat
     a request, signed for us -> on_request(), reply() -> a subject of that request's own
 
@@ -34,7 +35,7 @@ from harmony_agent.config import AgentConfig
 from harmony_core.errors import BusUnreachable, RevisionConflict
 from harmony_core.wire.envelope import SigningKey
 from harmony_core.wire.jwt import Claims
-from harmony_core.wire.names import DESIRED_STATE, TRUST
+from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, TRUST
 
 from .deliveries import RESYNC_S, SITE_RESYNC_S, Deliveries, Delivery
 from .link import Account, Link, explain, honour_cancellation
@@ -52,6 +53,9 @@ REQUESTS_PENDING_BYTES = 1024 * 1024
 _HINTED_KEY_BYTES = 100
 FETCHED_AGAIN_S = 5.0
 """After so long, of a cluster, what was fetched at the beginning of a connection is fetched again."""
+WRITTEN_LOOKED_AFTER_S = 5.0
+"""So long after a hint that this device's report was written, it is looked who has: by then the server has
+said so where it was this device, and whoever writes it all the time costs us little."""
 RENEWED_AGAIN_S = 600.0
 """After so long, at the latest, it is looked again whether a JWT is to be renewed."""
 
@@ -67,6 +71,12 @@ class Bus:
         self._account = account
         self._key = key
         self._own_report = OwnReport(key)
+        self._report_use = asyncio.Lock()
+        """Held while this device's report is written or read: one after the other is how it is known whose is
+        what stands there."""
+        self._written = asyncio.Event()
+        self._written_revision = 0
+        """Which was hinted last of this device's report."""
         self.on_written_over: Callable[[Writer], None] = lambda _: None
         """Called with who else has written this device's report."""
         self.on_report_found: Callable[[], None] = lambda: None
@@ -180,7 +190,8 @@ class Bus:
             if link is None:
                 break
             try:
-                await link.tell(actual_state)
+                async with self._report_use:
+                    await link.tell(actual_state)
             except RevisionConflict:
                 await self._recover(link)
             else:
@@ -208,9 +219,23 @@ class Bus:
 
     async def _recover(self, link: Link) -> None:
         """Learn what stands there as this device's report, and tell who else has written it."""
-        if (writer := await link.recover()) is not None:
+        async with self._report_use:
+            writer = await link.recover()
+        if writer is not None:
             log.error("this device's report was written over by %s", writer.value)
             self.on_written_over(writer)
+
+    async def _heed_writes(self, link: Link) -> None:
+        """Look who has written this device's report, whenever somebody has, for as long as *link* stands."""
+        while True:
+            await self._written.wait()
+            await asyncio.sleep(WRITTEN_LOOKED_AFTER_S)
+            self._written.clear()
+            if self._written_revision > self._own_report.revision:
+                try:
+                    await self._recover(link)
+                except BusUnreachable as error:
+                    log.info("%s", error.message)
 
     async def beat(self, heartbeat: bytes, *, lifetime_s: int) -> bool:
         """Say that this agent's loop advances, and that this counts for so long; dropped when there is no
@@ -268,7 +293,7 @@ class Bus:
             self.doubt()
 
         client = self._account.client()
-        renewing: asyncio.Task[None] | None = None
+        beside: list[asyncio.Task[None]] = []
         try:
             async with asyncio.timeout(10):
                 await self._account.connect(client, closed=closed, failed=failed)
@@ -305,6 +330,12 @@ class Bus:
                 pending_msgs_limit=HINTS_PENDING_MOST,
                 pending_bytes_limit=HINTS_PENDING_BYTES,
             )
+            await client.subscribe(
+                self._account.subject(ACTUAL_STATE),
+                cb=self._on_written_hint,
+                pending_msgs_limit=HINTS_PENDING_MOST,
+                pending_bytes_limit=HINTS_PENDING_BYTES,
+            )
             # On one connection the server takes things in order: what is pushed from here on is hinted.
             fetched = await link.fetch_desired()
             await self._recover(link)
@@ -321,12 +352,13 @@ class Bus:
             self._deliveries.connect(self, fetched, again_in_s=again_in_s, resync_s=resync_s)
             self._tried.set()
             self._tell_listeners()
-            renewing = asyncio.create_task(self._renew_jwt(link), name="renew-jwt")
+            beside.append(asyncio.create_task(self._renew_jwt(link), name="renew-jwt"))
+            beside.append(asyncio.create_task(self._heed_writes(link), name="heed-writes"))
             yield link
         finally:
             self._link = None
-            if renewing is not None:
-                renewing.cancel()
+            for each in beside:
+                each.cancel()
             self._deliveries.disconnect()
             # A connection that was cut while it stood half-way may complain of just that.
             with suppress(OSError):
@@ -377,6 +409,11 @@ class Bus:
 
     async def _on_class_hint_message(self, message: Msg) -> None:
         self.on_class_hint(message.data[:_HINTED_KEY_BYTES].decode(errors="replace"))
+
+    async def _on_written_hint(self, message: Msg) -> None:
+        with suppress(ValueError):
+            self._written_revision = int((message.headers or {}).get("Nats-Sequence", ""))
+            self._written.set()
 
     async def _on_request_message(self, message: Msg) -> None:
         if self._on_request is not None:

@@ -7,7 +7,8 @@
   devices concerned: a republished message would have one subject for all, to which any device could have the
   server send something
 * actual-state, heartbeat, inventory: written by devices, one revision a key; nothing that one device may
-  send can remove or hide another's key, hence no roll-up, no purge, and next to no duplicate window
+  send can remove or hide another's key, hence no roll-up, no purge, and next to no duplicate window. That
+  its report was written is told to the device, which may not have been the one
 * devices: who each device is, signed by an operator, for operators alone
 * trust: the root documents, by version, for everybody; no version is ever written over
 * alerts: what people were told, for the control plane alone, so that several `harmony serve` tell it once
@@ -179,6 +180,12 @@ def _single_streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
         replace(
             _actual_bucket(ACTUAL_STATE, "What each device is", max_msg_bytes=256 * _KIB),
             storage=StorageType.FILE,
+            # To the device itself: so it sees at once that another one has its key.
+            republish=RePublish(
+                src=f"$KV.{ACTUAL_STATE}.*",
+                dest=f"{MAIL}.{{{{wildcard(1)}}}}.{ACTUAL_STATE}",
+                headers_only=True,
+            ),
             # A report lost with the power is sent again; to wait for the disk at each would cost five
             # times as much. Can be chosen only when the stream is made.
             persist_mode=PersistMode.ASYNC,

@@ -46,6 +46,8 @@ READS = tuple(f"{_GET}{name}.$KV.{name}.pi-1" for name in ("desired-state", "act
 WRITES = ("$KV.actual-state.pi-1", "$KV.heartbeat.pi-1", "$KV.inventory.pi-1")
 ALLOWED = (*READS, *WRITES, f"harmony.reply.pi-1.{NONCE}")
 """All that a device may publish to."""
+_TOLD_BACK = "harmony.mail.pi-1.actual-state"
+"""On which the server tells it that its report was written."""
 
 
 @attrs.frozen
@@ -132,7 +134,7 @@ class Scene:
         at_operator = [
             (subject, data)
             for subject, data in await _heard(self.at_operator)
-            if subject not in ALLOWED and not self._is_ours(subject)
+            if subject not in {*ALLOWED, _TOLD_BACK} and not self._is_ours(subject)
         ]
         said = {
             "the operator": at_operator,
