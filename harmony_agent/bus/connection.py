@@ -49,6 +49,8 @@ _RECONNECT = Backoff(first_s=0.5, most_s=30.0, jitter=0.5)
 """Everybody lost the same server: come back spread out."""
 HINTS_PENDING_MOST = 8
 HINTS_PENDING_BYTES = 4 * 1024 * 1024
+REQUESTS_PENDING_MOST = 256
+"""As many as may come while the loop is busy with something else."""
 REQUESTS_PENDING_BYTES = 1024 * 1024
 _HINTED_KEY_BYTES = 100
 FETCHED_AGAIN_S = 5.0
@@ -86,7 +88,7 @@ class Bus:
         self.on_renewed: Callable[[str], Awaitable[None]] = _forget
         """Called with the JWT that lets this device in from now on."""
         self._listeners: tuple[Callable[[], None], ...] = ()
-        self._on_request: Callable[[bytes], None] | None = None
+        self._on_request: Callable[[bytes], Awaitable[None]] | None = None
         self._link: Link | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._proving: asyncio.Task[None] | None = None
@@ -107,8 +109,9 @@ class Bus:
         if self.up:
             self._tell_listeners()
 
-    def on_request(self, receive: Callable[[bytes], None]) -> None:
-        """Call *receive* with whatever comes as a request to us. Until then it is dropped."""
+    def on_request(self, receive: Callable[[bytes], Awaitable[None]]) -> None:
+        """Call *receive* with whatever comes as a request to us, one after the other. Until then it is
+        dropped."""
         self._on_request = receive
 
     @property
@@ -315,7 +318,7 @@ class Bus:
             await client.subscribe(
                 self._account.subject("request"),
                 cb=self._on_request_message,
-                pending_msgs_limit=16,
+                pending_msgs_limit=REQUESTS_PENDING_MOST,
                 pending_bytes_limit=REQUESTS_PENDING_BYTES,
             )
             await client.subscribe(
@@ -417,4 +420,4 @@ class Bus:
 
     async def _on_request_message(self, message: Msg) -> None:
         if self._on_request is not None:
-            self._on_request(message.data)
+            await self._on_request(message.data)

@@ -1,24 +1,25 @@
 """Requests: what the control plane asks of this device, beside telling it what it is to be.
 
-    receive -> wait for a turn -> `harmony_agent.rpc.dispatch`
+    receive -> `harmony_agent.rpc.dispatch` verifies it -> no request? -> a rest, the longer, the more it cost
 
-Most devices are hardly ever asked, so what answers is loaded with the first request.
+What waits for that is in the subscription, which has a bound. Most devices are hardly ever asked, so what answers is loaded with the first request.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .dispatch import Answering
 
-__all__ = ["Requests"]
+__all__ = ["RESTS_FOR_EACH_LOOK", "Requests"]
 
-_WAITING_MOST = 8
-_BREATH_S = 0.05
-"""After something that is no request: who sends much of that costs us little."""
+RESTS_FOR_EACH_LOOK = 3.0
+"""So many times as long as it took to see that something is no request, nothing is looked at: whoever sends
+much of that costs us a quarter of a core at most, and keeps no true request away for long."""
 
 
 class Requests:
@@ -28,12 +29,11 @@ class Requests:
         self._begin = begin
         self.on_taken: Callable[[], None] = lambda: None
         """Called for each request that somebody who is trusted has signed."""
-        self._received: asyncio.Queue[bytes] = asyncio.Queue(_WAITING_MOST)
+        self._received: asyncio.Queue[bytes] = asyncio.Queue(1)
 
-    def receive(self, envelope: bytes) -> None:
-        """Take in what may be a request. Dropped when too many wait: who asked will ask again."""
-        if not self._received.full():
-            self._received.put_nowait(envelope)
+    async def receive(self, envelope: bytes) -> None:
+        """Take in what may be a request, once it is its turn."""
+        await self._received.put(envelope)
 
     async def run(self) -> None:
         """Answer until cancelled; then every answer ends where it is."""
@@ -41,9 +41,11 @@ class Requests:
         answering = self._begin()
         async with asyncio.TaskGroup() as tasks:
             while True:
+                began = time.perf_counter()
                 is_taken = answering.take(envelope, tasks)
+                spent_s = time.perf_counter() - began
                 if is_taken:
                     self.on_taken()
                 # Also so that an answer has begun before the next request is looked at.
-                await asyncio.sleep(0 if is_taken else _BREATH_S)
+                await asyncio.sleep(0 if is_taken else RESTS_FOR_EACH_LOOK * spent_s)
                 envelope = await self._received.get()

@@ -118,7 +118,7 @@ class Waits:
     """How long is waited for what, in seconds."""
 
     first_look_s: float = 3.0
-    """By then an answer has begun, or it is worth asking whether the device lives."""
+    """By then an answer has begun, or it is worth asking whether the device lives, and asking it again."""
     answer_s: float = 15.0
     silent_s: float = 20.0
     """A device that answers says at least every five seconds that it still does."""
@@ -138,6 +138,8 @@ class _Answer:
     """Where the answer to one request comes."""
 
     nonce: str
+    envelope: bytes
+    """Of the request."""
     subscription: Subscription
     keys: DeviceKeys
 
@@ -319,12 +321,28 @@ class Asking:
                 # What comes faster than it is read is bounded, too: what is lost is missed by its number.
                 pending_bytes_limit=self.waits.most_bytes,
             )
-            await self.client.publish(f"{MAIL}.{self.agent_id}.request", envelope)
+            await self._publish(envelope)
         try:
-            yield _Answer(request.nonce, subscription, keys)
+            yield _Answer(request.nonce, envelope, subscription, keys)
         finally:
             with suppress(nats.errors.Error, OSError):
                 await subscription.unsubscribe()
+
+    async def _publish(self, envelope: bytes) -> None:
+        await self.client.publish(f"{MAIL}.{self.agent_id}.request", envelope)
+
+    async def _ask_again(self, answer: _Answer) -> Msg:
+        """Send the same request again and again until an answer begins; TimeoutError when none does.
+
+        A device answers it only once. It may have been lost among what others send there.
+        """
+        until = _now() + self.waits.answer_s
+        while (left_s := until - _now()) > 0:
+            with bus_errors(f"asking {self.agent_id}"):
+                await self._publish(answer.envelope)
+            with suppress(TimeoutError):
+                return await _message(answer, min(left_s, self.waits.first_look_s))
+        raise TimeoutError
 
     async def _next(self, answer: _Answer, *, is_first: bool, left_s: float) -> Msg:
         try:
@@ -346,7 +364,7 @@ class Asking:
                     f"{self.agent_id} is offline, it has missed its heartbeats; is it on, does it reach the "
                     "message server?"
                 )
-            return await _message(answer, self.waits.answer_s)
+            return await self._ask_again(answer)
         except TimeoutError:
             said = "did not reply" if is_first else "has stopped replying"
             raise NoAnswer(f"{self.agent_id} {await self._presence()} {said}. {_REMEDY}") from None
