@@ -2,7 +2,8 @@
 
     receive -> `harmony_agent.rpc.dispatch` verifies it -> no request? -> a rest, the longer, the more it cost
 
-What waits for that is in the subscription, which has a bound. Most devices are hardly ever asked, so what answers is loaded with the first request.
+What waits for that is in the subscription, which has a bound. Most devices are hardly ever asked, so what
+answers is loaded with the first request.
 """
 
 from __future__ import annotations

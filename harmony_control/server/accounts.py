@@ -134,7 +134,7 @@ def encode_operator(issuers: Issuers, fleet: str) -> str:
 
 def encode_system_account(issuers: Issuers) -> str:
     """Return the JWT of the account in which the server is told of the others."""
-    claims = {"limits": _limits("SYS"), "default_permissions": _NO_DEFAULTS}
+    claims = {"limits": _limits("SYS", {}), "default_permissions": _NO_DEFAULTS}
     return encode(
         issuers.operator,
         issuers.accounts["SYS"].identity.public,
@@ -183,7 +183,7 @@ def encode_accounts(
         unwanted = {each.nkey for each in issued if each.account == name} - wanted[name]
         unwanted |= set(revoked_there.get(name, ())) - wanted[name]
         claims: dict[str, object] = {
-            "limits": _limits(name),
+            "limits": _limits(name, table),
             "default_permissions": _NO_DEFAULTS,
             "signing_keys": [_signing_key(issuers, name, templates[name])],
             "exports": [_export(each) for each in _rows(table, "exports")],
@@ -215,14 +215,15 @@ def _rows(table: Mapping[str, object], name: str) -> Sequence[Mapping[str, objec
     return cast("Sequence[Mapping[str, object]]", table.get(name, []))
 
 
-def _limits(name: str) -> dict[str, object]:
+def _limits(name: str, table: Mapping[str, object]) -> dict[str, object]:
     stored = -1 if name == "CTRL" else 0
+    limits = cast("Mapping[str, int]", table.get("limits", {}))
     return {
         **_UNLIMITED,
         "imports": -1,
         "exports": -1,
         "wildcards": True,
-        "conn": -1,
+        "conn": limits.get("max_connections", -1),
         "leaf": -1 if name.startswith(SITE_ACCOUNT) else 0,
         "mem_storage": stored,
         "disk_storage": stored,

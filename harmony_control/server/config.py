@@ -77,6 +77,11 @@ _MAX_FILE_STORE_BYTES = 16 * 1_024**3
 _MAX_MEMORY_STORE_BYTES = 512 * 1_024**2
 _MAX_CONTROL_LINE_BYTES = 4 * 1_024
 _MAX_CONNECTIONS = 65_536
+_CONNECTIONS_FOR_EACH = 4
+"""A device has one, makes another to see whether it can, and has some that the server has not yet given up."""
+_CONNECTIONS_BESIDE = 64
+_MAX_GUESTS = 1_024
+"""Connections of who may only look, and of who is invited: of each account in all."""
 MAX_SUBSCRIPTIONS = 64
 """Of one connection: a device needs four, and `harmony` some ten."""
 SITE_MAX_SUBSCRIPTIONS = 4_096
@@ -406,13 +411,18 @@ def _look_account(readers: Iterable[str]) -> dict[str, object]:
     users = [{"nkey": each, "permissions": reader_permissions(each)} for each in readers]
     return {
         "users": users,
+        "limits": {"max_connections": _MAX_GUESTS},
         "imports": [{"service": _in_control(each)} for each in (*_READS, *_LOOKS)],
     }
 
 
 def _door_account(invitations: Sequence[str]) -> dict[str, object]:
     users = [{"nkey": each, "permissions": invited_permissions(each)} for each in invitations]
-    return {"users": users, "imports": [{"service": _in_control(f"{ENROL_SUBJECT}.*")}]}
+    return {
+        "users": users,
+        "limits": {"max_connections": _MAX_GUESTS},
+        "imports": [{"service": _in_control(f"{ENROL_SUBJECT}.*")}],
+    }
 
 
 def _fleet_account(agents: Mapping[str, Enrolled]) -> dict[str, object]:
@@ -421,7 +431,13 @@ def _fleet_account(agents: Mapping[str, Enrolled]) -> dict[str, object]:
         for agent_id, each in sorted(agents.items())
     ]
     services = [{"service": _in_control(subject)} for subject in _SERVICES]
-    return {"users": users, "imports": services + _mailboxes(agents)}
+    # NATS knows no limit of one user: whoever has one key takes those of other devices, not of operators.
+    most = _CONNECTIONS_BESIDE + _CONNECTIONS_FOR_EACH * len(agents)
+    return {
+        "users": users,
+        "limits": {"max_connections": most},
+        "imports": services + _mailboxes(agents),
+    }
 
 
 def _site_account(agents: Mapping[str, Enrolled]) -> dict[str, object]:

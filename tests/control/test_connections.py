@@ -1,0 +1,41 @@
+"""A stolen key opens as many connections as it can: operators come in all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+
+import nats.errors
+import pytest
+
+from harmony_control.bus.connection import admin
+from tests.nats import Bus, connected, serving, serving_jwts
+
+MANY = 200
+
+
+async def open_all(bus: Bus, stack: AsyncExitStack) -> int:
+    """Open connections as pi-1 until none is let in any more. Return how many were."""
+    for count in range(MANY):
+        try:
+            await stack.enter_async_context(connected(bus.home, "pi-1"))
+        except (nats.errors.Error, OSError):
+            return count
+    return MANY
+
+
+@pytest.mark.parametrize("how", [serving, serving_jwts], ids=["static keys", "JWTs"])
+async def test_a_stolen_key_takes_no_connection_of_an_operator(
+    tmp_path: Path, how: Callable[..., AbstractAsyncContextManager[Bus]]
+) -> None:
+    async with how(tmp_path, "pi-1") as bus:
+        async with AsyncExitStack() as stack:
+            first = await open_all(bus, stack)
+            assert 0 < first < MANY
+            async with admin(bus.home) as operator:
+                await operator.flush()
+        # Each device more brings some of its own, also while the server runs.
+        await bus.enrol(*(f"pi-{number}" for number in range(2, 34)))
+        async with AsyncExitStack() as stack:
+            assert await open_all(bus, stack) > first
