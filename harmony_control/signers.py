@@ -2,7 +2,7 @@
 
     root.key                  one line, as `harmony trust key` and `harmony keygen` write it
     file2:root.pem            PEM (PKCS#8), in a file; beside it root.pub
-    hv:NAME                   HashiCorp Vault's transit engine; the public half with --public
+    hv:NAME/VERSION           HashiCorp Vault's transit engine; the public half with --public; needs hvac
 
 A device verifies Ed25519 alone, so only such a key is of use, wherever it is kept.
 """

@@ -1,9 +1,4 @@
-"""nats-py's client, in TLS with our own server, with a bound on what that may send, and whole or not at all.
-
-nats-py gathers as many bytes as a server has announced for one message, and any line without an end. Whoever
-answers in the server's place could fill the memory of a device. Here the connection ends as soon as more is
-announced than Harmony ever puts on the bus: what is read until then is at most that, and one read more.
-"""
+"""nats-py's client, in TLS with our own server, bounded in what that may send, and whole or not at all."""
 
 # nats-py's own signatures are partly untyped.
 # pyright: reportUnknownMemberType=false
@@ -11,7 +6,6 @@ announced than Harmony ever puts on the bus: what is read until then is at most 
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
@@ -19,16 +13,10 @@ from nats.aio.transport import TcpTransport
 from nats.errors import ProtocolError, UnexpectedEOF
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
+from harmony_core.wire.bounded import BoundedParser
 from harmony_core.wire.tls import PinnedTransport
 
-__all__ = ["LINE_MAX_BYTES", "MESSAGE_MAX_BYTES", "BoundedClient"]
-
-log = logging.getLogger(__name__)
-
-MESSAGE_MAX_BYTES = 1024 * 1024
-"""nats-server's own default; the largest of ours is 352 KiB."""
-LINE_MAX_BYTES = 64 * 1024
-"""A server tells of itself, and of all of its cluster, in one line."""
+__all__ = ["BoundedClient"]
 
 
 class BoundedClient(Client):
@@ -78,20 +66,8 @@ class _TlsTransport(PinnedTransport, TcpTransport):
     """nats-py's, in TLS with the server that is meant."""
 
 
-class _BoundedParser(Parser):
-    async def parse(self, data: bytes = b"") -> None:
-        await super().parse(data)
-        if self.state == AWAITING_CONTROL_LINE:
-            what, size_bytes, most_bytes = "a line of", len(self.buf), LINE_MAX_BYTES
-        else:
-            what, size_bytes, most_bytes = "a message of", self.needed, MESSAGE_MAX_BYTES
-        if size_bytes > most_bytes:
-            self.reset()
-            log.warning(
-                "the server has sent %s %d bytes, at most %d are taken; is it ours? "
-                "The connection is ended",
-                what,
-                size_bytes,
-                most_bytes,
-            )
-            raise ProtocolError(f"more than {most_bytes} bytes")
+class _BoundedParser(BoundedParser, Parser):
+    """nats-py's, with a bound."""
+
+    awaits_line = AWAITING_CONTROL_LINE
+    refusal = ProtocolError

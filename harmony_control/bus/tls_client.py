@@ -1,4 +1,5 @@
-"""nats-py's client, in TLS with the fleet's own server and nobody else; what is refused fails at once."""
+"""nats-py's client, in TLS with the fleet's own server and nobody else; what is refused fails at once, and
+a connection ends on which too much is announced."""
 
 # nats-py's own signatures are partly untyped.
 # pyright: reportUnknownMemberType=false
@@ -12,7 +13,9 @@ from typing import Any, cast
 from nats import errors
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
 from nats.aio.transport import TcpTransport
+from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
+from harmony_core.wire.bounded import BoundedParser
 from harmony_core.wire.tls import PinnedTransport
 
 __all__ = ["Refused", "TlsClient"]
@@ -27,6 +30,7 @@ class TlsClient(Client):
 
     def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
         super().__init__()
+        self._ps = _BoundedParser(self)
         self._pinned = context, server_name
         self.refused = ""
         """What the server has refused last, in its own words. Empty while it has refused nothing."""
@@ -57,3 +61,10 @@ class TlsClient(Client):
 
 class _TlsTransport(PinnedTransport, TcpTransport):
     """nats-py's, in TLS with the server that is meant."""
+
+
+class _BoundedParser(BoundedParser, Parser):
+    """nats-py's, with a bound."""
+
+    awaits_line = AWAITING_CONTROL_LINE
+    refusal = errors.ProtocolError

@@ -113,7 +113,7 @@ def _signing(made: argparse.ArgumentParser, completes: Completes) -> None:
             "--key",
             action="append",
             metavar="KEY",
-            help="a root key to sign with: a file, or a URI such as hv:NAME or file2:root.pem",
+            help="a root key to sign with: a file, or a URI such as hv:NAME/VERSION or file2:root.pem",
         )
     )
     completes(

@@ -78,7 +78,7 @@ _MAX_MEMORY_STORE_BYTES = 512 * 1_024**2
 _MAX_CONTROL_LINE_BYTES = 4 * 1_024
 _MAX_CONNECTIONS = 65_536
 _CONNECTIONS_FOR_EACH = 4
-"""A device has one, makes another to see whether it can, and has some that the server has not yet given up."""
+"""A device has one, makes another to see whether it can, and has some that are not yet given up."""
 _CONNECTIONS_BESIDE = 64
 _MAX_GUESTS = 1_024
 """Connections of who may only look, and of who is invited: of each account in all."""

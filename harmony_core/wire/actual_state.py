@@ -33,6 +33,7 @@ from .fields import (
     text,
     whole,
 )
+from .strict_json import is_shallow
 from .vitals import Vitals, vitals_from_fields, vitals_to_fields
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ __all__ = [
 ]
 
 API_VERSION = "harmony/v1"
+_MAX_BYTES = 1024 * 1024
+"""Of a report: more than the bucket takes."""
+_DEPTH_MOST = 32
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -424,6 +428,11 @@ def score_from_json(fields: Mapping[str, Any]) -> ScoreStatus:
 
 def from_json(data: bytes, cls: type[T]) -> T:
     """Read what an agent wrote; `InvalidManifest` names what is wrong with it."""
+    if len(data) > _MAX_BYTES or not is_shallow(data, _DEPTH_MOST):
+        raise InvalidManifest(
+            f"not a {cls.__name__}: more than {_MAX_BYTES} bytes, more than {_DEPTH_MOST} levels deep, or "
+            "cut short"
+        )
     try:
         found: T = _FORMS[cls](json.loads(data))
     except Exception as error:

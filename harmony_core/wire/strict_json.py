@@ -23,7 +23,7 @@ import attrs
 from harmony_core.errors import DuplicateKey, NotJson, NotUtf8, TooDeep, TooLarge
 from harmony_core.visible import cut
 
-__all__ = ["JsonValue", "dumps", "loads"]
+__all__ = ["JsonValue", "dumps", "is_shallow", "loads"]
 
 JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | int | float | bool | None"
 
@@ -67,7 +67,7 @@ def loads(data: bytes, *, max_bytes: int, max_depth: int = 32) -> JsonValue:
             "refer to large content by its hash, or split it"
         )
     text = _decode(data)
-    if not _is_shallow(data, max_depth):
+    if not is_shallow(data, max_depth):
         _refuse_depth(data, max_depth)
     # One byte is found a hundred times faster than several, and most documents have no such escape.
     if b"\\" in data and b"\\u" in data and any(each in data for each in _SUSPECT_ESCAPES):
@@ -107,7 +107,7 @@ def _decode(data: bytes) -> str:
         ) from None
 
 
-def _is_shallow(data: bytes, max_depth: int) -> bool:
+def is_shallow(data: bytes, max_depth: int) -> bool:
     """Return whether all brackets pair up within *max_depth* levels; False may also mean that some do not.
 
     Only what runs in C: all but quotation marks and brackets is cut out, then what is quoted, and then

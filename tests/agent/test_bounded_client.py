@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
-from harmony_agent.bus.bounded_client import MESSAGE_MAX_BYTES
 from harmony_agent.bus.connection import Bus
+from harmony_control.bus.tls_client import TlsClient
+from harmony_core.wire.bounded import MESSAGE_MAX_BYTES
 from harmony_core.wire.envelope import ENVELOPE_MAX_BYTES, generate_key
 from harmony_core.wire.manifest import Accepted, accept
-from tests.authority import account, serving_context
+from harmony_core.wire.names import SERVER_NAME
+from harmony_core.wire.tls import verifying_context
+from tests.authority import AUTHORITY, account, serving_context
 
 from .rig import Note, Rig, entry, status
 
@@ -65,17 +68,39 @@ async def flooded(flood: Flood) -> AsyncGenerator[Bus]:
         server.close()
 
 
-@pytest.mark.parametrize(
-    "flood",
-    [
-        b"MSG _INBOX_pi-1.x 1 4000000000\r\n",
-        b"HMSG _INBOX_pi-1.x 1 12 4000000000\r\n",
-        b"MSG _INBOX_pi-1.x 1 " + b"1" * 30,
-        b"INFO {",
-        b"-ERR '",
-        b"",
-    ],
+FLOODS = (
+    b"MSG _INBOX_pi-1.x 1 4000000000\r\n",
+    b"HMSG _INBOX_pi-1.x 1 12 4000000000\r\n",
+    b"MSG _INBOX_pi-1.x 1 " + b"1" * 30,
+    b"INFO {",
+    b"-ERR '",
+    b"",
 )
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_an_operator_s_connection_ends_as_well(flood: bytes) -> None:
+    hostile = Flood(flood)
+    server = await asyncio.start_server(hostile.serve, "127.0.0.1", 0, ssl=serving_context())
+    port = server.sockets[0].getsockname()[1]
+    context = verifying_context(AUTHORITY)
+    client = TlsClient(context, SERVER_NAME)
+    try:
+        async with asyncio.timeout(20):
+            await client.connect(
+                f"tls://127.0.0.1:{port}",
+                tls=context,
+                tls_handshake_first=True,
+                allow_reconnect=False,
+            )
+            await hostile.cut.wait()
+    finally:
+        await client.close()
+        server.close()
+    assert hostile.sent_bytes < SOCKETS_BYTES
+
+
+@pytest.mark.parametrize("flood", FLOODS)
 async def test_what_is_announced_too_large_ends_the_connection(flood: bytes) -> None:
     server = Flood(flood)
     async with flooded(server), asyncio.timeout(20):

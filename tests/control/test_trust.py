@@ -646,7 +646,7 @@ async def test_a_key_that_another_signer_holds(ground: Ground, tmp_path: Path) -
     pub.write_text(VerifyKey(raw).to_text() + "\n")
     said = await ground.run("trust", "init", "--root-key", str(pub), "--key", f"file2:{pem}")
     assert "published" in said.out
-    said = await ground.run("trust", "renew", "--expires-in", "9d", "--key", "hv:none", ends=2)
+    said = await ground.run("trust", "renew", "--expires-in", "9d", "--key", "hv:none/1", ends=2)
     assert "--public" in said.err
 
 

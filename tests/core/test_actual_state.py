@@ -214,3 +214,18 @@ def test_any_text_survives(message: str, reason: str) -> None:
 def test_text_that_is_not_unicode_does_not_silence_an_agent() -> None:
     broken = Failure(error=ErrorInfo(code="WriteFailed", message="/etc/\udcff"))
     assert b"WriteFailed" in to_json(told(web=page(broken)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 40 + b"1" + b"}" * 40, b" " * 2**20 + b"{}"],
+    ids=["very deep", "too deep", "too large"],
+)
+def test_what_is_too_large_or_too_deep_is_refused_before_it_is_read(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("json.loads", lambda _: pytest.fail("it was read"))
+    with pytest.raises(InvalidManifest, match="levels deep"):
+        from_json(data, ActualState)
+    with pytest.raises(InvalidManifest, match="levels deep"):
+        from_json(data, Heartbeat)
