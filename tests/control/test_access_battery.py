@@ -26,6 +26,7 @@ from harmony_control.bus.connection import admin
 from harmony_control.bus.requests import Asking
 from harmony_control.operators import add_operator, join
 from harmony_control.server.buckets import HEARTBEAT_WATCH, ensure_buckets
+from harmony_control.server.config import device_permissions
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_core.wire.envelope import pin_keys
@@ -43,10 +44,25 @@ NONCE = "0123456789abcdef0123456789abcdef"
 INBOX = "_INBOX_pi-1.loot"
 NOON = "2026-01-31T12:00:00.000Z"
 _GET = "$JS.API.DIRECT.GET.KV_"
-READS = tuple(f"{_GET}{name}.$KV.{name}.pi-1" for name in ("desired-state", "actual-state"))
-WRITES = ("$KV.actual-state.pi-1", "$KV.heartbeat.pi-1", "$KV.inventory.pi-1")
-ALLOWED = (*READS, *WRITES, f"harmony.reply.pi-1.{NONCE}")
-"""All that a device may publish to."""
+FOR_ALL = b"for every device"
+KEYS_FOR_ALL = {"desired-class": "kiosk.1", "rollout": "kiosk", "fleet": "index", "trust": "1"}
+"""What every device may read."""
+
+
+def _in_place_of_wildcards(subject: str) -> str:
+    """Return one of the subjects that *subject* stands for."""
+    if subject.startswith("harmony.reply."):
+        return subject.replace("*", NONCE)
+    bucket = subject.removeprefix(_GET).partition(".")[0]
+    return f"{_GET}{bucket}.$KV.{bucket}.{KEYS_FOR_ALL[bucket]}" if "*" in subject else subject
+
+
+ALLOWED = tuple(
+    map(_in_place_of_wildcards, device_permissions("pi-1", "a" * 26)["publish"]["allow"])
+)
+"""All that a device may publish to: a right that is new is tried by itself."""
+READS = tuple(each for each in ALLOWED if each.startswith(_GET))
+WRITES = tuple(each for each in ALLOWED if each.startswith("$KV."))
 _TOLD_BACK = "harmony.mail.pi-1.actual-state"
 """On which the server tells it that its report was written."""
 
@@ -201,7 +217,10 @@ async def _fleet(root: Path, how: Serving = serving) -> AsyncGenerator[Scene]:
         for name in BUCKETS:
             for _ in range(2):
                 await bus.bucket(name).put("pi-2", SECRET)
-            await bus.bucket(name).put("kiosk", SECRET)
+            if name not in KEYS_FOR_ALL:
+                await bus.bucket(name).put("kiosk", SECRET)
+        for name, key in KEYS_FOR_ALL.items():
+            await bus.bucket(name).put(key, FOR_ALL)
         await bus.bucket("desired-state").put("pi-1", b"to be")
         for name in ("actual-state", "heartbeat", "inventory"):
             await stolen.bucket(name).put("pi-1", STOLEN)

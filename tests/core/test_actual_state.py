@@ -224,7 +224,7 @@ def test_text_that_is_not_unicode_does_not_silence_an_agent() -> None:
 def test_what_is_too_large_or_too_deep_is_refused_before_it_is_read(
     data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("json.loads", lambda _: pytest.fail("it was read"))
+    monkeypatch.setattr("json.loads", None)
     with pytest.raises(InvalidManifest, match="levels deep"):
         from_json(data, ActualState)
     with pytest.raises(InvalidManifest, match="levels deep"):
