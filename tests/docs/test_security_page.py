@@ -64,7 +64,7 @@ def _is_error(found: object) -> bool:
 
 
 def test_the_counts_are_those_of_the_batteries() -> None:
-    assert f"{len(ATTACKS)} messages and subscriptions" in PAGE
+    assert f"{len(ATTACKS):,} messages and subscriptions" in PAGE
     assert f"{len(FLOODS)} floods" in PAGE
     assert (
         f"{test_device.STATED} of a device, {test_control_plane.STATED} of a control plane" in PAGE
