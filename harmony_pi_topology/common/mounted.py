@@ -6,8 +6,9 @@
     mounted again, whatever disk that is -> this one is the mount from now on
 
 Only mount points above a path count. The directory at a mount point itself is there with and without its
-disk: somebody has to make it before anything can be mounted. Who has lost a disk for good says so by
-mounting anything in its place, such as the directory on itself.
+disk: somebody has to make it before anything can be mounted. Where what is in it matters, the path ends with
+a slash. Who has lost a disk for good says so by mounting anything in its place, such as the directory on
+itself.
 """
 
 from __future__ import annotations
@@ -66,11 +67,21 @@ class _Table:
 
 
 class MountGuard:
-    """Knows which mount each resource was on. *root* is / or a folder that stands for a device."""
+    """Knows which mounts each resource was on. *root* is / or a folder that stands for a device.
 
-    def __init__(self, root: str, records: Records) -> None:
+    *device* is where the device's / is seen, where those mounts count that its PID 1 sees rather than this
+    process. With *follows*, a resource is on what it was on when it was last remembered, rather than first:
+    it moves to what is mounted over it.
+    """
+
+    def __init__(
+        self, root: str, records: Records, *, device: Path | None = None, follows: bool = False
+    ) -> None:
         self._root = root.rstrip("/")
         self._records = records
+        self._follows = follows
+        self._process = "self" if device is None else "1"
+        self._device = device or Path("/")
         self._worker = Worker("reading mounts", threads=1, timeout_s=_READ_WITHIN_S)
         self._events: MountEvents | None = None
         self._reading = asyncio.Lock()
@@ -86,7 +97,11 @@ class MountGuard:
             rid for rid in paths_of if table.absent or record_of(_record_key(rid)) is not None
         )
         found = {rid: self._missing(table, rid, paths_of[rid]) for rid in doubtful}
-        return {rid: error for rid, error in found.items() if error is not None}
+        return {rid: next(iter(errors.values())) for rid, errors in found.items() if errors}
+
+    async def missing_of(self, rid: str, paths: Collection[str]) -> dict[str, MountMissing]:
+        """Return, by path, whose mount is missing, of the *paths* that one resource takes."""
+        return self._missing(await self._current(), rid, paths)
 
     async def remember(self, paths_of: Mapping[str, Collection[str]]) -> None:
         """Remember the mount of each, durably, as it was when `missing` was last asked.
@@ -95,18 +110,24 @@ class MountGuard:
         again, and then what is seen is ours. Writes nothing for what is on the root file system.
         """
         table = self._table
+        records = {rid: self._record_of(table, paths) for rid, paths in paths_of.items()}
         news = {
             _record_key(rid): record
-            for rid, paths in paths_of.items()
-            if (record := self._record_of(table, paths)) is not None and self._is_news(rid, record)
+            for rid, record in records.items()
+            if record is not None and self._is_news(rid, record)
         }
-        if not news:
-            return
-        # Side by side, so that they share a flush to disk.
-        await asyncio.gather(*(self._records.put(key, record) for key, record in news.items()))
+        if news:
+            # Side by side, so that they share a flush to disk.
+            await asyncio.gather(*(self._records.put(key, record) for key, record in news.items()))
+        if self._follows:
+            for rid, record in records.items():
+                if record is None:
+                    await self.forget(rid)
 
     def _is_news(self, rid: str, record: Mapping[str, Any]) -> bool:
         before = self._records.get(_record_key(rid))
+        if self._follows:
+            return before != record
         if before is None:
             return (
                 self._records.get(rid) is None
@@ -125,23 +146,35 @@ class MountGuard:
             self._events = None
         self._worker.close()
 
-    def _missing(self, table: _Table, rid: str, paths: Collection[str]) -> MountMissing | None:
+    def _missing(self, table: _Table, rid: str, paths: Collection[str]) -> dict[str, MountMissing]:
         record = self._records.get(_record_key(rid))
-        if record is not None and record["point"] not in table.mounted:
-            return _missing(rid, record["point"], f"it was on {record['source']} there")
+        mounts = () if record is None else (record, *record.get("others", ()))
+        was_on = {m["point"]: m["source"] for m in mounts if m["point"] not in table.mounted}
+        missing: dict[str, MountMissing] = {}
         for path in paths:
-            if (point := table.missing_above(self._root + path)) is not None:
+            here = self._root + path
+            if (point := next((p for p in was_on if here.startswith(f"{p}/")), None)) is not None:
+                missing[path] = _missing(rid, point, f"it was on {was_on[point]} there")
+            elif (point := table.missing_above(here)) is not None:
                 source = table.configured[point]
-                return _missing(rid, point, f"/etc/fstab has {source} mounted there")
-        return None
+                missing[path] = _missing(rid, point, f"/etc/fstab has {source} mounted there")
+        return missing
 
     def _record_of(self, table: _Table, paths: Collection[str]) -> Mapping[str, Any] | None:
-        for path in paths:
-            point = table.point_above(self._root + path)
-            if point not in _ALWAYS_THERE and not is_at_or_beneath(self._root or "/", point):
-                mount = table.mounted[point]
-                return {"point": point, "source": mount.source, "kind": mount.kind}
-        return None
+        """Return the first mount that any of *paths* is on, with the others; None where all are on /."""
+        points = dict.fromkeys(table.point_above(self._root + path) for path in paths)
+        mounts = [
+            {
+                "point": point,
+                "source": table.mounted[point].source,
+                "kind": table.mounted[point].kind,
+            }
+            for point in points
+            if point not in _ALWAYS_THERE and not is_at_or_beneath(self._root or "/", point)
+        ]
+        if len(mounts) > 1:
+            return {**mounts[0], "others": mounts[1:]}
+        return mounts[0] if mounts else None
 
     async def _current(self) -> _Table:
         """Return what is mounted now: read again only after the kernel has said that it changed."""
@@ -155,11 +188,11 @@ class MountGuard:
 
     def _read(self) -> _Table:
         if self._events is None:
-            self._events = MountEvents()
+            self._events = MountEvents(self._process, self._device / "proc")
         self._events.acknowledge()
         # Of several at one point the last is what is seen.
-        mounted = {each.point: each for each in mounts_of()}
-        return _Table(mounted, {} if self._root else _read_config(Path("/etc/fstab")))
+        mounted = {each.point: each for each in mounts_of(self._process, self._device / "proc")}
+        return _Table(mounted, {} if self._root else _read_config(self._device / "etc/fstab"))
 
 
 class OnMounts(Generic[ResourceT, StateT]):

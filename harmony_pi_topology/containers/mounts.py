@@ -18,7 +18,7 @@ import hashlib
 import os
 import pwd
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -33,7 +33,7 @@ from harmony_pi_topology.posix.hashing import sha256_of
 from .paths import list_prefixes, place_in
 from .spec import is_followed
 
-__all__ = ["NO_MOUNTS", "MountsLook", "look_at_mounts"]
+__all__ = ["NO_MOUNTS", "MountsLook", "look_at_mounts", "sees_any_as_it_is"]
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -168,15 +168,25 @@ def _hash_content(path: Path, source: str) -> str | None:
 def _find_replaced(container: Container, root: Path, pid: int) -> frozenset[str]:
     """Return the sources that the process *pid* of *container* does not, or no longer, see."""
     mounts = [mount for mount in container.mounts if not mount.live]
+    return frozenset(source for source, is_so in _compare(mounts, root, pid).items() if not is_so)
+
+
+def sees_any_as_it_is(mounts: Sequence[Mount], root: Path, pid: int) -> bool:
+    """Return whether the process *pid* sees the source of any of *mounts* as it is now on the device."""
+    return any(_compare(mounts, root, pid).values())
+
+
+def _compare(mounts: Sequence[Mount], root: Path, pid: int) -> dict[str, bool]:
+    """Return whether *pid* sees each source of *mounts* as it is now; of none where that is not told."""
     if not mounts:
-        return frozenset()
+        return {}
     here = listed.mounts_of(1, root / "proc")
     there = listed.mounts_of(pid, root / "proc")
     # A process that has ended has none, which is told by itself; one that has changed its own root (chroot)
     # shows only what is below that.
     if not here or not any(each.point == "/" for each in there):
-        return frozenset()
-    return frozenset(mount.source for mount in mounts if not _is_mounted(mount, here, there))
+        return {}
+    return {mount.source: _is_mounted(mount, here, there) for mount in mounts}
 
 
 def _is_mounted(mount: Mount, here: list[listed.Mount], there: list[listed.Mount]) -> bool:

@@ -26,7 +26,13 @@ from pathlib import Path
 import attrs
 
 from harmony_core.change import Change, NotReady, Progress
-from harmony_core.errors import CapabilityError, ContainerFailed, NotOurs, UnsafePath
+from harmony_core.errors import (
+    CapabilityError,
+    ContainerFailed,
+    MountMissing,
+    NotOurs,
+    UnsafePath,
+)
 from harmony_core.logs import LogLine
 from harmony_core.reconciler import Availability, MemoryRecords, OnChange, Records
 from harmony_core.resources import (
@@ -41,6 +47,7 @@ from harmony_core.steps import Renamed, Step
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.common.gather import gather_results, say_whose
 from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
+from harmony_pi_topology.common.mounted import MountGuard
 from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls
 
 from .exit_watcher import OpenProcess
@@ -49,7 +56,7 @@ from .holds import ContainerHolds
 from .image_pull import ImagePulls
 from .images import ContainerImages
 from .logs import read_logs
-from .mounts import NO_MOUNTS, MountsLook, look_at_mounts
+from .mounts import NO_MOUNTS, MountsLook, look_at_mounts, sees_any_as_it_is
 from .plan import ContainerSteps, plan_removal, plan_steps
 from .podman import DEFAULT_URL, Podman
 from .podman_reply import FoundContainer
@@ -107,6 +114,7 @@ class PodmanContainers:
         self._podman = Podman(url, answer_within_s=answer_within_s)
         self._root = Path(root)
         self._files = PathCalls("container files", str(root), patience_s=patience_s)
+        self._guard = MountGuard("/", records, device=self._root, follows=True)
         self._pulls = ImagePulls(self._podman, records)
         self._images = ContainerImages(self._podman, records)
         self._restarts = ContainerRestarts(records)
@@ -185,6 +193,7 @@ class PodmanContainers:
         """As `Reconciler.close`. Gives up what is being fetched."""
         await self._liveness.close()
         await self._watcher.close()
+        await self._guard.close()
         await self._pulls.close()
         self._podman.close()
         self._files.close()
@@ -222,6 +231,7 @@ class PodmanContainers:
     async def _look(self, container: Container, *, apply: bool) -> _Look:
         found, called = await self._ours(container.name, apply=apply)
         pid = found.pid if found is not None and found.running else None
+        await self._require_mounts(container, found, pid, apply=apply)
         used, mounts = await self._read(container, pid)
         self._watcher.note(container, mounts.watched)
         desired = resolve_desired(container, {**mounts.contents, **used})
@@ -232,23 +242,53 @@ class PodmanContainers:
             desired=desired, found=found, steps=steps, held=held, mounts=mounts, renamed=renamed
         )
 
+    async def _require_mounts(
+        self, container: Container, found: FoundContainer | None, pid: int | None, *, apply: bool
+    ) -> None:
+        """Raise `MountMissing` unless whatever *container* uses or mounts is on the disk that it was on.
+
+        What runs on that disk goes on: the kernel keeps it for that. What podman has started by itself on
+        what lies beneath the mount point is stopped.
+        """
+        sources = [mount.source for mount in container.mounts]
+        paths = [f"{path}/" for path in (*container.uses, *sources)]
+        if not paths:
+            return
+        missing = await self._guard.missing_of(container.id, paths)
+        if not missing:
+            if apply:
+                await self._guard.remember({container.id: paths})
+            return
+        self._watcher.note(container, [path.rstrip("/") for path in missing])
+        error = next(iter(missing.values()))
+        if not apply or found is None:
+            raise error
+        away = [mount for mount in container.mounts if f"{mount.source}/" in missing]
+        is_beneath = pid is not None and await self._files.run(
+            sees_any_as_it_is, away, self._root, pid
+        )
+        told = await self._end(container, found) if is_beneath or not found.alive else ""
+        raise MountMissing(f"{error.message}{told}", point=error.point, resource=container.id)
+
     async def _refuse(
         self, problem: CapabilityError, container: Container, found: FoundContainer | None
     ) -> CapabilityError:
         """*problem*, why *container* cannot be started as it is wished for. Where its mounts are not safe,
-        *found* is stopped: what podman starts by itself it would start with whatever lies there then."""
+        *found* is stopped."""
         if not isinstance(problem, UnsafePath) or found is None:
             return problem
+        told = await self._end(container, found)
+        return UnsafePath(f"{problem.message}{told}", resource=container.id)
+
+    async def _end(self, container: Container, found: FoundContainer) -> str:
+        """End *found*, unless it is at rest: what podman starts by itself it would start with whatever lies
+        there then. Return what is to be told of that."""
         is_at_rest = found.status == "created" or found.stopped_by_user or container.restart == "no"
         if not found.alive and is_at_rest:
-            return problem
-        has_ended = await self._stops.end(found)
-        until = (
-            "Until then it is stopped"
-            if has_ended
-            else "It could not be stopped; that is tried again"
-        )
-        return UnsafePath(f"{problem.message}. {until}", resource=container.id)
+            return ""
+        if await self._stops.end(found):
+            return ". Until then it is stopped"
+        return ". It could not be stopped; that is tried again"
 
     async def _fetch_image(
         self, desired: DesiredContainer, steps: ContainerSteps
@@ -400,6 +440,7 @@ class PodmanContainers:
                     if max_hold_s(found.labels) is not None:
                         await self._holds.forget(name)
                 await self._restarts.forget(name)
+                await self._guard.forget(_id(name))
                 await self._images.record_gone(name, found.image if found is not None else None)
             return Change(resource=_id(name), steps=steps, before=before)
 

@@ -46,22 +46,23 @@ class Mount:
 
 
 class MountEvents:
-    """Hear of every mount and umount in this process's namespace, at no cost while there is none.
+    """Hear of every mount and umount that *process* sees, at no cost while there is none.
 
     The kernel marks an open ``/proc/self/mountinfo`` as urgent when the list has changed. As a file it can
     also always be read, so a loop that waits for that would never sleep: an epoll of its own waits for the
     mark alone, and is what a loop can wait for.
     """
 
-    def __init__(self) -> None:
-        self._listing = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, process: str = "self", proc: Path = Path("/proc")) -> None:
+        self._of = (process, proc)
+        self._listing = os.open(proc / process / "mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         try:
             self._epoll = select.epoll()
         except OSError:
             os.close(self._listing)
             raise
         self._epoll.register(self._listing, select.EPOLLPRI | select.EPOLLET)
-        self._mounted = _identities()
+        self._mounted = self._identities()
 
     def fileno(self) -> int:
         """Return what can be read, for a loop, once there is a change, until `acknowledge`."""
@@ -77,7 +78,7 @@ class MountEvents:
 
     def take_changed_points(self) -> set[str]:
         """Return where something was mounted, or is mounted no more, since this was last asked. Blocks."""
-        before, self._mounted = self._mounted, _identities()
+        before, self._mounted = self._mounted, self._identities()
         return {point for _, _, point in before ^ self._mounted}
 
     def close(self) -> None:
@@ -87,9 +88,8 @@ class MountEvents:
             os.close(self._listing)
             self._listing = -1
 
-
-def _identities() -> frozenset[tuple[int, str, str]]:
-    return frozenset((each.number, each.device, each.point) for each in mounts_of())
+    def _identities(self) -> frozenset[tuple[int, str, str]]:
+        return frozenset((each.number, each.device, each.point) for each in mounts_of(*self._of))
 
 
 def mounts_of(process: int | str = "self", proc: Path = Path("/proc")) -> list[Mount]:

@@ -13,6 +13,7 @@ import pytest
 from harmony_core.change import Change
 from harmony_core.errors import (
     ContainerFailed,
+    MountMissing,
     NotOurs,
     NotReadyInTime,
     TransientError,
@@ -276,7 +277,7 @@ async def test_what_takes_the_place_of_a_mount_s_source_makes_it_anew(
     identity = await inbox.podman.identity("web")
     await inbox.podman.run("umount", "-l", f"{here}/site")
     await inbox.podman.run("rm", "-r", f"{here}/site")
-    assert isinstance(await inbox.under_test.expect_failure(wish), ContainerFailed)
+    assert isinstance(await inbox.under_test.expect_failure(wish), MountMissing)
     assert await inbox.podman.identity("web") == identity, "what runs goes on, without its source"
 
 
