@@ -1,6 +1,7 @@
 """What is to be done about one container. Pure: nothing is asked here, and nothing is done.
 
-desired, found, mounts that have been replaced -> ContainerSteps: pull, create or recreate or start
+desired, found, mounts that have been replaced, ports that lead nowhere
+                                               -> ContainerSteps: pull, create or recreate or start, publish
 found                                          -> what removing it does
 """
 
@@ -13,6 +14,7 @@ import attrs
 
 from harmony_core.steps import (
     Created,
+    Did,
     KeptVolume,
     Pulled,
     Recreated,
@@ -41,9 +43,11 @@ class ContainerSteps:
     kept_volumes: tuple[KeptVolume, ...] = ()
     """Which volumes of the old one stay on the device without being seen by the new one."""
     start: bool = False
+    republish: frozenset[int] = frozenset()
+    """Which ports of the device led nowhere: podman is to publish all of them anew."""
 
     def __bool__(self) -> bool:
-        return self.start
+        return self.start or bool(self.republish)
 
     @property
     def only_starts(self) -> bool:
@@ -59,6 +63,9 @@ class ContainerSteps:
                 self.make == "recreate"
             ),
             Started(): self.start,
+            Did(
+                f"published anew: port {', '.join(map(str, sorted(self.republish)))} led nowhere"
+            ): (bool(self.republish)),
         }
         return (*list_due(steps), *self.kept_volumes)
 
@@ -68,11 +75,13 @@ def plan_steps(
     found: FoundContainer | None,
     replaced: Collection[str],
     *,
+    dead_ports: frozenset[int] = frozenset(),
     has_just_failed: bool = False,
 ) -> ContainerSteps:
     """Plan what makes *found* as *desired* says. Whether its image is here is left to be asked.
 
-    *replaced* are the sources of mounts that it does not see any more as they are. With *has_just_failed*,
+    *replaced* are the sources of mounts that it does not see any more as they are, *dead_ports* the ports of
+    the device that do not lead into it. With *has_just_failed*,
     what does not run is left so, since its failure has not been told yet.
     """
     if found is None:
@@ -92,7 +101,7 @@ def plan_steps(
         )
     if found.status == "removing":
         return ContainerSteps(make="recreate", start=True)
-    return ContainerSteps(start=not found.running and not has_just_failed)
+    return ContainerSteps(start=not found.running and not has_just_failed, republish=dead_ports)
 
 
 def plan_removal(found: FoundContainer | None) -> tuple[Step, ...]:

@@ -244,6 +244,21 @@ class Podman:
         answer = await self._ask(question, what)
         return answer.status != _NOT_THERE and has_ipv6(_accept(answer, what), what)
 
+    async def reconnect(self, container_id: str) -> None:
+        """Take a container off its network, and put it back: its ports are published anew, while it runs.
+
+        Cut short in between, it is cut off. podman's own `network reload` is not to be had over its socket.
+        """
+        for verb, body in (
+            ("disconnect", {"Container": container_id, "Force": True}),
+            ("connect", {"container": container_id}),
+        ):
+            question = Question(
+                method="post", path=f"/networks/{DEFAULT_NETWORK}/{verb}", body=body
+            )
+            what = f"{verb} a container, to have its ports published anew"
+            _accept(await self._ask(question, what), what)
+
     async def volume_options(self, name: str) -> Mapping[str, str] | None:
         """With which options the volume *name* was made; None when there is none."""
         what = f"look at volume {name}"

@@ -61,6 +61,7 @@ from .plan import ContainerSteps, plan_removal, plan_steps
 from .podman import DEFAULT_URL, Podman
 from .podman_reply import FoundContainer
 from .ports import BindPort, ContainerPorts, bind_port
+from .published import PublishedPorts
 from .records import ContainerRestarts
 from .replacement import ContainerReplacement
 from .spec import RESOURCE_LABEL, DesiredContainer, max_hold_s, resolve_desired
@@ -128,6 +129,7 @@ class PodmanContainers:
             self._podman, self._images, self._holds, self._stops, self._root, self._files
         )
         self._ports = ContainerPorts(self._podman, self._files, bind)
+        self._published = PublishedPorts(self._root, self._files, probe_address)
         self._watcher = ContainerWatcher(str(root), open_process)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -321,7 +323,16 @@ class PodmanContainers:
         has_just_failed = found is not None and self._health.has_just_failed(
             found, desired.container
         )
-        steps = plan_steps(desired, found, mounts.replaced, has_just_failed=has_just_failed)
+        is_running = found is not None and found.running and not found.is_cut_off
+        steps = plan_steps(
+            desired,
+            found,
+            mounts.replaced,
+            dead_ports=await self._published.find_dead(desired.container, found)
+            if found is not None and is_running
+            else frozenset(),
+            has_just_failed=has_just_failed,
+        )
         if steps.make is None:
             return steps
         asked = self._pulls.is_asked_for(desired.image, by=desired.container.name)
@@ -383,6 +394,9 @@ class PodmanContainers:
             if found.status in _ENDED:
                 await self._restarts.record_restart(found)
             await self._podman.start(found.id, container.name, paused=found.status == "paused")
+        elif found is not None and steps.republish:
+            await self._leave_alone(found)
+            await self._publish_anew(container, found)
         elif (pending := await self._replacement.make(desired, found)) is not None:
             return pending
         now = await self._inspect(container.name)
@@ -391,6 +405,17 @@ class PodmanContainers:
         if found is not None and found.status in _ENDED and steps.only_starts:
             await self._restarts.record_start(found, now)
         return now
+
+    async def _publish_anew(self, container: Container, found: FoundContainer) -> None:
+        """Raise `ContainerFailed` where its ports lead nowhere afterwards."""
+        await self._podman.reconnect(found.id)
+        if dead := await self._published.find_dead(container, found):
+            raise ContainerFailed(
+                f"port {', '.join(map(str, sorted(dead)))} of the device does not lead into "
+                f"{container.name}, also after podman has published it anew; look at what else changes "
+                "the rules of the firewall: nft list ruleset",
+                resource=container.id,
+            )
 
     async def _leave_alone(self, found: FoundContainer) -> None:
         """It is to stay, whatever was begun when something else was wished for."""
@@ -434,6 +459,7 @@ class PodmanContainers:
                     return Change(resource=_id(name), before=before, after=before, pending=pending)
                 self._health.forget(name)
                 self._watcher.forget(name)
+                self._published.forget(name)
                 await self._replacement.clear(name, anew=True)
                 if found is not None:
                     await self._podman.remove(found.id)

@@ -12,6 +12,7 @@ import pytest
 
 from harmony_core.change import Change
 from harmony_core.errors import (
+    CapabilityUnavailable,
     ContainerFailed,
     MountMissing,
     NotOurs,
@@ -345,6 +346,57 @@ async def test_one_that_was_taken_off_its_network_is_made_anew(
     assert (await inbox.under_test.look(wish)).actions == ()
 
 
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "nft flush ruleset",
+        "nft delete table inet netavark",
+        "nft flush chain inet netavark NETAVARK-HOSTPORT-DNAT",
+    ],
+)
+async def test_a_port_whose_rules_somebody_took_away_is_published_anew_while_it_runs(
+    inbox: InBox, web: Container, lost: str
+) -> None:
+    """As a firewall does that is loaded anew. podman's monitor takes what comes, and nobody answers."""
+    wish = web.model_copy(
+        update={
+            "command": ("httpd", "-f", "-p", "80", "-h", "/www"),
+            "ports": (PublishedPort(host=8080, container=80),),
+        }
+    )
+    await inbox.under_test.apply_one(wish)
+    identity = await inbox.podman.identity("web")
+    get = ("busybox", "wget", "-T", "1", "-qO-", "http://127.0.0.1:8080/")
+    await inbox.podman.run(*get)
+    for _ in range(
+        2
+    ):  # what waits at the monitor's socket stays there, and tells nothing the second time
+        assert (await inbox.under_test.look(wish)).actions == ()
+        await inbox.podman.run(*lost.split())
+        assert (await inbox.podman.run(*get, check=False)).returncode != 0
+        told = ("published anew: port 8080 led nowhere",)
+        assert (await inbox.under_test.plan_one(wish)).actions == told
+        assert (await inbox.under_test.apply_one(wish)).actions == told
+        assert (await inbox.podman.run(*get)).stdout
+        assert (await inbox.under_test.look(wish)).actions == ()
+    assert await inbox.podman.identity("web") == identity
+    reopened = inbox.under_test.reopen()
+    (change,) = await reopened.converge([wish], apply=True)
+    await reopened.close()
+    assert isinstance(change, Change)
+    assert change.actions == (), "also by an agent that remembers nothing"
+
+
+async def test_a_port_on_which_nobody_listens_in_the_container_is_not_taken_for_a_lost_one(
+    inbox: InBox, web: Container
+) -> None:
+    wish = web.model_copy(update={"ports": (PublishedPort(host=8080, container=80),)})
+    await inbox.under_test.apply_one(wish)
+    get = ("busybox", "wget", "-T", "1", "-qO-", "http://127.0.0.1:8080/")
+    assert (await inbox.podman.run(*get, check=False)).returncode != 0
+    assert (await inbox.under_test.apply_one(wish)).actions == ()
+
+
 async def test_of_two_with_one_label_the_one_of_that_name_stays(
     inbox: InBox, images: ImagesUnderTest, web: Container
 ) -> None:
@@ -501,6 +553,23 @@ async def test_podman_s_service_ends_while_an_agent_is_idle(inbox: InBox, web: C
     identity = await inbox.podman.identity("web")
     assert (await inbox.under_test.apply_one(web)).actions == ()
     assert await inbox.podman.identity("web") == identity
+
+
+async def test_what_is_told_of_a_podman_that_was_reset_makes_it_answer_again(
+    inbox: InBox, web: Container
+) -> None:
+    """`podman system reset` takes away podman's socket, which its unit does not notice."""
+    await inbox.under_test.apply_one(web)
+    await inbox.podman.run("podman", "system", "reset", "-f")
+    assert not (inbox.box.root / "run/podman/podman.sock").exists()
+    (error,) = await inbox.containers.converge([web], apply=True)
+    assert isinstance(error, CapabilityUnavailable)
+    said = (await inbox.containers.availability()).reason
+    for words in (error.message, said):
+        command = words.rpartition("run: ")[2]
+        await inbox.podman.run("sh", "-c", command)
+        assert (await inbox.containers.availability()).available
+    assert (await inbox.under_test.apply_one(web)).actions == ("pulled", "created", "started")
 
 
 async def test_a_podman_that_is_killed_is_used_again(inbox: InBox, web: Container) -> None:
