@@ -56,7 +56,8 @@ class ContainerScore(Score[HasContainers]):
     mounts: tuple[Mount, ...] = Field(
         default=(),
         description="Files and directories of the device that it sees, below directories of root's. It is "
-        "made anew when another takes the place of one, or a read_only file changes, unless that is live.",
+        "made anew when another takes the place of one, or a read_only file changes, unless that is live. "
+        "What is in a directory is not followed: name such files in uses.",
     )
     uses: tuple[AbsolutePath, ...] = Field(
         default=(),

@@ -182,3 +182,28 @@ async def test_one_thing_that_two_want_under_two_names_has_one_owner(ready: Pi, 
     assert pi.read(path) == content.encode()
     await ready.remove("unit", "ttl")
     assert not (pi.root / path[1:]).exists()
+
+
+async def test_a_unit_that_two_want_under_its_name_and_its_alias_has_one_owner(
+    ready: Pi, pi: Box
+) -> None:
+    player, alias = "harmony-player.service", "harmony-radio.service"
+    content = "[Service]\nExecStart=/usr/bin/sleep 3002\n[Install]\nWantedBy=multi-user.target\n"
+    wanted: Mapping[str, Pushable[PiTopology]] = {
+        "player": SystemdServiceScore(
+            name=player, unit_file=f"{content}Alias={alias}\n", settle_s=0
+        ),
+    }
+    state, _ = await pushed(ready, wanted)
+    assert statuses(state)["player"] == "SUCCESS"
+    invocation = pi.text("systemctl", "show", "-P", "InvocationID", player)
+    radio = SystemdServiceScore(name=alias, enabled=None, state="stopped", settle_s=0)
+    state, _ = await pushed(ready, {"radio": radio})
+    outcome = state.scores["radio"].outcome
+    assert isinstance(outcome, Failure)
+    # systemd knows the alias by now, so it is refused before anybody asks whose it is.
+    assert outcome.error.code == "InvalidResource"
+    assert f"name {player} in the Score" in outcome.error.message
+    assert pi.text("systemctl", "show", "-P", "InvocationID", player) == invocation
+    await ready.remove("radio", "player")
+    assert pi.text("systemctl", "show", "-P", "ActiveState", player) == "inactive"
