@@ -3,7 +3,7 @@
     fleet.index · rollout.<class> · desired-class.<class>.<generation>
 
 Nobody republishes them: who has written one tells the devices that it concerns, each in its mailbox. Who does
-not hear it finds it within half an hour, and when it connects.
+not hear it finds it within 45 minutes, and when it connects.
 """
 
 from __future__ import annotations

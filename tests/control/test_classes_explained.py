@@ -12,7 +12,13 @@ import pytest
 from harmony_control.bus.connection import Bucket
 from harmony_control.plan.explain import Layer
 from harmony_control.rollout.documents import ClassDocuments
-from harmony_core.errors import UnknownDevice, UnknownScore, UntrustedSignature, UsageError
+from harmony_core.errors import (
+    UnknownDevice,
+    UnknownScore,
+    UntrustedSignature,
+    UsageError,
+    WriteFailed,
+)
 from harmony_core.wire.envelope import generate_key, seal
 from harmony_core.wire.fleet_index import FLEET_TYPE, FleetIndex
 
@@ -155,6 +161,66 @@ async def test_a_frozen_fleet_begins_nothing_until_it_is_thawed(scene: Scene) ->
     await scene.go(rollout)
     assert set((await scene.content()).values()) == {b"one"}
     assert list(await scene.fleet.classes()) == ["kiosk"]
+
+
+async def test_in_a_freeze_who_has_begun_goes_on_and_nobody_else_begins(scene: Scene) -> None:
+    scene.describe(MOTD % "one")
+    await scene.go(await scene.apply())
+    for files in scene.files.values():
+        files.faults["/etc/motd"] = WriteFailed("the disk is tired", retry_after_s=0.2)
+    scene.describe(MOTD % "two", rollout=WAVES)
+    rollout = await scene.apply()
+    async with asyncio.timeout(20):
+        while not (begun := await _find_begun(scene, 2)):
+            await asyncio.sleep(0.05)
+    await scene.fleet.freeze(reason="holidays")
+    await rollout.order("promote --full")
+    others = scene.files.keys() - begun
+    async with asyncio.timeout(20):
+        while await _find_frozen(scene) != others:
+            await asyncio.sleep(0.05)
+    # Only now is the one that has begun able to go on; it does.
+    for files in scene.files.values():
+        del files.faults["/etc/motd"]
+    wanted = {name: b"two" if name in begun else b"one" for name in scene.files}
+    async with asyncio.timeout(20):
+        while await scene.content() != wanted:
+            await asyncio.sleep(0.05)
+    assert (len(begun), await _find_begun(scene, 2)) == (1, begun)
+
+
+async def test_in_a_freeze_an_abort_brings_back_who_has_begun(scene: Scene) -> None:
+    scene.describe(MOTD % "one")
+    await scene.go(await scene.apply())
+    scene.describe(MOTD % "two", rollout=WAVES)
+    rollout = await scene.apply()
+    async with asyncio.timeout(20):
+        while b"two" not in (await scene.content()).values():
+            await asyncio.sleep(0.05)
+    await scene.fleet.freeze()
+    await rollout.order("abort")
+    async with asyncio.timeout(20):
+        while set((await scene.content()).values()) != {b"one"}:
+            await asyncio.sleep(0.05)
+    assert await scene.fleet.read_freeze() is not None
+
+
+async def _find_begun(scene: Scene, generation: int) -> set[str]:
+    """Return which devices say that they follow that generation of the class."""
+    return {
+        each.agent_id
+        for each in await scene.fleet.agents()
+        if each.state and each.state.layers["class:kiosk"].generation == generation
+    }
+
+
+async def _find_frozen(scene: Scene) -> set[str]:
+    """Return which devices say that they wait for the end of a freeze."""
+    return {
+        each.agent_id
+        for each in await scene.fleet.agents()
+        if each.state and each.state.layers["class:kiosk"].reason == "Frozen"
+    }
 
 
 async def test_a_freeze_that_cannot_be_is_refused_and_nothing_is_written(scene: Scene) -> None:

@@ -1,4 +1,4 @@
-"""What a controller reads for a look at a rollout of a thousand devices: counted, message by message."""
+"""What a rollout costs the server: what a controller reads for a look, and all that is written, counted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import attrs
+import pytest
+from nats.js import JetStreamContext
 
 from harmony_control.fleet_view.watching import FleetWatch, watching
 from harmony_control.rollout.state import Look
@@ -65,3 +67,31 @@ async def test_of_1000_devices_only_those_are_read_that_say_something(tmp_path: 
 
             _, ten = await _count(fleet, hear_of_ten)
             assert 10 <= ten.messages <= 10 + OF_CLASSES
+
+
+BUCKETS = ("desired-state", "desired-class", "fleet", "rollout")
+"""What operators write, and whoever opens waves."""
+
+
+async def _count_writes(fleet: LightFleet) -> dict[str, int]:
+    """Return how often each of `BUCKETS` was ever written."""
+    context = JetStreamContext(fleet.bus.admin)
+    return {each: (await context.stream_info(f"KV_{each}")).state.last_seq for each in BUCKETS}
+
+
+@pytest.mark.parametrize("count", [10, 100])
+async def test_a_rollout_writes_as_much_however_many_members_it_has(
+    tmp_path: Path, count: int
+) -> None:
+    async with large_light_fleet(tmp_path, count) as fleet:
+        found: list[dict[str, int]] = []
+        for text in ("one", "two"):
+            before = await _count_writes(fleet)
+            await fleet.publish(text, ["10%", "50%"])
+            assert (await fleet.go(fleet.rollout())).state == "done"
+            after = await _count_writes(fleet)
+            found.append({each: after[each] - before[each] for each in BUCKETS})
+        assert all(each.followed == [1, 2] for each in fleet.devices)
+    # The class, once; who belongs to it, where that changes; a gate for each of three waves, and for the end.
+    class_alone = {"desired-state": 0, "desired-class": 1, "fleet": 0, "rollout": 4}
+    assert found == [class_alone | {"fleet": 1}, class_alone]
