@@ -63,7 +63,6 @@ __all__ = [
 
 if TYPE_CHECKING:
     # What pushes to one device needs none of it.
-    from harmony_core.wire.class_manifest import ClassManifest
     from harmony_core.wire.fleet_index import ClassRule, Freeze
     from harmony_core.wire.root import Root
 
@@ -78,7 +77,7 @@ if TYPE_CHECKING:
     from .plan.plan import Plan
     from .rollout.all_classes import Rollouts
     from .rollout.controller import Rollout
-    from .rollout.documents import ClassDocuments
+    from .rollout.documents import ClassDocuments, Standing
     from .rollout.publish import Published
 
 TopologyT = TypeVar("TopologyT")
@@ -181,7 +180,7 @@ class Fleet:
         *,
         selector: str | None = None,
         priority: int | None = None,
-        upto: Sequence[tuple[str, int]] = (("100%", 0),),
+        upto: Sequence[tuple[str, int]] | None = None,
         canary: str | None = None,
         remove: Iterable[str] = (),
         resolve: bool = True,
@@ -189,11 +188,10 @@ class Fleet:
         """Add or replace *entries* in the class *name*, drop the ids in *remove*, and open the first wave.
 
         Does not wait, and opens no further wave: `rollout` does. *upto* are the waves, each with how many
-        devices (``1%``, ``5``) and for how many seconds it soaks. Raises what `publish` raises,
-        and what `Device.put` raises of an image's tag.
+        devices (``1%``, ``5``) and for how many seconds it soaks. What is None stays as it is for the class,
+        and so does all else of how it is rolled out; of a new class, everybody is reached at once.
+        Raises what `publish` raises, and what `Device.put` raises of an image's tag.
         """
-        from harmony_core.wire.class_manifest import Rollout as Settings
-
         from .rollout.publish import Wish, publish
 
         documents = await self._documents()
@@ -203,17 +201,19 @@ class Fleet:
         added = {each: serialize(each, entry) for each, entry in plain.items()}
         dropped = set(remove)
 
-        def wish_for(before: ClassManifest | None) -> Wish:
+        def wish_for(standing: Standing) -> Wish:
+            before = standing.manifest
             scores = {each.id: each for each in before.scores} if before else {}
             if unknown := sorted(dropped - scores.keys()):
                 raise UsageError(f"the class {name} has no Score {unknown[0]!r}")
             kept = {each: entry for each, entry in scores.items() if each not in dropped}
+            said = {} if canary is None else {"canary": canary}
             return Wish(
                 selector=selector,
                 priority=priority,
                 scores={**kept, **added},
-                upto=upto,
-                settings=Settings(canary=canary),
+                upto=standing.upto if upto is None else upto,
+                settings=standing.rollout.model_copy(update=said),
             )
 
         return await publish(documents, self._reports, name, wish_for)

@@ -16,6 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. See `harmony_control.cli.exits` for what they mean."""
     try:
         options = parser().parse_args(arguments)
+        options.json = options.json or options.output == "json"
 
         from importlib import import_module
 

@@ -52,7 +52,6 @@ def run(options: argparse.Namespace) -> int:
     """Return 0: a list is a list, however the devices are. `harmony status` has exit codes of that."""
     if options.json:
         options.output = "json"
-    options.json = options.output == "json"  # as errors are told then, too
     choice = _Choice(
         holds=parse_where(options.where) if options.where else lambda _: True,
         field=find_field(options.sort.removeprefix("-"), "--sort"),

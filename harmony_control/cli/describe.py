@@ -37,7 +37,6 @@ _WAITS = Waits(answer_s=5.0, all_s=15.0)
 
 def run(options: argparse.Namespace) -> int:
     """Return 0, however the device is; 2 for one that there is not."""
-    options.json = options.json or options.output == "json"
     return asyncio.run(_describe(options))
 
 

@@ -33,7 +33,6 @@ _UNTOLD_MOST = 3
 
 def run(options: argparse.Namespace) -> int:
     """Print them, oldest first; with ``-f`` until interrupted. 2 for a Score of which nothing is known."""
-    options.json = options.json or options.output == "json"  # as errors are told then, too
     if options.fleet:
         if options.agent is not None:
             raise UsageError("--fleet is of all devices; choose some of them with --where")

@@ -22,7 +22,6 @@ __all__ = ["inventory_lines", "run"]
 
 def run(options: argparse.Namespace) -> int:
     """Return 0; `NoAnswer` where the device never told, `Unverified` for what cannot be believed."""
-    options.json = options.json or options.output == "json"
     found = asyncio.run(_read(options))
     if options.json:
         print(inventory_to_json(found).decode())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import NoReturn
 
+from .rollout_parser import add_rollout
 from .trust_parser import add_trust
 
 __all__ = ["parser"]
@@ -30,9 +32,11 @@ def parser() -> argparse.ArgumentParser:
     # Accepted before the command and after it; what is not repeated there is left as it is.
     common = _common(default=argparse.SUPPRESS)
 
-    def command(name: str, module: str, text: str) -> argparse.ArgumentParser:
+    def command(
+        name: str, module: str, text: str, taking: _Parser = common
+    ) -> argparse.ArgumentParser:
         made = commands.add_parser(
-            name, parents=[common], help=text, description=text, epilog=_EXITS, allow_abbrev=False
+            name, parents=[taking], help=text, description=text, epilog=_EXITS, allow_abbrev=False
         )
         made.set_defaults(module=module)
         return made
@@ -57,19 +61,25 @@ def parser() -> argparse.ArgumentParser:
     _init(command("init", "plan", "write a folder that describes a fleet, to begin with"))
     _plan(command("plan", "plan", "show what a fleet's folder would change"))
     _apply(command("apply", "plan", "make the fleet as its folder says, wave by wave"))
-    _rollout(
-        command("rollout", "rollout", "look at rollouts of classes, pause, abort, promote them")
-    )
+    rollout = command("rollout", "rollout", "look at rollouts, and pause, abort, promote them")
+    add_rollout(rollout, common, _cosigning)
     _freeze(command("freeze", "freeze", "have no device begin with anything new of a class"))
     _cosigning(command("thaw", "freeze", "end a freeze"))
     _explain(command("explain", "explain", "tell why a Score is on a device, or is not, and waits"))
     _remove(command("remove-score", "push", "remove Scores from a device, with all they made"))
     _label(command("label", "label", "show and set a device's labels, which its Scores can read"))
     _approve(command("approve", "approve", "confirm a large removal"))
-    _agents(command("agents", "agents", "list all devices, or those that are so, one row each"))
+    _agents(
+        command(
+            "agents",
+            "agents",
+            "list all devices, or those that are so, one row each",
+            _common_of_rows(),
+        )
+    )
     _status(command("status", "status", "show the state of all devices, or of one in full"))
-    _describe(command("describe", "describe", "tell all that is known of a device, and why"))
-    _inventory(command("inventory", "inventory", "show of what a device consists"))
+    _agent(command("describe", "describe", "tell all that is known of a device, and why"))
+    _agent(command("inventory", "inventory", "show of what a device consists"))
     _agent(command("history", "history", "list the revisions of a device"))
     _rollback(command("rollback", "history", "roll a device back to an earlier revision"))
     _diff(command("diff", "diff", "show what a push would change, asked of the device"))
@@ -98,7 +108,12 @@ def _completion(made: argparse.ArgumentParser) -> None:
     )
 
 
-def _common(default: str | None = None) -> _Parser:
+def _common(
+    default: str | None = None,
+    *,
+    outputs: Sequence[str] = ("json",),
+    told: str = "the same as --json",
+) -> _Parser:
     common = _Parser(add_help=False)
     home = common.add_argument(
         "--home",
@@ -109,10 +124,19 @@ def _common(default: str | None = None) -> _Parser:
     _completes(home, _DIRECTORIES)
     off = default or False
     common.add_argument("--json", action="store_true", default=off, help="one JSON document a line")
+    common.add_argument("-o", dest="output", default=default, choices=outputs, help=told)
     common.add_argument(
         "--no-color", action="store_true", default=off, help="no colours (also: NO_COLOR)"
     )
     return common
+
+
+def _common_of_rows() -> _Parser:
+    return _common(
+        argparse.SUPPRESS,
+        outputs=("json", "yaml", "wide", "name"),
+        told="instead of the table; wide: with vitals and labels (--json is -o json)",
+    )
 
 
 def _server(made: argparse.ArgumentParser) -> None:
@@ -397,17 +421,22 @@ def _class(made: argparse.ArgumentParser) -> None:
         help="push to all devices of a class, in place of AGENT: a new generation, rolled out wave by wave",
     )
     made.add_argument(
-        "--selector", metavar="LABELS", help="who belongs to the class, such as role=kiosk"
+        "--selector",
+        metavar="LABELS",
+        help="who belongs to the class, such as role=kiosk (default: as before)",
     )
     made.add_argument(
-        "--canary", metavar="LABELS", help="who is in the first wave, such as ring=canary"
+        "--canary",
+        metavar="LABELS",
+        help="who is in the first wave, such as ring=canary (default: as before)",
     )
     made.add_argument(
         "--step",
         action="append",
         default=[],
         metavar="UPTO[:SOAK]",
-        help="a wave: how many devices, and how long they must be in order, such as 1%%:10m (repeatable)",
+        help="a wave: how many devices, and how long they must be in order, such as 1%%:10m (repeatable; "
+        "default: the waves as before, of a new class everybody at once)",
     )
 
 
@@ -436,39 +465,27 @@ def _plan(made: argparse.ArgumentParser) -> None:
     )
     _completes(device, _DEVICES)
     _resolving(made)
+    _pruning(made)
+
+
+def _pruning(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--prune",
+        action="store_true",
+        help="also take away the Scores of classes that the folder does not have, by their own waves",
+    )
 
 
 def _apply(made: argparse.ArgumentParser) -> None:
     _folder(made)
     _resolving(made)
-    made.add_argument(
-        "--prune",
-        action="store_true",
-        help="also take away the Scores of classes that the folder does not have",
-    )
+    _pruning(made)
     made.add_argument("--yes", action="store_true", help="do not ask")
     made.add_argument(
         "--no-wait",
         dest="wait",
         action="store_false",
         help="open the first wave only; `harmony rollout run CLASS` opens the others",
-    )
-    _cosigning(made)
-
-
-def _rollout(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
-        "verb",
-        choices=("list", "status", "history", "run", "pause", "resume", "abort", "promote", "key"),
-        help="run: open wave after wave; key: let this home's gate.key sign gates",
-    )
-    made.add_argument("cls", nargs="?", metavar="CLASS", help="the class")
-    made.add_argument("--full", action="store_true", help="promote: to all devices at once")
-    made.add_argument("--reason", metavar="TEXT", help="why, for whoever reads the history")
-    made.add_argument(
-        "--follow",
-        action="store_true",
-        help="status: look again until it is done or was aborted; opens nothing",
     )
     _cosigning(made)
 
@@ -570,9 +587,6 @@ def _events(made: argparse.ArgumentParser) -> None:
         help="with --fleet: of those only of which it is true, such as 'labels.site == attic'",
     )
     _reading(made, "changes")
-    made.add_argument(
-        "-o", dest="output", choices=("json",), help="a line of JSON each (--json is the same)"
-    )
 
 
 def _audit(made: argparse.ArgumentParser) -> None:
@@ -673,28 +687,6 @@ def _agents(made: argparse.ArgumentParser) -> None:
         help="by this field, with a minus before it (--sort=-temperature) from the greatest down",
     )
     made.add_argument("--watch", action="store_true", help="keep showing changes")
-    made.add_argument(
-        "-o",
-        dest="output",
-        choices=("json", "yaml", "wide", "name"),
-        help="instead of the table; wide: with vitals and labels (--json is -o json)",
-    )
-
-
-def _describe(made: argparse.ArgumentParser) -> None:
-    _agent(made)
-    _as_json(made)
-
-
-def _inventory(made: argparse.ArgumentParser) -> None:
-    _agent(made)
-    _as_json(made)
-
-
-def _as_json(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
-        "-o", dest="output", choices=("json",), help="one JSON document (--json is the same)"
-    )
 
 
 def _kinds(made: argparse.ArgumentParser) -> None:

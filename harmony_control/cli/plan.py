@@ -85,7 +85,7 @@ classes: dict[str, Class[PiTopology]] = {
 
 
 def run(options: argparse.Namespace) -> int:
-    """Return 0 when nothing differs or all was written, 5 when a plan has changes."""
+    """Return 0 when there is nothing to write or all was written, 5 when a plan has changes."""
     match options.name:
         case "init":
             return _init(options)
@@ -119,6 +119,8 @@ def _read(options: argparse.Namespace) -> Folder:
 async def _plan(options: argparse.Namespace) -> int:
     folder = await asyncio.to_thread(_read, options)
     if options.device is not None:
+        if options.prune:
+            raise UsageError("--prune is of the whole fleet's plan; leave it out, or --device")
         check_agent_id(options.device)
     async with Fleet.connect(home_of(options)) as fleet:
         if options.device is not None:
@@ -127,7 +129,7 @@ async def _plan(options: argparse.Namespace) -> int:
         plan = await fleet.plan(folder, resolve=not options.no_resolve)
         await _warn_of_freeze(options, fleet)
     _show(options, plan)
-    return CHANGES if plan else CONVERGED
+    return CHANGES if plan.is_to_be_written(prune=options.prune) else CONVERGED
 
 
 def _judge(options: argparse.Namespace, found: Sequence[Foreseen]) -> int:
@@ -162,7 +164,7 @@ async def _apply(options: argparse.Namespace) -> int:
         plan = await fleet.plan(folder, resolve=not options.no_resolve)
         _show(options, plan)
         await _warn_of_freeze(options, fleet)
-        if not plan and not (options.prune and plan.retired):
+        if not plan.is_to_be_written(prune=options.prune):
             return CONVERGED
         if not options.yes and not await confirm("write this?"):
             out(options, {"event": "not applied"}, "nothing was changed")
@@ -186,17 +188,33 @@ def _show(options: argparse.Namespace, plan: Plan) -> None:
     if options.json:
         print(json.dumps(_to_fields(plan)))
         return
-    for change in plan.devices:
-        for line in _device_lines(change):
-            print(line)
-    for each in plan.classes:
-        for line in _class_lines(each):
-            print(line)
-    for each in plan.retired:
-        whose = _devices(each.members)
-        print(f"class {each.name}: not in the folder; --prune takes its Scores away from {whose}")
-    if not plan:
-        print("nothing differs")
+    for line in _plan_lines(plan, prune=options.prune):
+        print(line)
+
+
+def _plan_lines(plan: Plan, *, prune: bool) -> Iterator[str]:
+    for device in plan.devices:
+        yield from _device_lines(device)
+    for change in plan.classes:
+        yield from _class_lines(change)
+    for retired in plan.retired:
+        yield from _retired_lines(retired, prune=prune)
+    if those := plan.not_in_folder:
+        stay = "is not in the folder, and stays as it is"
+        if len(those) > 1:
+            stay = "are not in the folder, and stay as they are"
+        yield f"{_devices(those)} {stay}: {_some(those)}"
+    if not plan.is_to_be_written(prune=prune):
+        yield "nothing else differs" if plan.retired or those else "nothing differs"
+
+
+def _retired_lines(change: ClassChange, *, prune: bool) -> Iterator[str]:
+    whose = _devices(change.members)
+    if prune:
+        yield f"class {change.name} is not in the folder, and is taken away from {whose}:"
+        yield from _score_lines(change.scores)
+    else:
+        yield f"class {change.name} is not in the folder, and stays on {whose}; --prune takes it away"
 
 
 def _device_lines(change: DeviceChange) -> Iterator[str]:
@@ -224,8 +242,9 @@ def _class_lines(change: ClassChange) -> Iterator[str]:
     if change.priority is not None:
         # It stands in the fleet index, which no gate holds back.
         at_once = ": on all its devices at once, past the waves; an abort does not undo it"
-        before, after = change.priority
-        yield f"  ~ priority {before} -> {after}{'' if change.is_new else at_once}"
+        yield "  ~ priority {} -> {}".format(*change.priority) + ("" if change.is_new else at_once)
+    for name, (before, after) in change.rollout.items():
+        yield word(f"  ~ rollout.{name}: {before} -> {after}")
     if change.joining and not change.is_new:
         yield f"  + {_devices(change.joining)} join: {_some(change.joining)}"
     if change.leaving:
@@ -257,6 +276,7 @@ def _to_fields(plan: Plan) -> Mapping[str, object]:
     return {
         "classes": [_class_fields(each) for each in plan.classes],
         "retired": [_class_fields(each) for each in plan.retired],
+        "not_in_folder": list(plan.not_in_folder),
         "devices": [
             {
                 "id": each.id,
@@ -277,6 +297,7 @@ def _class_fields(change: ClassChange) -> Mapping[str, object]:
         "scores": _difference(change.scores),
         "selector": list(change.selector) if change.selector else None,
         "priority": list(change.priority) if change.priority else None,
+        "rollout": {name: list(both) for name, both in change.rollout.items()},
         "members": list(change.members),
         "joining": list(change.joining),
         "leaving": list(change.leaving),

@@ -27,7 +27,7 @@ def push_class(options: argparse.Namespace) -> int:
             "--all, --prune, --dry-run, --force and --expires-in are for one device; for a class, see "
             "harmony plan and apply"
         )
-    upto = [_step_of(each) for each in options.step] or [("100%", 0)]
+    upto = [_step_of(each) for each in options.step] or None
     entries = read_score_files(files, plugins.load())
 
     async def push() -> int:

@@ -10,7 +10,6 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from harmony_control.fleet import Fleet
-from harmony_core.errors import UsageError
 from harmony_core.visible import word
 from harmony_core.wire.times import rfc3339
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from harmony_control.rollout.controller import Rollout
     from harmony_control.rollout.judge import MemberState, Progress
     from harmony_control.rollout.publish import Published
-    from harmony_control.rollout.state import Look, Verb
+    from harmony_control.rollout.state import Look
     from harmony_core.wire.gate import Gate
 
 __all__ = ["follow", "run", "tell_published"]
@@ -46,8 +45,6 @@ async def _run(options: argparse.Namespace) -> int:
             return CONVERGED
         if options.verb == "list":
             return await _list(options, fleet)
-        if options.cls is None:
-            raise UsageError(f"name the class: harmony rollout {options.verb} CLASS")
         rollout = fleet.rollout(options.cls)
         match options.verb:
             case "status":
@@ -65,8 +62,7 @@ async def _run(options: argparse.Namespace) -> int:
             case "run":
                 return await follow(options, rollout)
             case _:
-                verb: Verb = "promote --full" if options.full else options.verb
-                gate = await rollout.order(verb, options.reason or "")
+                gate = await rollout.order(options.verb, options.reason or "")
                 out(options, _gate_fields(gate), _in_a_line(gate))
                 return CONVERGED
 

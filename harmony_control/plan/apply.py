@@ -15,11 +15,10 @@ from nats.aio.client import Client
 
 from harmony_control.bus.reports import Reports
 from harmony_control.push.push import Contents, Pushed, push
-from harmony_control.rollout.documents import ClassDocuments
+from harmony_control.rollout.documents import ClassDocuments, Standing
 from harmony_control.rollout.publish import Published, Wish, publish
 from harmony_control.store.home import Home
 from harmony_core.errors import RevisionConflict
-from harmony_core.wire.class_manifest import ClassManifest
 
 from .plan import ClassChange, DeviceChange, Plan
 
@@ -36,7 +35,7 @@ async def apply_plan(
     prune: bool,
 ) -> AsyncIterator[tuple[str, Pushed] | Published]:
     """Write what *plan* says, and yield each thing that was written. With *prune*, classes that the folder
-    does not have lose all their Scores.
+    does not have lose all their Scores, by their own waves and windows.
 
     Raises `RevisionConflict` where something else was written since it was planned, which stands then; and
     what `push` and `publish` raise. What was yielded before is written.
@@ -47,8 +46,8 @@ async def apply_plan(
         yield await publish(documents, reports, each.name, partial(_heed_class, each))
 
 
-def _heed_class(change: ClassChange, found: ClassManifest | None) -> Wish:
-    planned, now = (each.generation if each else 0 for each in (change.before, found))
+def _heed_class(change: ClassChange, standing: Standing) -> Wish:
+    planned, now = (each.generation if each else 0 for each in (change.before, standing.manifest))
     if now != planned:
         raise _conflict(f"the class {change.name}", now, planned)
     return change.wish

@@ -200,16 +200,13 @@ def _layer(
     labels = own.labels if own is not None else {}
     verdict, by = _judge(found, own, merged, score)
     generation = found.gate.value.generation
-    selector = next(
-        (each.selector for each in found.rule.selectors if each.since <= generation), ""
-    )
     return Layer(
         name=class_target(found.name),
         verdict=verdict,
         by=by,
         generation=found.status.generation if found.status is not None else 0,
         wanted=generation,
-        selector=selector,
+        selector=found.rule.find_selector_text(generation) or "",
         is_selected=_selects(found, labels),
         priority=found.rule.priority,
         wave=_wave(fleet, agent_id, found, labels),

@@ -10,9 +10,9 @@ from harmony_control.bus.reports import Reports, Seen
 from harmony_control.push.check import find_unable
 from harmony_control.push.entries import AnyEntry, serialize
 from harmony_control.push.resolve import with_digests
-from harmony_control.rollout.documents import ClassDocuments, Read
+from harmony_control.rollout.documents import ClassDocuments, Read, Standing
 from harmony_control.rollout.members import read_manifests
-from harmony_control.rollout.publish import Wish
+from harmony_control.rollout.publish import Wish, make_rollout
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import HarmonyError, UsageError
 from harmony_core.wire.actual_state import ActualState
@@ -33,6 +33,7 @@ from .followed import (
     to_layer,
 )
 from .model import RolloutSpec
+from .rollout_words import find_changed_settings, in_words
 
 __all__ = [
     "ClassChange",
@@ -82,6 +83,8 @@ class ClassChange:
     selector: tuple[str, str] | None = None
     """Before and after, where it changes."""
     priority: tuple[int, int] | None = None
+    rollout: Mapping[str, tuple[str, str]] = attrs.field(factory=dict[str, tuple[str, str]])
+    """Before and after, by setting, of those that change of how it is rolled out; as fleet.yaml has them."""
     members: Sequence[str]
     joining: Sequence[str] = ()
     leaving: Sequence[str] = ()
@@ -119,9 +122,15 @@ class Plan:
     devices: Sequence[DeviceChange]
     retired: Sequence[ClassChange] = ()
     """Classes that the folder does not have: what `apply` takes away with *prune*."""
+    not_in_folder: Sequence[str] = ()
+    """Devices that the folder does not have, with labels, Scores or `without` of their own. These stay."""
 
     def __bool__(self) -> bool:
-        return bool(self.classes or self.devices)
+        return self.is_to_be_written(prune=False)
+
+    def is_to_be_written(self, *, prune: bool) -> bool:
+        """Return whether `apply` would write anything."""
+        return bool(self.classes or self.devices or (prune and self.retired))
 
 
 async def make_plan(
@@ -129,9 +138,9 @@ async def make_plan(
 ) -> Plan:
     """Return what *folder* would change.
 
-    `UsageError` for a folder of another fleet, for devices that there are not, and where two classes of one
-    priority want something else of one Score on some device; `ImageNotFound` or `RegistryUnreachable` for an
-    image's tag (not without *resolve*); and what reading the buckets raises.
+    `UsageError` for a folder of another fleet, for devices that there are not, for waves that cannot be, and
+    where two classes of one priority want something else of one Score on some device; `ImageNotFound` or
+    `RegistryUnreachable` for an image's tag (not without *resolve*); and what reading the buckets raises.
     """
     spec = folder.spec
     if spec.fleet not in {None, documents.fleet}:
@@ -168,10 +177,12 @@ async def make_plan(
         for name, wish in wishes.items()
         if (change := _plan_class(name, wish, known.get(name), labels)) is not None
     ]
+    for each in changes:
+        make_rollout(documents.fleet, each.name, 1, each.members, each.wish)
     retired = [
         change
         for name in sorted(known.keys() - spec.classes.keys())
-        if (change := _plan_class(name, Wish(selector=None, scores={}), known[name], labels))
+        if (change := _plan_class(name, known[name].empty(), known[name], labels)) is not None
     ]
     unchanged = spec.classes.keys() - {each.name for each in changes}
     devices = [
@@ -185,7 +196,16 @@ async def make_plan(
         else each
         for each in devices
     ]
-    return Plan(classes=changes, devices=devices, retired=retired)
+    return Plan(
+        classes=changes,
+        devices=devices,
+        retired=retired,
+        not_in_folder=sorted(
+            name
+            for name, each in manifests.items()
+            if name not in spec.devices and (each.labels or each.scores or each.without)
+        ),
+    )
 
 
 def _foresee(fleet: str, change: DeviceChange) -> Manifest:
@@ -233,17 +253,29 @@ class KnownClass:
 
     rule: ClassRule
     gate: Read[Gate] | None
-    manifest: ClassManifest | None
-    """What devices are to have: of an aborted rollout, what it went back to."""
+    standing: Standing
+
+    @property
+    def selector(self) -> str:
+        """Who belongs to it: after an abort, who did before."""
+        manifest = self.standing.manifest
+        found = self.rule.find_selector_text(manifest.generation) if manifest else None
+        return self.rule.selectors[0].selector if found is None else found
 
     def find_layer(self) -> SelectedLayer | None:
         """Return what its devices have of it; None where there is nothing, or nobody knows who they are."""
-        if self.manifest is None:
+        manifest = self.standing.manifest
+        if manifest is None:
             return None
-        selector = self.rule.find_selector(self.manifest.generation)
+        selector = self.rule.find_selector(manifest.generation)
         if selector is None:
             return None
-        return SelectedLayer(selector, ClassLayer(self.manifest, self.rule.priority))
+        return SelectedLayer(selector, ClassLayer(manifest, self.rule.priority))
+
+    def empty(self) -> Wish:
+        """Return the class without its Scores; all else stays, and so does how it is rolled out."""
+        standing = self.standing
+        return Wish(selector=None, scores={}, upto=standing.upto, settings=standing.rollout)
 
 
 async def read_classes(
@@ -253,7 +285,7 @@ async def read_classes(
     found: dict[str, KnownClass] = {}
     for name, rule in (index.value.classes if index else {}).items():
         gate = await documents.read_gate(name, index)
-        found[name] = KnownClass(rule, gate, await documents.read_settled(name, gate))
+        found[name] = KnownClass(rule, gate, await documents.read_standing(name, gate))
     return found
 
 
@@ -313,7 +345,7 @@ async def make_wish(folder: Folder, name: str, resolve: bool) -> Wish:
         selector=spec.selector,
         priority=spec.priority,
         scores=await serialize_all(folder.class_scores[name], resolve=resolve),
-        upto=[(each.upto, each.soak) for each in spec.rollout.steps] or [("100%", 0)],
+        upto=[(each.upto, each.soak) for each in spec.rollout.steps],
         settings=_settings(spec.rollout),
     )
 
@@ -335,11 +367,11 @@ def _settings(spec: RolloutSpec) -> Rollout:
 def _plan_class(
     name: str, wish: Wish, known: KnownClass | None, labels: Mapping[str, Mapping[str, str]]
 ) -> ClassChange | None:
-    before = known.manifest if known else None
+    before = known.standing.manifest if known else None
     scores = Difference.between(
         {each.id: each for each in before.scores} if before else {}, wish.scores
     )
-    former = known.rule.selectors[0].selector if known else None
+    former = known.selector if known else None
     selector = former if wish.selector is None else wish.selector
     assert selector is not None
     priority = known.rule.priority if known else 0
@@ -347,7 +379,13 @@ def _plan_class(
     had = _select(former, labels) if former is not None and before is not None else set[str]()
     has = _select(selector, labels)
     is_new = known is None or known.gate is None
-    if not (is_new or scores or former != selector or priority != wanted):
+    rollout: dict[str, tuple[str, str]] = {}
+    if known is not None and not is_new:
+        standing = known.standing
+        rollout = find_changed_settings(
+            in_words(standing.upto, standing.rollout), in_words(wish.upto, wish.settings)
+        )
+    if not (is_new or scores or former != selector or priority != wanted or rollout):
         return None
     return ClassChange(
         name=name,
@@ -355,6 +393,7 @@ def _plan_class(
         scores=scores,
         selector=(former or "", selector) if former != selector else None,
         priority=(priority, wanted) if priority != wanted else None,
+        rollout=rollout,
         members=sorted(has),
         joining=sorted(has - had),
         leaving=sorted(had - has),

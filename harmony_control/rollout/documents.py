@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
@@ -28,13 +29,18 @@ from harmony_core.errors import (
     UntrustedSignature,
     UsageError,
 )
-from harmony_core.wire.class_manifest import CLASS_TYPE, ClassManifest, parse_class_manifest
+from harmony_core.wire.class_manifest import (
+    CLASS_TYPE,
+    ClassManifest,
+    Rollout,
+    parse_class_manifest,
+)
 from harmony_core.wire.envelope import Opened, Signer, VerifyKey, open_envelope, pin_keys, seal
 from harmony_core.wire.fleet_index import FLEET_TYPE, ClassRule, FleetIndex, parse_index
 from harmony_core.wire.gate import GATE_TYPE, Gate, parse_gate
 from harmony_core.wire.names import DESIRED_CLASS, FLEET, INDEX_KEY, ROLLOUT
 
-__all__ = ["ClassDocuments", "Known", "Read"]
+__all__ = ["ClassDocuments", "Known", "Read", "Standing"]
 
 _GENERATIONS_AHEAD_MOST = 1_000
 T = TypeVar("T", FleetIndex, ClassManifest, Gate)
@@ -67,6 +73,22 @@ class Known:
     def rule(self) -> ClassRule:
         """Who belongs to the class."""
         return self.index.value.classes[self.name]
+
+
+@attrs.frozen(kw_only=True)
+class Standing:
+    """What a class is, for who changes it."""
+
+    manifest: ClassManifest | None = None
+    """What its devices are to have: of an aborted rollout, what it went back to; None for nothing."""
+    rollout: Rollout = attrs.field(factory=Rollout)
+    """How its newest generation is rolled out. An abort takes back what devices are to have, and not with how
+    much care a class is changed: what puts an aborted generation right does not come to everybody at once."""
+
+    @property
+    def upto(self) -> Sequence[tuple[str, int]]:
+        """Return the waves as their author wrote them: how many devices, and how many seconds they soak."""
+        return [(each.upto, each.soak_s) for each in self.rollout.steps]
 
 
 class ClassDocuments:
@@ -160,11 +182,22 @@ class ClassDocuments:
         )
         return _read(manifest, found, opened)
 
-    async def read_settled(self, name: str, gate: Read[Gate] | None) -> ClassManifest | None:
-        """Return what the devices of the class are to have in the end, by its *gate*; None for nothing."""
-        generation = gate.value.settled[0] if gate is not None else 0
+    async def read_standing(self, name: str, gate: Read[Gate] | None) -> Standing:
+        """Return what the class is by its *gate*. Raises what `read_index` raises."""
+        if gate is None:
+            return Standing()
+        generation, _ = gate.value.settled
         found = await self.read_manifest(name, generation) if generation else None
-        return found.value if found is not None else None
+        newest = found
+        if generation != gate.value.generation:
+            # Nobody is to have it any more, and who has signed it may have been taken out since.
+            with suppress(ManifestRejected):
+                newest = await self.read_manifest(name, gate.value.generation) or found
+        if newest is None:
+            return Standing()
+        return Standing(
+            manifest=found.value if found is not None else None, rollout=newest.value.rollout
+        )
 
     async def read_known(self, name: str, before: Known | None = None) -> Known:
         """Return all that is said of the class *name*. `UnknownClass` where nothing was rolled out to it.

@@ -13,10 +13,12 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 import attrs
+from pydantic import ValidationError
 
 from harmony_control.bus.classes import hint_devices
 from harmony_control.bus.reports import Reports, Seen
 from harmony_core.errors import RevisionConflict, StoreError, UsageError
+from harmony_core.resources import first_problem
 from harmony_core.wire.admission import find_place, find_slot, find_step
 from harmony_core.wire.class_manifest import (
     PLACES,
@@ -30,13 +32,15 @@ from harmony_core.wire.gate import Gate
 from harmony_core.wire.manifest import SerializedScore
 from harmony_core.wire.selector import parse_selector
 
-from .documents import ClassDocuments, Read
+from .documents import ClassDocuments, Read, Standing
 from .index import change_index
 
 __all__ = [
     "Published",
     "Wish",
     "WishFor",
+    "complete_waves",
+    "make_rollout",
     "publish",
     "steps_of",
 ]
@@ -49,18 +53,19 @@ class Wish:
     """What a class is to be."""
 
     selector: str | None
-    """Who belongs to it; None: as before."""
+    """Who belongs to it; None: as before, and after an abort as before that."""
     priority: int | None = None
     scores: Mapping[str, SerializedScore]
     """All of them, by id."""
-    upto: Sequence[tuple[str, int]] = (("100%", 0),)
-    """The waves: how many devices, as ``1%`` or ``5``, and for how many seconds they are to soak."""
+    upto: Sequence[tuple[str, int]] = ()
+    """The waves: how many devices, as ``1%`` or ``5``, and for how many seconds they are to soak. Where the
+    last is not ``100%``, another comes that is; so with none, everybody is reached at once."""
     settings: Rollout = attrs.field(factory=Rollout)
     """All else of how it is rolled out."""
 
 
-WishFor: TypeAlias = Callable[[ClassManifest | None], Wish]
-"""From what the devices of a class are to have now, None for nothing, to what it is to be."""
+WishFor: TypeAlias = Callable[[Standing], Wish]
+"""From what a class is now to what it is to be."""
 
 
 @attrs.frozen(kw_only=True)
@@ -99,7 +104,7 @@ async def publish(
         index = await documents.read_index()
         gate = await documents.read_gate(name, index)
         _refuse_running(gate)
-        wish = wish_for(await documents.read_settled(name, gate))
+        wish = wish_for(await documents.read_standing(name, gate))
         try:
             return await _publish(documents, reports, name, wish, index, gate)
         except RevisionConflict:
@@ -121,13 +126,11 @@ async def _publish(
     generation = await documents.find_next_generation(
         name, gate, [each.wanted for each in layers if each is not None]
     )
-    rule = _next_rule(name, index.value if index else None, wish, generation)
+    rule = _next_rule(name, index.value if index else None, wish, generation, stable)
     labels = {each.agent_id: each.labels for each in seen}
     members = _select(rule, generation, labels)
     before = _select(rule, stable, labels) if stable else []
-    rollout = wish.settings.model_copy(
-        update={"steps": steps_of(documents.fleet, name, generation, members, wish.upto)}
-    )
+    rollout = make_rollout(documents.fleet, name, generation, members, wish)
     manifest = ClassManifest(
         fleet=documents.fleet,
         target=class_target(name),
@@ -141,7 +144,7 @@ async def _publish(
     )
     sha256 = await documents.write_manifest(manifest)
     await change_index(
-        documents, reports, lambda known: _change_rule(name, known, wish, generation)
+        documents, reports, lambda known: _change_rule(name, known, wish, generation, stable)
     )
     waves = {
         each: find_step(rollout, find_place(documents.fleet, name, generation, each), labels[each])
@@ -183,15 +186,17 @@ async def _publish(
 
 
 def _change_rule(
-    name: str, index: FleetIndex | None, wish: Wish, generation: int
+    name: str, index: FleetIndex | None, wish: Wish, generation: int, stable: int
 ) -> Mapping[str, object]:
     classes = index.classes if index is not None else {}
-    rule = _next_rule(name, index, wish, generation)
+    rule = _next_rule(name, index, wish, generation, stable)
     return {} if classes.get(name) == rule else {"classes": {**classes, name: rule}}
 
 
-def _next_rule(name: str, index: FleetIndex | None, wish: Wish, generation: int) -> ClassRule:
-    """Return who belongs to the class from *generation* on, and who did before."""
+def _next_rule(
+    name: str, index: FleetIndex | None, wish: Wish, generation: int, stable: int
+) -> ClassRule:
+    """Return who belongs to the class from *generation* on, which supersedes *stable*, and who did before."""
     known = index.classes.get(name) if index is not None else None
     if wish.selector is not None:
         parse_selector(wish.selector)
@@ -205,8 +210,9 @@ def _next_rule(name: str, index: FleetIndex | None, wish: Wish, generation: int)
             selectors=(Selected(since=generation, selector=wish.selector),),
         )
     selectors = known.selectors
-    if wish.selector is not None and wish.selector != selectors[0].selector:
-        selectors = (Selected(since=generation, selector=wish.selector), *selectors)[:8]
+    wanted = known.find_selector_text(stable) if wish.selector is None else wish.selector
+    if wanted is not None and wanted != selectors[0].selector:
+        selectors = (Selected(since=generation, selector=wanted), *selectors)[:8]
     priority = known.priority if wish.priority is None else wish.priority
     return ClassRule(priority=priority, selectors=selectors)
 
@@ -216,6 +222,22 @@ def _select(rule: ClassRule, generation: int, labels: Mapping[str, Mapping[str, 
     if selector is None:
         return []
     return sorted(each for each, found in labels.items() if selector.matches(found))
+
+
+def make_rollout(
+    fleet: str, name: str, generation: int, members: Collection[str], wish: Wish
+) -> Rollout:
+    """Return how that generation comes to *members*. `UsageError` for waves and settings that cannot be."""
+    try:
+        steps = steps_of(fleet, name, generation, members, wish.upto)
+        return Rollout.model_validate({**dict(wish.settings), "steps": steps})
+    except ValidationError as error:
+        raise UsageError(f"the rollout of {name}: {first_problem(error, Rollout)}") from error
+
+
+def complete_waves(upto: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
+    """Return *upto* with a last wave that is everybody."""
+    return upto if upto and upto[-1][0] == "100%" else [*upto, ("100%", 0)]
 
 
 def steps_of(
@@ -229,12 +251,10 @@ def steps_of(
     nearest number, and at least 1; the last wave is everybody. `UsageError` for what is no number."""
     places = sorted(find_place(fleet, name, generation, each) for each in members)
     steps: list[Step] = []
-    for text, soak_s in upto:
+    for text, soak_s in complete_waves(upto):
         count = _count(text, len(places))
         bound = PLACES if count >= len(places) else places[count - 1] + 1 if count else 0
         steps.append(Step(upto=text, places=bound, soak_s=soak_s))
-    if not steps or steps[-1].upto != "100%":
-        steps.append(Step(upto="100%", places=PLACES))
     if [each.places for each in steps] != sorted(each.places for each in steps):
         raise UsageError("each wave must reach as many devices as the one before, or more")
     return (*steps[:-1], steps[-1].model_copy(update={"places": PLACES}))

@@ -53,10 +53,12 @@ class ClassRule(Part):
 
     def find_selector(self, generation: int) -> Selector | None:
         """Return who belongs to the class by *generation* of it; None where that is not known any more."""
-        for each in self.selectors:
-            if each.since <= generation:
-                return parse_selector(each.selector)
-        return None
+        text = self.find_selector_text(generation)
+        return None if text is None else parse_selector(text)
+
+    def find_selector_text(self, generation: int) -> str | None:
+        """Return as text what `find_selector` returns."""
+        return next((each.selector for each in self.selectors if each.since <= generation), None)
 
 
 class Freeze(Part):

@@ -39,7 +39,7 @@ _OF_AGENT = """\
 `harmony-agent` ends with 0; with 1 when `check` finds what hinders, or the answer was no; with 2 on a
 wrong configuration.
 """
-_COMMON = ("--home", "--json", "--no-color")
+_COMMON = ("--home", "--json", "-o", "--no-color")
 """What every command of `harmony` takes, and is told once."""
 Found = tuple[str, argparse.ArgumentParser, str]
 
@@ -58,13 +58,16 @@ def commands(parser: argparse.ArgumentParser) -> Iterator[Found]:
                 yield from commands(made)
 
 
-def _told(parser: argparse.ArgumentParser, common: Sequence[str]) -> list[argparse.Action]:
+def _told(
+    parser: argparse.ArgumentParser, common: Sequence[argparse.Action]
+) -> list[argparse.Action]:
+    told = [(each.option_strings, each.help) for each in common]
     return [
         each
         for each in _actions(parser)
         if each.help is not argparse.SUPPRESS
         and not isinstance(each, argparse._HelpAction | argparse._SubParsersAction)  # pyright: ignore[reportPrivateUsage]
-        and not set(each.option_strings) & set(common)
+        and (each.option_strings, each.help) not in told
     ]
 
 
@@ -119,7 +122,7 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
-def _sections(parser: argparse.ArgumentParser, common: Sequence[str]) -> Iterator[str]:
+def _sections(parser: argparse.ArgumentParser, common: Sequence[argparse.Action]) -> Iterator[str]:
     for name, made, text in commands(parser):
         told = _told(made, common)
         goes_on = any(commands(made))
@@ -141,7 +144,7 @@ def page() -> str:
             "## harmony\nEvery command takes these, before its name or after it:\n",
             f"{_table(common)}\n",
             "`harmony --version` prints the version.\n",
-            *_sections(operators, _COMMON),
+            *_sections(operators, common),
             "## harmony-agent\nOn the device, as root.\n",
             *_sections(devices, ()),
         ]

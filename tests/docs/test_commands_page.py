@@ -30,6 +30,14 @@ def test_commands_below_commands_are_told_too() -> None:
     assert {"harmony push-score", "harmony trust init", "harmony-agent enroll"} <= set(NAMES)
 
 
+def test_every_command_of_operators_says_it_in_json_in_the_same_way() -> None:
+    for name, made, _ in commands(parser_of_operators()):
+        words = name.split()[1:]
+        (output,) = (each for each in made._actions if "-o" in each.option_strings)
+        assert "json" in (output.choices or ()), words
+        assert any("--json" in each.option_strings for each in made._actions), words
+
+
 def test_every_exit_code_is_told_and_no_other() -> None:
     named = {value for name, value in vars(exits).items() if name.isupper() and name[0] != "_"}
     said = re.findall(r"(?:^|\s)(\d+) {3,}\S", exits.__doc__ or "")
