@@ -359,7 +359,7 @@ class Asking:
             with suppress(TimeoutError):
                 return await _message(answer, self.waits.first_look_s)
             raise_if_refused(self.client, f"asking {self.agent_id}")
-            if not await Reports(self.home, self.client).is_heard(self.agent_id):
+            if await Reports(self.home, self.client).read_heartbeat(self.agent_id) is None:
                 raise NoAnswer(
                     f"{self.agent_id} is offline, it has missed its heartbeats; is it on, does it reach the "
                     "message server?"
