@@ -587,7 +587,7 @@ async def test_killed_at_any_moment_it_is_made_whole_and_what_runs_already_is_le
 ) -> None:
     dice = random.Random(seed())
     path = tmp_path / "records.json"
-    for run in range(runs(50)):
+    for run in range(runs(50, part=25)):
         wish = web.model_copy(update={"environment": {"RUN": str(run)}})
         spec = Spec(
             url=inbox.box.podman_url,
