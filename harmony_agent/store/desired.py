@@ -48,6 +48,7 @@ _REMEDIES = {
 }
 _NEW_FOR_S = 24 * 3600.0
 """From when agent.toml was written: a device that knows of no floor later has lost it."""
+_OLDEST_S = 20 * 365 * 24 * 3600.0
 _AHEAD_MOST = timedelta(days=1)
 _STORE = "INSERT OR REPLACE INTO desired (only, envelope, keys) VALUES (1, ?, ?)"
 _RESET = (
@@ -123,10 +124,11 @@ class Desired:
     def _is_new(self) -> bool:
         """Whether this device may never have accepted anything: it was let in only now, or anew.
 
-        Also where the clock is not set yet: then agent.toml is from the future.
+        Also where the clock is wrong: then agent.toml is from the future, or older than any can be.
         """
         try:
-            return time.time() - self._toml.stat().st_mtime < _NEW_FOR_S
+            age_s = time.time() - self._toml.stat().st_mtime
+            return not _NEW_FOR_S <= age_s < _OLDEST_S
         except FileNotFoundError:
             return True
 
