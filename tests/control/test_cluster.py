@@ -18,6 +18,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from harmony_agent.bus.link import honour_cancellation
 from harmony_control.bus.connection import Entry
 from harmony_control.fleet import Fleet
 from harmony_core.errors import StoreError
@@ -51,6 +52,7 @@ class Scene:
     async def push_on(self, name: str) -> None:
         """Push one content after the other, until cancelled."""
         for each in range(1, 1_000_000):
+            honour_cancellation()
             entry = {"own": FileScore(path=OWN, content=f"{each}")}
             try:
                 pushed = await self.fleet.device(name).put(entry, resolve=False)
@@ -166,11 +168,9 @@ async def test_whichever_server_is_killed_what_was_acknowledged_is_kept_and_done
             await node.start()
             await scene.cluster.whole()
             await scene.assert_kept()
-        while left := [each for each in pushing if not each.done()]:
-            # nats-py may swallow it.
-            for task in left:
-                task.cancel()
-            await asyncio.wait(left, timeout=1)
+        for task in pushing:
+            task.cancel()
+        await asyncio.wait(pushing)
         await scene.assert_kept()
         await scene.assert_made_once()
         for files in scene.files.values():
