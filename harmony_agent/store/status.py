@@ -78,9 +78,9 @@ class StatusStore:
         self._wanted: frozenset[str] = frozenset()
         self._in_force: InForce | None = None
         self.tell_layers: Callable[[], Mapping[str, LayerNote]] = dict
+        """Called for what is to be told of each class that the device belongs to, by its layer's name."""
         self._applied: dict[str, tuple[int, str]] = {}
         """Of each layer that is in order: its generation, and since when that was seen."""
-        """Called for what is to be told of each class that the device belongs to, by its layer's name."""
         self._looked_at: set[str] = set()
         """The Scores that were looked at since this process began."""
         self._last_looks: dict[str, str] = {}

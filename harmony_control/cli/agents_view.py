@@ -49,8 +49,8 @@ def agents_table(rows: Iterable[DeviceRow], *, wide: bool = False) -> FleetTable
 class FleetTable:
     """A table of which only the last column is folded where the terminal is too narrow.
 
-    Rich's own renders each cell several times over, which is 5 ms a row: so it is used only where more than
-    the last column has to be folded.
+    Rich's own renders each cell several times over, which takes long for thousands of rows: so it is used
+    only where more than the last column has to be folded.
     """
 
     titles: Sequence[str]
