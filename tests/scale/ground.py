@@ -12,6 +12,7 @@ from pathlib import Path
 
 import attrs
 
+from benchmarks.processes import cpu_ms, memory_of
 from harmony_control.enrol import add_agents
 from harmony_control.server.process import running
 from harmony_control.store.home import Home
@@ -20,7 +21,6 @@ from tests.nats import fleet_home, free_address
 
 from .agents import PATH, Found, name_of, page
 from .onlooker import Onlooker, looking_on
-from .processes import cpu_s, resident_bytes
 
 __all__ = ["Load", "Scale", "scale"]
 
@@ -138,9 +138,9 @@ class Scale:
     def load(self) -> Load:
         """What the servers have used so far, for each device."""
         return Load(
-            server_cpu_ms=cpu_s(self.server_pid) * 1000 / self.count,
-            server_kib=resident_bytes(self.server_pid) / 1024 / self.count,
-            serve_kib=self.onlooker.serve_bytes / 1024 / self.count,
+            server_cpu_ms=cpu_ms(self.server_pid) / self.count,
+            server_kib=memory_of([self.server_pid]).rss * 1024 / self.count,
+            serve_kib=memory_of([self.onlooker.serve_pid]).rss * 1024 / self.count,
         )
 
     async def harmony(self, *arguments: str) -> Said:

@@ -17,8 +17,6 @@ from tests.control.ground import command, environment, harmony
 from tests.nats import free_address
 from tests.web.ground import CHEAP, PASSWORD
 
-from .processes import resident_bytes
-
 __all__ = ["Onlooker", "looking_on"]
 
 _LOOK_AGAIN_S = 2.0
@@ -38,10 +36,6 @@ class Onlooker:
         said = f"harmony agents {self.list_s:.1f} s, a page of the table {self.page_s:.2f} s"
         self.list_s = self.page_s = 0.0
         return said
-
-    @property
-    def serve_bytes(self) -> int:
-        return resident_bytes(self.serve_pid)
 
     async def look_at_pages(self, client: httpx.AsyncClient) -> None:
         while True:
