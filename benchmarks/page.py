@@ -11,12 +11,9 @@ what nobody notices.
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 import shutil
-import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,17 +24,17 @@ from playwright.async_api import BrowserContext, Page, async_playwright
 
 from harmony_control.store.home import Enrolled
 from harmony_control.store.nkey import Nkey
-from harmony_control.web.users import Users
 from harmony_core.outcome import Noop
-from harmony_core.wire.actual_state import to_json
 from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.names import new_mailbox
-from tests.control.scripted_device import ScriptedDevice, failure, page
-from tests.nats import Device, free_address
+from tests.control.scripted_device import ScriptedDevice, failure
+from tests.nats import free_address
+from tests.web.serve_process import add_viewer, serve, sign_in
 
 from .bed import Bed
 from .figures import Figure, Line, Unmeasurable, median
 from .goals import line
+from .many_devices import beat, make_devices, report
 from .rounds import Rounds
 
 __all__ = ["PAGE", "page_lines"]
@@ -50,12 +47,10 @@ PAGE = (
 _DEVICES = 10_000
 _DRAW_MS = {100: 5.0, _DEVICES: 60.0}
 _FIRST_MS = 1_000.0
-_AT_ONCE = 250
 _HEARTBEAT_S = 30.0
 _WITHIN_S = 120.0
 _LOOK_AGAIN_S = 0.02
 _HERE = Path(__file__).parent
-_HARMONY = str(Path(sys.executable).with_name("harmony"))
 _SIZE: Any = {"width": 1280, "height": 800}
 
 
@@ -73,14 +68,9 @@ class _Fleet:
         if time.monotonic() - self._beat_s > _HEARTBEAT_S:
             # Here and not beside: it would take from what is measured.
             self._beat_s = time.monotonic()
-            await _each(self.devices, lambda device: device.beat())
+            await beat(self.devices)
         outcome = failure("JobFailed", "on purpose") if fails else Noop()
-
-        async def say(device: ScriptedDevice) -> None:
-            state = device.state(0, {"web": page(outcome, 0)}, ready=not fails)
-            await device.device.say("actual-state", to_json(state))
-
-        await _each(self.devices[:count], say)
+        await report(self.devices[:count], outcome, generation=0, ready=not fails)
         await self.until_served(count if fails else 0)
 
     async def until_served(self, failing: int) -> None:
@@ -126,36 +116,14 @@ async def page_lines(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
 async def _serving(bed: Bed) -> AsyncGenerator[_Fleet]:
     """`harmony serve` before ten thousand devices, each of which was heard and is in order."""
     devices = await asyncio.to_thread(_enrol, bed)
-    password, address = secrets.token_urlsafe(12), free_address()
-    await asyncio.to_thread(Users(bed.bus.home).add, "bench", "viewer", password)
-    process = await asyncio.create_subprocess_exec(
-        *(_HARMONY, "serve", "--listen", address),
-        env={**os.environ, "HARMONY_HOME": str(bed.bus.home.root)},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        await process.stdout.readline()
-        url = f"http://{address}"
-        async with httpx.AsyncClient(base_url=url, headers={"Origin": url}, timeout=60) as client:
-            said = {"name": "bench", "password": password}
-            (await client.post("/api/session", json=said)).raise_for_status()
-            fleet = _Fleet(devices, client)
-            await fleet.report(_DEVICES, fails=False)
-            yield fleet
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-async def _each(
-    devices: Sequence[ScriptedDevice], do: Callable[[ScriptedDevice], Coroutine[Any, Any, None]]
-) -> None:
-    """Have each of *devices* do that, some at once."""
-    for begin in range(0, len(devices), _AT_ONCE):
-        async with asyncio.TaskGroup() as group:
-            for each in devices[begin : begin + _AT_ONCE]:
-                group.create_task(do(each))
+    await asyncio.to_thread(add_viewer, bed.bus.home)
+    async with (
+        serve(bed.bus.home, "--listen", free_address()) as served,
+        sign_in(served.url, timeout_s=60) as client,
+    ):
+        fleet = _Fleet(devices, client)
+        await fleet.report(_DEVICES, fails=False)
+        yield fleet
 
 
 def _enrol(bed: Bed) -> list[ScriptedDevice]:
@@ -166,10 +134,9 @@ def _enrol(bed: Bed) -> list[ScriptedDevice]:
         for name, key in keys.items()
     }
     bed.bus.home.save_agents(enrolled)
-    return [
-        ScriptedDevice(Device(name, bed.bus.admin, [], enrolled[name].mailbox, key))
-        for name, key in keys.items()
-    ]
+    return make_devices(
+        bed.bus.admin, ((name, enrolled[name].mailbox, key) for name, key in keys.items())
+    )
 
 
 async def _sign_in(context: BrowserContext, fleet: _Fleet) -> Page:

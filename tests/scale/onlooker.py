@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import attrs
 import httpx
 
 from harmony_control.store.home import Home
-from harmony_control.web.users import Users
-from tests.control.ground import command, environment, harmony
+from tests.control.ground import harmony
 from tests.nats import free_address
-from tests.web.ground import CHEAP, PASSWORD
+from tests.web.serve_process import add_viewer, serve, sign_in
 
 __all__ = ["Onlooker", "looking_on"]
 
@@ -58,28 +56,17 @@ class Onlooker:
 @asynccontextmanager
 async def looking_on(home: Home) -> AsyncGenerator[Onlooker]:
     """`harmony serve`, and somebody who is signed in there; whatever fails for them ends the block."""
-    Users(home, CHEAP).add("ada", "viewer", PASSWORD)
-    process = await asyncio.create_subprocess_exec(
-        *command("serve", "--listen", free_address(), "--json"),
-        env=environment(home),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        url = json.loads(await process.stdout.readline())["url"]
-        async with httpx.AsyncClient(base_url=url, headers={"Origin": url}, timeout=120) as client:
-            signing_in = {"name": "ada", "password": PASSWORD}
-            assert (await client.post("/api/session", json=signing_in)).status_code == 201
-            onlooker = Onlooker(process.pid)
-            async with asyncio.TaskGroup() as tasks:
-                looks = [
-                    tasks.create_task(onlooker.look_at_pages(client)),
-                    tasks.create_task(onlooker.list_agents(home)),
-                ]
-                yield onlooker
-                for each in looks:
-                    each.cancel()
-    finally:
-        with suppress(ProcessLookupError):
-            process.terminate()
-        await process.wait()
+    add_viewer(home)
+    async with (
+        serve(home, "--listen", free_address()) as served,
+        sign_in(served.url, timeout_s=120) as client,
+    ):
+        onlooker = Onlooker(served.process.pid)
+        async with asyncio.TaskGroup() as tasks:
+            looks = [
+                tasks.create_task(onlooker.look_at_pages(client)),
+                tasks.create_task(onlooker.list_agents(home)),
+            ]
+            yield onlooker
+            for each in looks:
+                each.cancel()

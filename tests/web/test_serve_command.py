@@ -6,15 +6,12 @@ import asyncio
 import json
 import signal
 import ssl
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 import trustme
 
-from harmony_control.store.home import Home
 from harmony_control.web.listen import parse_listen
 from harmony_control.web.users import Users
 from harmony_core.errors import ConfigError, UsageError
@@ -22,6 +19,7 @@ from tests.control.ground import command, environment
 from tests.nats import free_address, serving
 
 from .ground import CHEAP, PASSWORD
+from .serve_process import add_viewer, serve
 
 
 async def test_it_serves_until_it_is_told_to_end_although_somebody_watches(
@@ -53,25 +51,6 @@ async def test_it_serves_until_it_is_told_to_end_although_somebody_watches(
     assert out in {b'{"event": "stopped"}\n', b""}
 
 
-@asynccontextmanager
-async def serve(home: Home, *options: str) -> AsyncGenerator[str]:
-    """`harmony serve` of *home* with a user ``ada``, until the end of the block: the address that it says."""
-    Users(home, CHEAP).add("ada", "viewer", PASSWORD)
-    process = await asyncio.create_subprocess_exec(
-        *command("serve", *options, "--json"),
-        env=environment(home),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    try:
-        yield json.loads(await process.stdout.readline())["url"]
-    finally:
-        process.terminate()
-        _, err = await process.communicate()
-    assert b"Traceback" not in err
-
-
 async def test_with_a_certificate_one_signs_in_over_https_and_in_clear_nothing_is_said(
     tmp_path: Path,
 ) -> None:
@@ -82,7 +61,9 @@ async def test_with_a_certificate_one_signs_in_over_https_and_in_clear_nothing_i
     believing = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
     address = free_address()
     options = ("--listen", address, "--tls-cert", str(pem), "--tls-key", str(key))
-    async with serving(tmp_path, "pi-1") as bus, serve(bus.home, *options) as url:
+    async with serving(tmp_path, "pi-1") as bus, serve(bus.home, *options) as served:
+        add_viewer(bus.home)
+        url = served.url
         assert url == f"https://{address}"
         async with httpx.AsyncClient(
             base_url=url, headers={"Origin": url}, verify=believing
@@ -104,7 +85,9 @@ async def test_behind_a_proxy_who_calls_is_whom_the_proxy_names_last_and_the_coo
     tmp_path: Path,
 ) -> None:
     options = ("--listen", free_address(), "--behind-proxy")
-    async with serving(tmp_path, "pi-1") as bus, serve(bus.home, *options) as url:
+    async with serving(tmp_path, "pi-1") as bus, serve(bus.home, *options) as served:
+        add_viewer(bus.home)
+        url = served.url
         # As nginx and Caddy pass it on: the name that the browser knows, and whom they have heard.
         outside = {"Host": "fleet.example", "Origin": "https://fleet.example"}
         async with httpx.AsyncClient(base_url=url, headers=outside) as proxy:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,31 +16,19 @@ from harmony_control.fleet import Fleet
 from harmony_control.store.home import Home
 from harmony_core.wire.envelope import pin_keys
 from harmony_core.wire.names import ROLLOUT
-from tests.control.ground import command, environment
 from tests.control.light_fleet import CLASS, LightFleet, light_fleet
 from tests.nats import free_address
 from tests.soak import runs
 
+from .serve_process import serve
+
 
 @asynccontextmanager
-async def serve(home: Home) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """A `harmony serve` of *home*, until the end of the block; it must end by itself then."""
-    process = await asyncio.create_subprocess_exec(
-        *command("serve", "--listen", free_address(), "--json"),
-        env=environment(home),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    try:
-        assert json.loads(await process.stdout.readline())["opens_waves"]
-        yield process
-        process.terminate()
-        _, err = await process.communicate()
-        assert b"Traceback" not in err
-    finally:
-        if process.returncode is None:
-            process.kill()
+async def serve_waves(home: Home) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """One that opens waves."""
+    async with serve(home, "--listen", free_address()) as served:
+        assert served.begun["opens_waves"]
+        yield served.process
 
 
 async def count_gates(light: LightFleet) -> int:
@@ -102,13 +89,13 @@ async def test_one_that_is_frozen_in_a_step_and_revived_does_not_do_it_again(
         home = light.bus.home
         light.keys.update(pin_keys([await fleet.allow_gate_key()]))
         await light.publish("one", [str(each + 1) for each in range(waves - 1)])
-        async with asyncio.timeout(60 + 20 * rounds), serve(home) as one:
+        async with asyncio.timeout(60 + 20 * rounds), serve_waves(home) as one:
             await until_gates(light, 2)  # it does its steps
             for _ in range(rounds):
                 while not await freeze_in_a_step(light, one):
                     one.send_signal(signal.SIGCONT)
                 frozen_at = await count_gates(light)
-                async with serve(home):
+                async with serve_waves(home):
                     await until_gates(light, frozen_at + 1)
                     one.send_signal(signal.SIGCONT)
             # It goes on by itself, from what the others have done.
