@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -59,33 +60,37 @@ async def test_what_waits_at_the_device_s_own_socket_was_not_led_into_the_contai
             assert await ports.find_dead(web, FOUND) == {number}, "until it is put right"
 
 
+@asynccontextmanager
+async def waiting_elsewhere(ports: PublishedPorts) -> AsyncGenerator[int]:
+    """A port at whose socket a connection waits that is known to be harmless."""
+    with socket.create_server(("127.0.0.2", 0)) as monitor:
+        number: int = monitor.getsockname()[1]
+        with socket.create_connection(("127.0.0.2", number)):
+            assert await ports.find_dead(publishing(number), FOUND) == frozenset()
+            yield number
+
+
 async def test_one_that_is_led_elsewhere_is_fine_and_is_not_tried_at_each_look(
     ports: PublishedPorts,
 ) -> None:
     """What came before its rules were there waits for ever: a socket elsewhere stands for the container."""
-    with socket.create_server(("127.0.0.2", 0)) as monitor:
-        number = monitor.getsockname()[1]
-        with socket.create_connection(("127.0.0.2", number)):
+    async with waiting_elsewhere(ports) as number:
+        with socket.create_server(("127.0.0.1", number)) as container:
+            container.setblocking(False)
             assert await ports.find_dead(publishing(number), FOUND) == frozenset()
-            with socket.create_server(("127.0.0.1", number)) as container:
-                container.setblocking(False)
-                assert await ports.find_dead(publishing(number), FOUND) == frozenset()
-                with pytest.raises(BlockingIOError):
-                    container.accept()
+            with pytest.raises(BlockingIOError):
+                container.accept()
 
 
 async def test_a_start_of_its_own_begins_anew_and_so_does_one_of_that_name(
     ports: PublishedPorts,
 ) -> None:
-    with socket.create_server(("127.0.0.2", 0)) as monitor:
-        number = monitor.getsockname()[1]
-        with socket.create_connection(("127.0.0.2", number)):
-            assert await ports.find_dead(publishing(number), FOUND) == frozenset()
-            with socket.create_server(("127.0.0.1", number)):
-                web = publishing(number)
-                assert await ports.find_dead(web, FOUND) == frozenset(), "known to be harmless"
-                again = attrs.evolve(FOUND, started_at=datetime(2026, 1, 2, tzinfo=UTC))
-                assert await ports.find_dead(web, again) == {number}
+    async with waiting_elsewhere(ports) as number:
+        with socket.create_server(("127.0.0.1", number)):
+            web = publishing(number)
+            assert await ports.find_dead(web, FOUND) == frozenset(), "known to be harmless"
+            again = attrs.evolve(FOUND, started_at=datetime(2026, 1, 2, tzinfo=UTC))
+            assert await ports.find_dead(web, again) == {number}
 
 
 async def test_where_the_list_cannot_be_read_nothing_is_said(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ defect of ours, and no place stays taken."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -81,10 +83,9 @@ async def test_a_tag_that_is_none_of_ours_begins_anew_and_shows_nothing_of_itsel
     await until_left(ground)
 
 
-@pytest.mark.parametrize("path", [EVENTS, LOGS])
-async def test_a_score_or_a_number_that_cannot_be_is_refused_or_a_problem_and_never_a_defect(
-    ground: Ground, path: str
-) -> None:
+@asynccontextmanager
+async def watching_one_that_answers(ground: Ground) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client that may look, and a device that has nothing to tell."""
     await ground.one.beat()
     async with (
         answering(ground.one.device, of_nothing),
@@ -92,6 +93,14 @@ async def test_a_score_or_a_number_that_cannot_be_is_refused_or_a_problem_and_ne
         asyncio.timeout(60),
     ):
         await whole_fleet(client)
+        yield client
+
+
+@pytest.mark.parametrize("path", [EVENTS, LOGS])
+async def test_a_score_or_a_number_that_cannot_be_is_refused_or_a_problem_and_never_a_defect(
+    ground: Ground, path: str
+) -> None:
+    async with watching_one_that_answers(ground) as client:
         for lines in NUMBERS:
             status, told = await begin(client, path, params={"score": "web", "lines": lines})
             assert status == 400, (lines, told)
@@ -139,13 +148,7 @@ async def test_a_stream_is_read_by_who_is_signed_in_and_by_reading_alone(
 async def test_many_who_ask_and_leave_at_once_take_no_place_for_good(
     ground: Ground, path: str
 ) -> None:
-    await ground.one.beat()
-    async with (
-        answering(ground.one.device, of_nothing),
-        ground.site.client("viewer") as client,
-        asyncio.timeout(60),
-    ):
-        await whole_fleet(client)
+    async with watching_one_that_answers(ground) as client:
         statuses = {
             status for status, _ in await asyncio.gather(*(begin(client, path) for _ in range(80)))
         }
