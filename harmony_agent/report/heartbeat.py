@@ -26,7 +26,7 @@ from harmony_agent.store.status import StatusStore
 from harmony_agent.supervise import guard_step
 from harmony_core.wire.actual_state import Heartbeat as Beat
 from harmony_core.wire.actual_state import to_json
-from harmony_core.wire.lifetimes import lifetime_s
+from harmony_core.wire.lifetimes import compute_lifetime_s
 from harmony_core.wire.vitals import Vitals
 
 from .systemd_notify import is_supervised, notify
@@ -111,7 +111,9 @@ class Heartbeat:
         if self._is_quiet:
             self._send_at = now_s + interval_s * random.uniform(0.9, 1.0)  # noqa: S311 - spread, as above
         beat = await self._make(queue_seq)
-        self._is_kept = await self.bus.beat(to_json(beat), lifetime_s=lifetime_s(interval_s))
+        self._is_kept = await self.bus.beat(
+            to_json(beat), lifetime_s=compute_lifetime_s(interval_s)
+        )
 
     async def _make(self, queue_seq: int) -> Beat:
         identity, vitals = self.statuses.identity, None

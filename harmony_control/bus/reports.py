@@ -28,7 +28,7 @@ from harmony_core.errors import InvalidManifest
 from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json
 from harmony_core.wire.audit import AuditHead
 from harmony_core.wire.device_signature import ACTUAL_STATE_TYPE, HEARTBEAT_TYPE, INVENTORY_TYPE
-from harmony_core.wire.lifetimes import LIFETIME_MOST_S, lifetime_s
+from harmony_core.wire.lifetimes import LIFETIME_MOST_S, compute_lifetime_s
 from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, INVENTORY
 
 from .connection import Bucket, Entry
@@ -183,7 +183,7 @@ class Known:
         state = self.report.value if self.report else None
         if state is None or state.heartbeat_s is None:
             return timedelta(seconds=LIFETIME_MOST_S)
-        return timedelta(seconds=lifetime_s(state.heartbeat_s))
+        return timedelta(seconds=compute_lifetime_s(state.heartbeat_s))
 
     def to_seen(self) -> Seen:
         """Return what it comes to."""

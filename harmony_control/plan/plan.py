@@ -33,7 +33,7 @@ from .followed import (
     to_layer,
 )
 from .model import RolloutSpec
-from .rollout_words import find_changed_settings, in_words
+from .rollout_words import describe_rollout, find_changed_settings
 
 __all__ = [
     "ClassChange",
@@ -383,7 +383,8 @@ def _plan_class(
     if known is not None and not is_new:
         standing = known.standing
         rollout = find_changed_settings(
-            in_words(standing.upto, standing.rollout), in_words(wish.upto, wish.settings)
+            describe_rollout(standing.upto, standing.rollout),
+            describe_rollout(wish.upto, wish.settings),
         )
     if not (is_new or scores or former != selector or priority != wanted or rollout):
         return None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from harmony_control.rollout.publish import complete_waves
 from harmony_core.wire.class_manifest import Rollout, Window
 
-__all__ = ["find_changed_settings", "in_words"]
+__all__ = ["describe_rollout", "find_changed_settings"]
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
@@ -19,7 +19,7 @@ def find_changed_settings(
     return {name: (before[name], after[name]) for name in after if before[name] != after[name]}
 
 
-def in_words(upto: Sequence[tuple[str, int]], settings: Rollout) -> dict[str, str]:
+def describe_rollout(upto: Sequence[tuple[str, int]], settings: Rollout) -> dict[str, str]:
     """Return each setting by the name that it has below ``rollout:``. What differs reads differently."""
     return {
         "canary": "-" if settings.canary is None else settings.canary or "every device",

@@ -15,8 +15,8 @@ __all__ = [
     "LIFETIME_HEADER",
     "LIFETIME_LEAST_S",
     "LIFETIME_MOST_S",
+    "compute_lifetime_s",
     "find_lifetime_s",
-    "lifetime_s",
 ]
 
 LIFETIME_HEADER = "Nats-TTL"
@@ -28,7 +28,7 @@ _INTERVALS = 3
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
-def lifetime_s(interval_s: float) -> int:
+def compute_lifetime_s(interval_s: float) -> int:
     """Return for how long a heartbeat counts that the next one follows after *interval_s*."""
     return math.ceil(min(max(_INTERVALS * interval_s, LIFETIME_LEAST_S), LIFETIME_MOST_S))
 

@@ -33,7 +33,7 @@ from harmony_pi_topology.posix.hashing import sha256_of
 from .paths import list_prefixes, place_in
 from .spec import is_followed
 
-__all__ = ["NO_MOUNTS", "MountsLook", "look_at_mounts", "sees_any_as_it_is"]
+__all__ = ["NO_MOUNTS", "MountsLook", "look_at_mounts", "sees_any_source"]
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -171,7 +171,7 @@ def _find_replaced(container: Container, root: Path, pid: int) -> frozenset[str]
     return frozenset(source for source, is_so in _compare(mounts, root, pid).items() if not is_so)
 
 
-def sees_any_as_it_is(mounts: Sequence[Mount], root: Path, pid: int) -> bool:
+def sees_any_source(mounts: Sequence[Mount], root: Path, pid: int) -> bool:
     """Return whether the process *pid* sees the source of any of *mounts* as it is now on the device."""
     return any(_compare(mounts, root, pid).values())
 

@@ -56,7 +56,7 @@ from .holds import ContainerHolds
 from .image_pull import ImagePulls
 from .images import ContainerImages
 from .logs import read_logs
-from .mounts import NO_MOUNTS, MountsLook, look_at_mounts, sees_any_as_it_is
+from .mounts import NO_MOUNTS, MountsLook, look_at_mounts, sees_any_source
 from .plan import ContainerSteps, plan_removal, plan_steps
 from .podman import DEFAULT_URL, Podman
 from .podman_reply import FoundContainer
@@ -267,7 +267,7 @@ class PodmanContainers:
             raise error
         away = [mount for mount in container.mounts if f"{mount.source}/" in missing]
         is_beneath = pid is not None and await self._files.run(
-            sees_any_as_it_is, away, self._root, pid
+            sees_any_source, away, self._root, pid
         )
         told = await self._end(container, found) if is_beneath or not found.alive else ""
         raise MountMissing(f"{error.message}{told}", point=error.point, resource=container.id)

@@ -17,7 +17,7 @@ from harmony_control.fleet import Fleet
 from harmony_core.plugins import Registry
 from harmony_core.testing import FakeFiles
 from harmony_core.wire.actual_state import Heartbeat, from_json
-from harmony_core.wire.lifetimes import find_lifetime_s, lifetime_s
+from harmony_core.wire.lifetimes import compute_lifetime_s, find_lifetime_s
 from harmony_scores import FileScore
 from tests.device import running_agent
 from tests.nats import Bus, serving
@@ -152,7 +152,7 @@ async def test_a_server_that_knows_no_lifetimes_hears_of_the_device_as_often_as_
 def test_a_heartbeat_counts_for_three_intervals_within_bounds(
     interval_s: float, counts_s: int
 ) -> None:
-    assert lifetime_s(interval_s) == counts_s
+    assert compute_lifetime_s(interval_s) == counts_s
 
 
 @pytest.mark.parametrize(

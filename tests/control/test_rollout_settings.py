@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harmony_control.plan.folder import read_folder
 from harmony_control.plan.model import RolloutSpec
-from harmony_control.plan.rollout_words import in_words
+from harmony_control.plan.rollout_words import describe_rollout
 from harmony_control.rollout.documents import ClassDocuments, Standing
 from harmony_core.errors import UsageError
 from harmony_core.plugins import load
@@ -61,7 +61,7 @@ async def read_newest(scene: Scene) -> ClassManifest:
 
 
 def words_of(manifest: ClassManifest) -> dict[str, str]:
-    return in_words(Standing(rollout=manifest.rollout).upto, manifest.rollout)
+    return describe_rollout(Standing(rollout=manifest.rollout).upto, manifest.rollout)
 
 
 async def apply_carefully(scene: Scene) -> dict[str, str]:
@@ -289,7 +289,7 @@ def _values(said: Said) -> list[object]:
 
 @given(one=st.tuples(UPTO, ROLLOUTS), other=st.tuples(UPTO, ROLLOUTS))
 def test_each_setting_that_differs_reads_differently(one: Said, other: Said) -> None:
-    before, after = in_words(*one), in_words(*other)
+    before, after = describe_rollout(*one), describe_rollout(*other)
     assert list(before) == list(SETTINGS)
     differ = [a != b for a, b in zip(_values(one), _values(other), strict=True)]
     assert [before[name] != after[name] for name in SETTINGS] == differ
