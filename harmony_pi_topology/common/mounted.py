@@ -80,10 +80,8 @@ class MountGuard:
         self._root = root.rstrip("/")
         self._records = records
         self._follows = follows
-        self._device = device or Path("/")
-        # A folder that stands for a device has no processes: what this one sees is what is mounted there.
-        sees_pid_1 = device is not None and (device / "proc/1").exists()
-        self._seen_by = ("1", self._device / "proc") if sees_pid_1 else ("self", Path("/proc"))
+        self._device = device
+        self._seen_by = ("self", Path("/proc"))
         self._worker = Worker("reading mounts", threads=1, timeout_s=_READ_WITHIN_S)
         self._events: MountEvents | None = None
         self._reading = asyncio.Lock()
@@ -190,11 +188,16 @@ class MountGuard:
 
     def _read(self) -> _Table:
         if self._events is None:
+            # A folder that stands for a device has no processes: what this one sees is mounted there, then.
+            if self._device is not None and (self._device / "proc/1").exists():
+                self._seen_by = ("1", self._device / "proc")
             self._events = MountEvents(*self._seen_by)
         self._events.acknowledge()
         # Of several at one point the last is what is seen.
         mounted = {each.point: each for each in mounts_of(*self._seen_by)}
-        return _Table(mounted, {} if self._root else _read_config(self._device / "etc/fstab"))
+        return _Table(
+            mounted, {} if self._root else _read_config((self._device or Path("/")) / "etc/fstab")
+        )
 
 
 class OnMounts(Generic[ResourceT, StateT]):
