@@ -22,8 +22,9 @@ STAMP := $(VENV)/.installed
 SOURCES := harmony_core harmony_scores harmony_pi_topology harmony_agent harmony_control deploy tests examples benchmarks
 LINES ?=
 TESTS ?= tests
-# A process for each core, with a network of its own where it boots boxes. Most tests wait.
-SIDE_BY_SIDE := --numprocesses auto --dist loadfile
+# A process for each core, with a network of its own where it boots boxes. Most tests wait. What ended a process would
+# end the next one too.
+SIDE_BY_SIDE := --numprocesses auto --dist loadfile --max-worker-restart 0
 
 # The tool advertises what is to follow it.
 BUILD_SITE := NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
@@ -76,17 +77,19 @@ test: $(STAMP)
 	@[ "$(TESTS)" != tests ] || [ "$$(id -u)" != 0 ] || $(RUN)/python -m tests.prometheus || true
 	$(RUN)/python -m pytest $(SIDE_BY_SIDE) $(TESTS)
 
+HOURS := --timeout 7200 --override-ini faulthandler_timeout=7500
+
 # Each has a mark of the same name.
 soak security: $(STAMP)
-	HARMONY_SOAK=1 $(RUN)/python -m pytest $(SIDE_BY_SIDE) -m $@ --timeout 7200 $(TESTS)
+	HARMONY_SOAK=1 $(RUN)/python -m pytest $(SIDE_BY_SIDE) -m $@ $(HOURS) $(TESTS)
 
 # Two tests, which have processes enough of their own; they tell as they go.
 fleet: $(STAMP)
-	HARMONY_SOAK=1 $(RUN)/python -m pytest -m $@ --timeout 7200 --capture no tests/faults tests/scale
+	HARMONY_SOAK=1 $(RUN)/python -m pytest -m $@ $(HOURS) --capture no tests/faults tests/scale
 
 # It tells as it goes.
 cluster: $(STAMP)
-	HARMONY_SOAK=1 $(RUN)/python -m pytest -m soak --timeout 7200 --capture no tests/control/test_cluster.py
+	HARMONY_SOAK=1 $(RUN)/python -m pytest -m soak $(HOURS) --capture no tests/control/test_cluster.py
 
 picture: $(STAMP)
 	@$(RUN)/python -m examples.life

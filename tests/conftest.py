@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable, Generator
 
 import pytest
@@ -72,22 +73,34 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     return (yield)
 
 
+_A_PART_WITHIN_S = 600
+"""A test that takes hours in full does a part in `make test`, and is ended where that hangs."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The mark says what the fixtures already know."""
+    """The mark says what the fixtures already know; what is not soaked has no hours to hang in."""
     for item in items:
         names: list[str] = getattr(item, "fixturenames", [])
         if {"bed", "pi", "boot"} & set(names):
             item.add_marker(pytest.mark.box)
             item.add_marker(pytest.mark.timeout(180))
+        within = item.get_closest_marker("timeout")
+        if within and within.args[0] > _A_PART_WITHIN_S and os.environ.get("HARMONY_SOAK") != "1":
+            item.add_marker(pytest.mark.timeout(_A_PART_WITHIN_S), append=False)
 
 
 _skipped: list[str] = []
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Remember why boxes were not there."""
+    """Remember why boxes were not there. Tell a failure at once: a run that is cut short has no summary."""
     if report.skipped and "no Pi in a box" in report.longreprtext:
         _skipped.append(report.longreprtext)
+    if report.failed and os.environ.get("CI") and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(
+            f"\nFAILED {report.nodeid} ({report.when})\n{report.longreprtext[-4000:]}",
+            file=sys.stderr,
+        )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
