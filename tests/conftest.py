@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Generator
+from contextlib import suppress
+from types import FrameType
 
 import pytest
 
@@ -71,6 +73,22 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         asyncio.set_event_loop(None)
     soak.is_marked = any(map(pyfuncitem.get_closest_marker, ("soak", "security", "fleet")))
     return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_timeout_set_timer() -> Generator[None, object, object]:
+    """Have a test end when its time is up: an event loop swallows what is raised while a callback runs."""
+    done = yield
+    tell = signal.getsignal(signal.SIGALRM)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        assert callable(tell)
+        with suppress(RuntimeError):
+            asyncio.get_running_loop().stop()
+        tell(number, frame)
+
+    signal.signal(signal.SIGALRM, end)
+    return done
 
 
 _A_PART_WITHIN_S = 600
