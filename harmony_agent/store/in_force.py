@@ -136,8 +136,17 @@ class InForce:
         own = self.own.manifest.removals_allowed if self.own else 0
         return own + sum(each.manifest.removals_allowed for each in self.classes)
 
+    def layer_generation(self, layer: str) -> int:
+        """Return the generation of *layer* that is in force; 0 where none is."""
+        if layer == OWN_LAYER:
+            return self.generation
+        followed = self._find_class(layer)
+        return followed.manifest.generation if followed is not None else 0
+
     def _find(self, score: str) -> FollowedClass | None:
-        layer = self.class_layers.get(score)
+        return self._find_class(self.class_layers.get(score))
+
+    def _find_class(self, layer: str | None) -> FollowedClass | None:
         return next((each for each in self.classes if each.manifest.target == layer), None)
 
 

@@ -138,15 +138,13 @@ class StatusStore:
     def observed_generation(self) -> int:
         """The newest generation of the device's own manifest under which every Score of that was
         interpreted; 0 while one never was."""
-        return self._observed_generation(OWN_LAYER, self.generation)
+        return self._observed_generation(OWN_LAYER)
 
-    def _observed_generation(self, layer: str, generation: int) -> int:
-        """Return the same of the manifest of *layer*, of which *generation* is in force."""
+    def _observed_generation(self, layer: str) -> int:
+        """Return the same of the manifest of *layer*."""
         in_force = self._in_force
         if in_force is None:
-            return min(
-                (each.observed_generation for each in self._scores.values()), default=generation
-            )
+            return min((each.observed_generation for each in self._scores.values()), default=0)
         wanted = {each for each in self._wanted if in_force.layer_of(each) == layer}
         if any(
             (status := self._scores.get(each)) is None or status.layer != layer for each in wanted
@@ -155,7 +153,8 @@ class StatusStore:
         # What is not wanted any more is going by the device's own manifest, whosoever it was.
         going = self._scores.keys() - self._wanted if layer == OWN_LAYER else set[str]()
         return min(
-            (self._scores[each].observed_generation for each in wanted | going), default=generation
+            (self._scores[each].observed_generation for each in wanted | going),
+            default=in_force.layer_generation(layer),
         )
 
     @property
@@ -418,7 +417,7 @@ class StatusStore:
         return self._in_force.layer_of(score) if self._in_force else OWN_LAYER
 
     def _tell_layer(self, name: str, note: LayerNote) -> LayerStatus:
-        observed = self._observed_generation(name, note.generation)
+        observed = self._observed_generation(name)
         phase, since = note.phase, note.since
         if phase == "Admitted" and self._has_converged_as(name, note.generation):
             phase = "Applied"
@@ -440,9 +439,14 @@ class StatusStore:
         )
 
     def _has_converged_as(self, layer: str, generation: int) -> bool:
-        """Return whether all Scores of that *layer* are in order, by that *generation* of it."""
+        """Return whether all Scores of that *layer* are in order, by that *generation* of it.
+
+        Not before that is taken in here, which comes after it was admitted.
+        """
         in_force = self._in_force
-        return in_force is not None and all(
+        if in_force is None or in_force.layer_generation(layer) != generation:
+            return False
+        return all(
             (status := self._scores.get(each)) is not None
             and status.layer == layer
             and status.observed_generation == generation

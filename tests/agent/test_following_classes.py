@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 
 from harmony_agent.bus.connection import Bus
 from harmony_agent.store.database import Database
+from harmony_agent.store.in_force import InForce
+from harmony_agent.store.status import StatusStore
 from harmony_control.bus.classes import hint_devices
 from harmony_core.errors import BusUnreachable, HarmonyError
 from harmony_core.wire.actual_state import ActualState, LayerStatus
@@ -74,6 +77,33 @@ async def test_a_device_follows_its_class_beside_its_own_manifest(rig: Rig) -> N
     assert (state.generation, state.observed_generation) == (1, 1)
     assert (layer(state).observed_generation, layer(state).gate) == (1, (1, 1))
     assert any(each.type == "Ready" and each.status == "True" for each in state.conditions)
+
+
+async def test_what_is_admitted_is_not_applied_before_it_is_in_force(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report may go out in between: whoever opens waves would count a soak from it."""
+    told: list[Mapping[str, LayerStatus]] = []
+    accept = StatusStore.accept
+
+    def tell_first(statuses: StatusStore, in_force: InForce) -> None:
+        told.append(statuses.compose().layers)
+        accept(statuses, in_force)
+
+    monkeypatch.setattr(StatusStore, "accept", tell_first)
+    async with rig.agent():
+        await _begin(rig, entry(Note(path="/etc/own"), "own"))
+        await rig.until(is_so("Applied", 1))
+        more: dict[str, Any] = {"stable_generation": 1, "stable_sha256": rig.first}
+        second = await rig.put_class("kiosk", 2, entry(Note(text="two"), "page"), supersedes=1)
+        await rig.open_gate("kiosk", 2, second, state="done", **more)
+        await rig.until(is_so("Applied", 2))
+    before = [
+        (each.phase, each.generation, each.observed_generation)
+        for layers in told
+        for each in layers.values()
+    ]
+    assert before == [("Admitted", 1, 0), ("Admitted", 2, 1)]
 
 
 async def test_since_when_all_is_in_order_is_told_of_each_generation(rig: Rig) -> None:
