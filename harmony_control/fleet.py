@@ -56,6 +56,7 @@ __all__ = [
     "DeviceRow",
     "Fleet",
     "InventoryRead",
+    "Prepared",
     "Pushed",
     "Seen",
     "removals_held",
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from .plan.explain import Explanation
     from .plan.folder import Folder
     from .plan.plan import Plan
+    from .push.several import PreparedPush
     from .rollout.all_classes import Rollouts
     from .rollout.controller import Rollout
     from .rollout.documents import ClassDocuments, Standing
@@ -172,6 +174,33 @@ class Fleet:
         """Return who belongs to each class. Raises what `plan` raises of the buckets."""
         index = await (await self._documents()).read_index()
         return index.value.classes if index is not None else {}
+
+    async def prepare(
+        self,
+        agent_ids: Sequence[str],
+        entries: Mapping[str, Pushable[PiTopology]],
+        *,
+        force: bool = False,
+        resolve: bool = True,
+    ) -> PreparedPush:
+        """Ask each of the devices whether it would take *entries*, a few at a time. Nothing is written.
+
+        A tag is asked for once, so that all run the same image. Raises what `Device.put` raises of that; what
+        a device would refuse is in `PreparedPush.refused`.
+        """
+        from .push.several import PreparedPush, each_of
+
+        plain = {each: as_entry(value) for each, value in entries.items()}
+        if resolve:
+            plain = {**await with_digests(plain)}
+        devices = {each: self.device(each) for each in agent_ids}
+        return PreparedPush(
+            devices=devices,
+            answers=await each_of(
+                devices, lambda _, each: each.prepare(plain, force=force, resolve=False)
+            ),
+            force=force,
+        )
 
     async def push_class(
         self,
@@ -395,6 +424,17 @@ class Fleet:
             yield states
 
 
+@attrs.frozen(kw_only=True)
+class Prepared:
+    """Scores that one device would take, as far as it can be asked."""
+
+    entries: Mapping[str, SerializedScore]
+    """By id."""
+    report: Report | None
+    """What the device has said last."""
+    warnings: tuple[str, ...]
+
+
 class Device(Generic[TopologyT_co]):
     """One device, typed by the topology that it runs."""
 
@@ -465,24 +505,46 @@ class Device(Generic[TopologyT_co]):
         with *force*); `UnknownDependency` or `DependencyCycle`; `ImageNotFound` or `RegistryUnreachable` for
         an image's tag (not without *resolve*); `UsageError` and `StoreError`s.
         """
+        ready = await self.prepare(entries, force=force, resolve=resolve)
+        return await self.put_prepared(ready, remove=remove, force=force, expires_in=expires_in)
+
+    async def prepare(
+        self,
+        entries: Mapping[str, Pushable[TopologyT_co]],
+        *,
+        force: bool = False,
+        resolve: bool = True,
+    ) -> Prepared:
+        """Return *entries* as they can be pushed to this device. Nothing is written; raises as `put` does."""
         if not force:
             await refuse_not_enrolled(self._home, self._client, self.id)
         checked, report = await self._check(entries, force=force, resolve=resolve)
         unasked = () if force else await self._ask_policy(checked, report)
+        return Prepared(entries=checked, report=report, warnings=unasked)
+
+    async def put_prepared(
+        self,
+        ready: Prepared,
+        *,
+        remove: Iterable[str] = (),
+        force: bool = False,
+        expires_in: timedelta | None = None,
+    ) -> Pushed:
+        """Do what `put` does once everything was asked."""
         removed = frozenset(remove)
-        change = _merge(checked, removed)
+        state = ready.report.state if ready.report else None
         pushed = await self._push(
-            change,
+            _merge(ready.entries, removed),
             force=force,
             # What is named is meant: only what goes unnamed is ever held for being very much.
-            removals_allowed=_count_resources(removed, report.state if report else None),
+            removals_allowed=_count_resources(removed, state),
             expires_in=expires_in,
         )
         return attrs.evolve(
             pushed,
-            changed=frozenset(checked),
-            removed=removed - checked.keys(),
-            warnings=(*await self._doubts(report), *unasked),
+            changed=frozenset(ready.entries),
+            removed=removed - ready.entries.keys(),
+            warnings=(*await self._doubts(ready.report), *ready.warnings),
         )
 
     async def _push(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from harmony_control.bus.requests import Foreseen
 from harmony_control.fleet import Fleet
@@ -20,18 +20,22 @@ from .changes_view import change_words
 from .common import home_of
 from .exits import CONVERGED, FAILED, REFUSED
 from .painted import Words, in_colour, paint
+from .targets import names_several
 from .text import indent
 
-__all__ = ["is_quiet", "run", "show"]
+__all__ = ["is_quiet", "judge", "run", "show"]
 
 
 def run(options: argparse.Namespace) -> int:
     """Print it; 3 when the device's policy refuses one of the files' Scores, 1 when one would fail, or, with
     --exit-code, when anything would change."""
-    from harmony_control.push.check import refused_by_policy
     from harmony_control.push.score_files import read_score_files
     from harmony_core import plugins
 
+    if options.where is not None or names_several(options.agent):
+        from .push_several import diff_several
+
+        return diff_several(options)
     check_agent_id(options.agent)  # before the files: the two are easily swapped
     # Before any loop runs: a Python file may have one of its own.
     entries = read_score_files(options.files, plugins.load())
@@ -47,6 +51,13 @@ def run(options: argparse.Namespace) -> int:
 
     found = asyncio.run(ask())
     show(options, found)
+    return judge(options, found, entries)
+
+
+def judge(options: argparse.Namespace, found: Sequence[Foreseen], entries: Collection[str]) -> int:
+    """Return the exit code for what one device foresees of *entries*."""
+    from harmony_control.push.check import refused_by_policy
+
     if refused_by_policy(found, entries):
         return REFUSED
     if any(each.planned.status == "FAILURE" for each in found):
@@ -55,12 +66,15 @@ def run(options: argparse.Namespace) -> int:
     return FAILED if getattr(options, "exit_code", False) and not is_quiet(found) else CONVERGED
 
 
-def show(options: argparse.Namespace, found: Sequence[Foreseen]) -> None:
-    """Print what a device foresees."""
+def show(
+    options: argparse.Namespace, found: Sequence[Foreseen], agent_id: str | None = None
+) -> None:
+    """Print what a device foresees; with whose it is, where *agent_id* is given."""
+    whose = {} if agent_id is None else {"agent": agent_id}
     if options.json:
         for each in found:
             changes = [to_item(change) for change in each.changes]
-            print(json.dumps({**to_item(each.planned), "changes": changes}))
+            print(json.dumps({**whose, **to_item(each.planned), "changes": changes}))
     else:
         words = [word for each in found for word in _words(each)]
         print(paint([*words, _summary(found)], colour=in_colour(options)))

@@ -373,6 +373,22 @@ def _cosigning(made: argparse.ArgumentParser) -> None:
     )
 
 
+def _agents_chosen(made: argparse.ArgumentParser) -> None:
+    _completes(
+        made.add_argument(
+            "agent",
+            metavar="AGENT",
+            help="the device's id, several (pi-1,pi-2), or a pattern ('kiosk-*')",
+        ),
+        _DEVICES,
+    )
+    made.add_argument(
+        "--where",
+        metavar="EXPR",
+        help="in place of AGENT: all devices of which it is true, such as 'labels.site == attic'",
+    )
+
+
 def _agent(made: argparse.ArgumentParser) -> None:
     _completes(made.add_argument("agent", metavar="AGENT", help="the device's id"), _DEVICES)
 
@@ -382,7 +398,7 @@ def _score(made: argparse.ArgumentParser) -> None:
 
 
 def _push(made: argparse.ArgumentParser) -> None:
-    _agent(made)
+    _agents_chosen(made)
     files = made.add_argument(
         "files", nargs="*", default=[], metavar="FILE", help="Python, YAML or JSON; - is stdin"
     )
@@ -551,7 +567,7 @@ def _rollback(made: argparse.ArgumentParser) -> None:
 
 
 def _diff(made: argparse.ArgumentParser) -> None:
-    _agent(made)
+    _agents_chosen(made)
     files = made.add_argument(
         "files", nargs="+", metavar="FILE", help="Python, YAML or JSON; - is stdin"
     )

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from harmony_control.fleet import Device, Fleet, Pushed, removals_held
 from harmony_control.store.home import check_agent_id
 from harmony_core.errors import UsageError
-from harmony_core.outcome import Noop, Success
+from harmony_core.outcome import Noop, Outcome, Success
+from harmony_core.wire.actual_state import ActualState
 
 from .common import home_of, out, signers_of, warn
 from .confirm import confirm
 from .exits import CONVERGED, FAILED
 from .progress import show_progress
 from .since import lasting
+from .targets import names_several
 
-__all__ = ["follow", "run"]
+__all__ = ["find_held", "find_unconverged", "follow", "run"]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -30,6 +32,10 @@ def run(options: argparse.Namespace) -> int:
         return push_class(options)
     if options.selector or options.canary or options.step:
         raise UsageError("--selector, --canary and --step are for a class: --class CLASS")
+    if options.where is not None or names_several(options.agent):
+        from .push_several import push_several
+
+        return push_several(options)
     if bool(options.files) == options.all:
         raise UsageError("name the Score files to push, or pass --all for what was pushed last")
     if options.all and options.expires_in:
@@ -123,8 +129,7 @@ async def follow(options: argparse.Namespace, device: Device[object], pushed: Pu
     except asyncio.CancelledError:
         warn(options, f"stopped waiting; {device.id} goes on applying what was pushed")
         raise
-    concerned = pushed.concerned | pushed.removed
-    held = {name: n for name, n in removals_held(state).items() if name in concerned}
+    held = find_held(pushed, state)
     for score_id in sorted(pushed.removed - held.keys()):
         out(options, {"event": "removed", "id": score_id}, f"{score_id:<20} gone")
     if held:
@@ -134,9 +139,19 @@ async def follow(options: argparse.Namespace, device: Device[object], pushed: Pu
             f"{_count(sum(held.values()), 'resource')} at once; to see and confirm them: "
             f"harmony approve {device.id}",
         )
-    outcomes = [state.scores[name].outcome for name in pushed.concerned]
-    has_converged = not held and all(isinstance(each, Success | Noop) for each in outcomes)
-    return CONVERGED if has_converged else FAILED
+    return CONVERGED if not held and not find_unconverged(pushed, state) else FAILED
+
+
+def find_held(pushed: Pushed, state: ActualState) -> Mapping[str, int]:
+    """Return how many resources of each Score the device removes once that is confirmed."""
+    concerned = pushed.concerned | pushed.removed
+    return {name: n for name, n in removals_held(state).items() if name in concerned}
+
+
+def find_unconverged(pushed: Pushed, state: ActualState) -> Mapping[str, Outcome]:
+    """Return the Outcomes of the Scores that are to be in order after *pushed*, and are not."""
+    outcomes = {name: state.scores[name].outcome for name in sorted(pushed.concerned)}
+    return {name: each for name, each in outcomes.items() if not isinstance(each, Success | Noop)}
 
 
 def _count(number: int, noun: str) -> str:

@@ -22,9 +22,11 @@ def push_class(options: argparse.Namespace) -> int:
     from harmony_core import plugins
 
     files = [options.agent, *options.files]  # with --class, there is no AGENT
+    if options.where is not None:
+        raise UsageError("--where chooses devices in place of a class: give one of the two")
     if options.all or options.whole or options.dry_run or options.force or options.expires_in:
         raise UsageError(
-            "--all, --prune, --dry-run, --force and --expires-in are for one device; for a class, see "
+            "--all, --prune, --dry-run, --force and --expires-in are for devices; for a class, see "
             "harmony plan and apply"
         )
     upto = [_step_of(each) for each in options.step] or None

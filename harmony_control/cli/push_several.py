@@ -1,0 +1,192 @@
+"""``harmony push-score pi-1,pi-2 …``, ``'kiosk-*'``, ``--where``: one push, one summary, one exit code."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from harmony_control.fleet import Fleet, Pushed
+from harmony_control.push.entries import Pushable
+from harmony_core.errors import HarmonyError, NoAnswer, UsageError
+from harmony_core.visible import word
+from harmony_pi_topology import PiTopology
+
+from .common import home_of, out, signers_of, warn
+from .confirm import confirm
+from .exits import CONVERGED, FAILED, exit_code_of, find_gravest, say
+from .push import find_held, find_unconverged
+from .since import lasting
+from .targets import find_devices, is_chosen
+from .text import describe_outcome, indent
+
+if TYPE_CHECKING:
+    from harmony_control.bus.requests import Foreseen
+    from harmony_control.push.several import PreparedPush
+
+__all__ = ["diff_several", "push_several"]
+
+_SHOWN = 8
+"""How many ids are listed in a line."""
+
+
+def push_several(options: argparse.Namespace) -> int:
+    """Push to all of them or, where one would refuse it, to none; then wait for each, side by side."""
+    if options.all or options.whole:
+        raise UsageError("--all and --prune are for one device; run it for each")
+    if options.dry_run:
+        return diff_several(options)
+    expires_in = lasting(options.expires_in)
+    entries = _read_files(options)
+
+    async def push() -> int:
+        async with Fleet.connect(home_of(options), sign_with=signers_of(options)) as fleet:
+            ids = await _choose(options, fleet)
+            was_chosen = options.where is not None or is_chosen(options.agent)
+            if was_chosen and not options.yes:
+                told = f"push {_count(len(entries), 'Score')} to {_count(len(ids), 'device')}?"
+                if not await confirm(told):
+                    out(options, {"event": "not pushed"}, "nothing was changed")
+                    return CONVERGED
+            ready = await fleet.prepare(
+                ids, entries, force=options.force, resolve=not options.no_resolve
+            )
+            if ready.refused:
+                return _tell_refused(options, ready)
+            done = await ready.put(expires_in=expires_in)
+            return await _follow_all(options, ready, done)
+
+    return asyncio.run(push())
+
+
+def diff_several(options: argparse.Namespace) -> int:
+    """Print what would change on each of them, one after another; the exit code is the gravest."""
+    from harmony_control.push.several import each_of
+
+    from .diff import judge, show
+
+    entries = _read_files(options)
+
+    async def ask() -> Mapping[str, list[Foreseen] | HarmonyError]:
+        async with Fleet.connect(home_of(options)) as fleet:
+            ids = await _choose(options, fleet)
+            return await each_of(
+                {each: fleet.device(each) for each in ids},
+                lambda _, device: device.diff(
+                    entries,
+                    whole=options.whole,
+                    force=options.force,
+                    resolve=not options.no_resolve,
+                ),
+            )
+
+    codes: list[int] = []
+    for agent_id, found in asyncio.run(ask()).items():
+        if not options.json:
+            print(f"{agent_id}:")
+        if isinstance(found, HarmonyError):
+            say(found, as_json=options.json)
+            codes.append(exit_code_of(found))
+        else:
+            show(options, found, agent_id)
+            codes.append(judge(options, found, entries))
+    return find_gravest(codes)
+
+
+def _read_files(options: argparse.Namespace) -> Mapping[str, Pushable[PiTopology]]:
+    from harmony_control.push.score_files import read_score_files
+    from harmony_core import plugins
+
+    # With --where, there is no AGENT.
+    files = options.files if options.where is None else [options.agent, *options.files]
+    if not files:
+        raise UsageError("name the Score files to push")
+    # Before any loop runs: a Python file may have one of its own.
+    return read_score_files(files, plugins.load())
+
+
+async def _choose(options: argparse.Namespace, fleet: Fleet) -> list[str]:
+    ids = await find_devices(fleet, options.agent, options.where)
+    listed = ", ".join(ids[:_SHOWN]) + (", …" if len(ids) > _SHOWN else "")
+    told = f"{_count(len(ids), 'device')}: {listed}"
+    out(options, {"event": "chosen", "agents": ids}, told)
+    return ids
+
+
+def _tell_refused(options: argparse.Namespace, ready: PreparedPush) -> int:
+    refused = ready.refused
+    for agent_id, error in refused.items():
+        _tell_problem(options, agent_id, error)
+    told = (
+        f"nothing was pushed: {_count(len(refused), 'device')} of {len(ready.devices)} cannot take it; "
+        "leave those out, or mend what is told of them"
+    )
+    out(options, {"event": "not pushed", "refused": sorted(refused)}, told)
+    return find_gravest(map(exit_code_of, refused.values()))
+
+
+async def _follow_all(
+    options: argparse.Namespace, ready: PreparedPush, done: Mapping[str, Pushed | HarmonyError]
+) -> int:
+    from harmony_control.push.several import each_of
+
+    pushed = {name: each for name, each in done.items() if isinstance(each, Pushed)}
+    failed = {name: each for name, each in done.items() if isinstance(each, HarmonyError)}
+    for agent_id, each in pushed.items():
+        for warning in each.warnings:
+            warn(options, warning)
+        document = {"event": "pushed", "agent": agent_id, "generation": each.generation}
+        out(options, document, f"{agent_id:<20} pushed: generation {each.generation}")
+    for agent_id, error in failed.items():
+        _tell_problem(options, agent_id, error)
+    codes = [*map(exit_code_of, failed.values())]
+    if not options.wait:
+        return find_gravest(codes)
+    try:
+        waited = await each_of(pushed, partial(_follow, options, ready), at_once=None)
+    except asyncio.CancelledError:
+        warn(options, "stopped waiting; the devices go on applying what was pushed")
+        raise
+    codes += [each if isinstance(each, int) else exit_code_of(each) for each in waited.values()]
+    converged = codes.count(CONVERGED)
+    document = {"event": "done", "devices": len(codes), "converged": converged}
+    out(options, document, f"{converged} of {_count(len(codes), 'device')} converged")
+    return find_gravest(codes)
+
+
+async def _follow(
+    options: argparse.Namespace, ready: PreparedPush, agent_id: str, pushed: Pushed
+) -> int:
+    """Tell what became of it on one device, once that is settled."""
+    try:
+        state = await ready.devices[agent_id].wait(pushed, timeout_s=options.timeout)
+    except NoAnswer as error:
+        _tell_problem(options, agent_id, error)
+        return exit_code_of(error)
+    held = sum(find_held(pushed, state).values())
+    wrong = find_unconverged(pushed, state)
+    for score, outcome in wrong.items():
+        document = {"event": "outcome", "agent": agent_id, "id": score, "outcome": outcome.status}
+        told = f"{agent_id:<20} {word(score)}: {outcome.status} {describe_outcome(outcome)}"
+        out(options, {**document, "message": describe_outcome(outcome)}, told.rstrip())
+    if held:
+        warn(
+            options,
+            f"{agent_id} waits for a confirmation before it removes {_count(held, 'resource')}; to see "
+            f"and confirm them: harmony approve {agent_id}",
+        )
+    if wrong or held:
+        return FAILED
+    out(options, {"event": "converged", "agent": agent_id}, f"{agent_id:<20} converged")
+    return CONVERGED
+
+
+def _tell_problem(options: argparse.Namespace, agent_id: str, error: HarmonyError) -> None:
+    document = {"event": "error", "agent": agent_id, "code": error.code, "message": error.message}
+    out(options, document, f"{agent_id:<20} {error.code}: {indent(error.message)}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

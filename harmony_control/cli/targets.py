@@ -1,0 +1,51 @@
+"""Which devices a command is for: one, a list, a pattern, or those of which something is true.
+
+pi-1        pi-1,pi-2        'kiosk-*'        --where 'labels.site == attic'
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from harmony_control.fleet import Fleet
+from harmony_control.fleet_view.where import parse_where
+from harmony_control.store.home import check_agent_id
+from harmony_core.errors import UsageError
+
+__all__ = ["find_devices", "is_chosen", "names_several"]
+
+_PATTERN = frozenset("*?[")
+
+
+def names_several(agent: str) -> bool:
+    """Return whether *agent* may stand for other than one device."""
+    return "," in agent or is_chosen(agent)
+
+
+def is_chosen(agent: str) -> bool:
+    """Return whether the fleet says for which devices *agent* stands."""
+    return bool(_PATTERN & set(agent))
+
+
+async def find_devices(fleet: Fleet, agent: str | None, where: str | None) -> list[str]:
+    """Return the ids that *agent* names or *where* is true of, each once and in order.
+
+    `UsageError` for what cannot be an id, and for a pattern or expression that no device meets.
+    """
+    if where is not None:
+        holds = parse_where(where)
+        found = [row.id for row in await fleet.rows() if holds(row)]
+        if not found:
+            raise UsageError(f"--where: {where!r} is true of no device; see them: harmony agents")
+        return sorted(found)
+    names = [each.strip() for each in (agent or "").split(",")]
+    known = sorted(each.agent_id for each in await fleet.agents()) if is_chosen(agent or "") else []
+    return sorted({one for name in names for one in _expand(name, known)})
+
+
+def _expand(name: str, known: list[str]) -> list[str]:
+    if not is_chosen(name):
+        return [check_agent_id(name)]
+    if not (found := [each for each in known if fnmatchcase(each, name)]):
+        raise UsageError(f"no device is called {name!r}; see them: harmony agents")
+    return found
