@@ -22,6 +22,7 @@ from nats.js import JetStreamContext
 from nats.js.api import RawStreamMsg
 from nats.js.kv import KeyValue
 
+from harmony_control.bus_url import split_url
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import (
     BusUnreachable,
@@ -36,7 +37,6 @@ from harmony_core.wire.names import SERVER_NAME
 from harmony_core.wire.tls import describe_tls_error, verifying_context
 
 from .tls_client import Refused, TlsClient
-from .url import split_url
 
 if TYPE_CHECKING:
     from harmony_control.store.home import ControlConfig, Home

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     """Print it; 3 when the device's policy refuses one of the files' Scores, 1 when one would fail, or, with
     --exit-code, when anything would change."""
     from harmony_control.push.check import refused_by_policy
-    from harmony_control.push.score_files import read_score_files
+    from harmony_control.score_files.read import read_score_files
     from harmony_core import plugins
 
     check_agent_id(options.agent)  # before the files: the two are easily swapped

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harmony_control.bus.connection import admin
 from harmony_control.bus.reports import Reports
-from harmony_control.bus.url import is_loopback
+from harmony_control.bus_url import is_loopback
 from harmony_control.enrol import device_url
 from harmony_control.invitations import invite
 from harmony_control.over_ssh import install_and_enrol

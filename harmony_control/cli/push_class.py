@@ -18,7 +18,7 @@ __all__ = ["push_class"]
 
 def push_class(options: argparse.Namespace) -> int:
     """Push, open the first wave and, unless told not to, go on wave by wave; as `harmony rollout run`."""
-    from harmony_control.push.score_files import read_score_files
+    from harmony_control.score_files.read import read_score_files
     from harmony_core import plugins
 
     files = [options.agent, *options.files]  # with --class, there is no AGENT

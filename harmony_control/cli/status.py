@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from harmony_control.bus.connection import admin
-from harmony_control.bus.device_status import conditions
 from harmony_control.bus.devices import describe_unknown
 from harmony_control.bus.reports import Report, Reports, Seen
+from harmony_control.fleet_view.device_status import conditions
 from harmony_control.store.home import Home, check_agent_id
 from harmony_core.errors import UnknownDevice
 from harmony_core.outcome import Failure

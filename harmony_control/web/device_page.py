@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-from harmony_control.bus.device_status import conditions
 from harmony_control.fleet import DeviceRow, InventoryRead, Seen
+from harmony_control.fleet_view.device_status import conditions
 from harmony_control.fleet_view.facts import inventory_facts, vital_facts
 from harmony_control.fleet_view.row import row_of
 from harmony_core.outcome import Failure, Running
