@@ -6,7 +6,8 @@ import argparse
 import asyncio
 from collections.abc import Collection
 
-from harmony_control.fleet import Device, Fleet, Pushed, removals_held
+from harmony_control.device import Device, Pushed, removals_held
+from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
 from harmony_core.errors import UsageError
 from harmony_core.outcome import Noop, Success
