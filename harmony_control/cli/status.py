@@ -62,7 +62,7 @@ async def _read_status(home: Home, reports: Reports, agent_id: str | None) -> li
         return await reports.read_all_seen()
     seen = await reports.read_seen(check_agent_id(agent_id))
     enrolled = await asyncio.to_thread(home.agents)
-    if seen.presence == "Never" and agent_id not in enrolled:
+    if seen.presence == "Never" and seen.wanted is None and agent_id not in enrolled:
         raise UnknownDevice(describe_unknown(agent_id, enrolled))
     return [seen]
 
