@@ -25,10 +25,11 @@ from .audit.verify import AuditFault, AuditResult
 from .bus.devices import refuse_not_enrolled, refuse_unknown
 from .bus.reports import InventoryRead, Report, Reports, Seen
 from .bus.requests import Asking, Event, Foreseen, Looked, Waits
+from .enrol import check_retirable, retire
 from .push.base_revision import read_base_revision, read_push_target
 from .push.check import check, doubts, refused_by_policy
 from .push.entries import Entry, Pushable, as_entry, default_id, serialize
-from .push.history import History, explain_conflict, read_history
+from .push.history import Differences, Generation, History, explain_conflict, read_history
 from .push.pending_removals import removals_held
 from .push.push import Change, Contents, Pushed, push
 from .push.resolve import with_digests
@@ -39,10 +40,15 @@ __all__ = [
     "AuditFault",
     "AuditResult",
     "Device",
+    "Differences",
     "Event",
     "Foreseen",
+    "Generation",
+    "History",
     "Looked",
     "Pushed",
+    "Waits",
+    "refused_by_policy",
     "removals_held",
 ]
 
@@ -173,9 +179,8 @@ class Device(Generic[TopologyT_co]):
             return ()
         if not await self._reports.is_heard(self.id):
             return ()
-        asking = Asking(self._home, self._client, self.id, _POLICY_WAITS)
         try:
-            found = await asking.diff(list(checked.values()))
+            found = await self._ask_within(_POLICY_WAITS).diff(list(checked.values()))
         except HarmonyError as error:
             unasked = (
                 f"{self.id} did not say whether its policy allows this, and refuses it when it arrives if "
@@ -185,6 +190,9 @@ class Device(Generic[TopologyT_co]):
         if refused := refused_by_policy(found, checked):
             raise refused[0]
         return ()
+
+    def _ask_within(self, waits: Waits) -> Asking:
+        return Asking(self._home, self._client, self.id, waits)
 
     async def _doubts(self, report: Report | None) -> tuple[str, ...]:
         return doubts(self.id, report, await asyncio.to_thread(self._home.agents))
@@ -237,11 +245,14 @@ class Device(Generic[TopologyT_co]):
         since: datetime | None = None,
         lines: int = 100,
         follow: bool = False,
+        waits: Waits | None = None,
     ) -> AsyncGenerator[AsyncIterator[Event]]:
-        """Yield, as `Asking.events`, the newest changes that were made to the device."""
-        async with self._asking.events(
-            score=score, since=since, lines=lines, follow=follow
-        ) as told:
+        """Yield, as `Asking.events`, the newest changes that were made to the device.
+
+        *waits*: for how long for what, where somebody has less patience.
+        """
+        asking = self._asking if waits is None else self._ask_within(waits)
+        async with asking.events(score=score, since=since, lines=lines, follow=follow) as told:
             yield told
 
     async def audit(self) -> AuditResult:
@@ -407,6 +418,18 @@ class Device(Generic[TopologyT_co]):
         # By other labels, any of them may come to something else.
         concerned = pushed.entries if changed.relabelled else (*changed.added, *changed.replaced)
         return attrs.evolve(pushed, changed=frozenset(concerned), removed=removed, warnings=unasked)
+
+    async def check_retirable(self) -> None:
+        """Raise what `retire` raises, before anything is done."""
+        await check_retirable(self._home, self._client, self.id)
+
+    async def retire(self) -> None:
+        """Revoke its key, and forget it: what it was to be, what it said, what is kept here.
+
+        What runs on the device stays as it is. `UnknownDevice` where nothing is known of it; `ConfigError`
+        where the server is not run from this home.
+        """
+        await retire(self._home, self._client, self.id)
 
     async def wait(
         self, pushed: Pushed, *, timeout_s: float = TIMEOUT_S, on_state: Watcher | None = None

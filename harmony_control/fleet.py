@@ -21,22 +21,21 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from nats.aio.client import Client
 
-from harmony_core.errors import UsageError
+from harmony_core.errors import UnknownDevice, UsageError
 from harmony_core.wire.actual_state import ActualState
 
 from .bus.connection import admin
-from .bus.devices import refuse_unknown
-from .bus.reports import InventoryRead, Reports, Seen
+from .bus.devices import describe_unknown, refuse_unknown
+from .bus.reports import InventoryRead, Report, Reports, Seen
 from .fleet_view.row import DeviceRow, row_of
 from .store.home import Home, check_agent_id
 
-__all__ = ["DeviceRow", "Fleet", "InventoryRead", "Seen"]
+__all__ = ["DeviceRow", "Fleet", "InventoryRead", "Report", "Seen"]
 
 if TYPE_CHECKING:
     # Who only looks at devices waits for none of it.
     from harmony_core.wire.envelope import Signer, VerifyKey
     from harmony_core.wire.fleet_index import ClassRule, Freeze
-    from harmony_core.wire.root import Root
     from harmony_pi_topology import PiTopology
 
     from .alerts.channels import Channel
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from .rollout.controller import Rollout
     from .rollout.documents import ClassDocuments, Standing
     from .rollout.publish import Published
+    from .roots import RootDocuments
 
 TopologyT = TypeVar("TopologyT")
 
@@ -111,6 +111,16 @@ class Fleet:
     async def agents(self) -> list[Seen]:
         """Return every device that is enrolled here, has reported or has been heard, by id."""
         return await self._reports.read_all_seen()
+
+    async def read_agent(self, agent_id: str) -> Seen:
+        """Return one of `agents`. `UsageError` for what cannot be an id; `UnknownDevice` for one that is not
+        enrolled, was never heard, and to which nothing was pushed.
+        """
+        seen = await self._reports.read_seen(check_agent_id(agent_id))
+        enrolled = await asyncio.to_thread(self.home.agents)
+        if seen.presence == "Never" and seen.wanted is None and agent_id not in enrolled:
+            raise UnknownDevice(describe_unknown(agent_id, enrolled))
+        return seen
 
     def rollout(self, name: str, *, by_gate_key_only: bool = False) -> Rollout:
         """Return the rollout of the class *name*, whether there is one or not.
@@ -293,11 +303,12 @@ class Fleet:
 
         return await ClassDocuments.open(self.home, self._client, self._sign_with)
 
-    async def read_root(self) -> Root | None:
-        """Return the newest root document; None for a fleet without. `StoreError`s."""
-        from .bus.roots import refresh
+    @cached_property
+    def roots(self) -> RootDocuments:
+        """The root documents, which say who may sign what."""
+        from .roots import RootDocuments
 
-        return await refresh(self.home, self._client)
+        return RootDocuments(self.home, self._client, self._reports)
 
     async def alerts(
         self, watched: Watched, settings: Settings, channels: Sequence[Channel]
@@ -366,6 +377,13 @@ class Fleet:
 
         async with aclosing(past()) as told:
             yield told
+
+    @asynccontextmanager
+    async def watch_reports(self, agent_id: str = "*") -> AsyncGenerator[AsyncIterator[Report]]:
+        """Yield everything that the device (every device, by ``*``) reports, the newest first of all; also
+        what cannot be read or believed, with why."""
+        async with self._reports.reporting(agent_id) as reports:
+            yield reports
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:

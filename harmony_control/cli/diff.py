@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 
-from harmony_control.bus.requests import Foreseen
+from harmony_control.device import Foreseen, refused_by_policy
 from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
 from harmony_core.visible import word
@@ -28,7 +28,6 @@ __all__ = ["is_quiet", "run", "show"]
 def run(options: argparse.Namespace) -> int:
     """Print it; 3 when the device's policy refuses one of the files' Scores, 1 when one would fail, or, with
     --exit-code, when anything would change."""
-    from harmony_control.push.check import refused_by_policy
     from harmony_control.score_files.read import read_score_files
     from harmony_core import plugins
 
