@@ -175,12 +175,20 @@ class Fleet:
         Does not wait, and opens no further wave: `rollout` does. *upto* are the waves, each with how many
         devices (``1%``, ``5``) and for how many seconds it soaks. What is None stays as it is for the class,
         and so does all else of how it is rolled out; of a new class, everybody is reached at once.
-        Raises what `publish` raises, and what `Device.put` raises of an image's tag.
+        Raises `UsageError` for a canary that would be everybody, what `publish` raises, and what `Device.put`
+        raises of an image's tag.
         """
+        from harmony_core.wire.selector import parse_selector
+
         from .push.entries import as_entry, serialize
         from .push.resolve import with_digests
         from .rollout.publish import Wish, publish
 
+        if canary is not None and parse_selector(canary).is_of_all:
+            raise UsageError(
+                f"a canary that names no labels would be every device of {name}; name some, such as "
+                "ring=canary"
+            )
         documents = await self._documents()
         plain = {each: as_entry(value) for each, value in entries.items()}
         if resolve:
