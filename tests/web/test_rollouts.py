@@ -96,7 +96,7 @@ async def test_without_a_key_for_gates_it_shows_and_proposes_and_writes_nothing(
         assert command[0] == "harmony"
         assert (await harmony(rig.light.bus.home, *command[1:])).status == 0
         found = await page_when(client, lambda page: page["line"]["state"] == "paused")
-        assert found["line"]["why"] == "it is paused: it's late; $(reboot)"
+        assert found["line"]["why"] == "it's late; $(reboot)"
 
 
 async def test_with_a_key_for_gates_it_opens_each_wave_and_tells_it_live(tmp_path: Path) -> None:
