@@ -37,6 +37,7 @@ from .push.wait import Wanted, Watcher, wait_until_settled
 from .store.home import Home
 
 __all__ = [
+    "TIMEOUT_S",
     "AuditFault",
     "AuditResult",
     "Device",

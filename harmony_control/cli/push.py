@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from collections.abc import Collection
 
-from harmony_control.device import Device, Pushed, removals_held
+from harmony_control.device import TIMEOUT_S, Device, Pushed, removals_held
 from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
 from harmony_core.errors import UsageError
@@ -29,7 +29,9 @@ def run(options: argparse.Namespace) -> int:
         from .push_class import push_class
 
         return push_class(options)
-    if options.selector or options.canary or options.step:
+    if options.timeout is None:
+        options.timeout = TIMEOUT_S
+    if options.selector is not None or options.canary is not None or options.step:
         raise UsageError("--selector, --canary and --step are for a class: --class CLASS")
     if bool(options.files) == options.all:
         raise UsageError("name the Score files to push, or pass --all for what was pushed last")

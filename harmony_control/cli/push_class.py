@@ -6,7 +6,7 @@ import argparse
 import asyncio
 
 from harmony_control.fleet import Fleet
-from harmony_core.errors import UsageError
+from harmony_core.errors import NoAnswer, UsageError
 
 from .common import home_of, signers_of
 from .exits import CONVERGED
@@ -41,7 +41,17 @@ def push_class(options: argparse.Namespace) -> int:
                 resolve=not options.no_resolve,
             )
             tell_published(options, done)
-            return await follow(options, fleet.rollout(done.name)) if options.wait else CONVERGED
+            if not options.wait:
+                return CONVERGED
+            try:
+                async with asyncio.timeout(options.timeout):
+                    return await follow(options, fleet.rollout(done.name))
+            except TimeoutError:
+                raise NoAnswer(
+                    f"{done.name} is not rolled out within {options.timeout:g} s, and no further wave is "
+                    f"opened from here: look with `harmony rollout status {done.name}`, and go on with "
+                    f"`harmony rollout run {done.name}`"
+                ) from None
 
     return asyncio.run(push())
 
