@@ -23,6 +23,7 @@ from nats.js.api import RawStreamMsg
 from nats.js.kv import KeyValue
 
 from harmony_control.bus_url import split_url
+from harmony_control.cancelling import honour_cancellation
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import (
     BusUnreachable,
@@ -340,9 +341,13 @@ async def admin(home: Home) -> AsyncGenerator[Client]:
 
 @contextmanager
 def bus_errors(doing: str) -> Generator[None]:
-    """Turn nats-py's errors into Harmony's; *doing* says what failed: ``reading desired-state.pi-1``."""
+    """Turn nats-py's errors into Harmony's; *doing* says what failed: ``reading desired-state.pi-1``.
+
+    Who was cancelled meanwhile is, also where nats-py has forgotten it.
+    """
     try:
         yield
+        honour_cancellation()
     except nats.js.errors.KeyWrongLastSequenceError as error:
         raise RevisionConflict(f"{doing}: somebody else wrote first; read it again") from error
     except (
