@@ -91,6 +91,7 @@ def _roll_out(device: VirtualDevice, rollout: Rollout, name: str = "kiosk", **ga
         rollout=rollout,
     )
     device.put_of_class(f"desired-class.{name}.1", manifest.payload(), CLASS_TYPE)
+    fields: dict[str, Any] = {"state": "running", "places": PLACES, **gate}
     opened = Gate(
         fleet="home",
         name=name,
@@ -99,7 +100,7 @@ def _roll_out(device: VirtualDevice, rollout: Rollout, name: str = "kiosk", **ga
         issued_at=NOON,
         term=1,
         seq=1,
-        **{"state": "running", "places": PLACES} | gate,
+        **fields,
     )
     # No operator: with their own word, devices begin before the time that they have signed.
     device.put_of_class(f"rollout.{name}", opened.payload(), GATE_TYPE, GATES)
