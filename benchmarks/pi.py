@@ -14,7 +14,8 @@ from typing import IO
 
 import attrs
 
-from harmony_control.fleet import Device, Fleet
+from harmony_control.device import Device
+from harmony_control.fleet import Fleet
 from harmony_pi_topology import PiTopology
 from tests.box import Bed as Boxes
 from tests.box import Box

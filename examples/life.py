@@ -29,7 +29,7 @@ class Step:
 
 
 STEPS = (
-    Step("operator", "a Python file, JSON or YAML", module="harmony_control/push/score_files.py"),
+    Step("operator", "a Python file, JSON or YAML", module="harmony_control/score_files/read.py"),
     Step(
         "operator", "needs compared with what the Pi offers", module="harmony_control/push/push.py"
     ),

@@ -2,7 +2,7 @@
 
     connected, every 30 min or so, labels changed -> everything \\
     a hint of a gate                              -> that gate   >- Classes.look -> in force? -> planned
-    a wave or a window opens                      -> nothing new /
+    a wave or a window opens, another time zone   -> nothing new /
 
 Apart from the watch on the device's own manifest: nothing that is wrong with a class holds that up.
 """
@@ -20,7 +20,7 @@ from harmony_core.errors import BusUnreachable, StoreError
 from harmony_core.wire.names import ROLLOUT
 
 from .bus.connection import Bus
-from .clock import monotonic_s, wait_until
+from .clock import find_zone, monotonic_s, wait_until
 from .config import AgentConfig
 from .store.database import Database
 from .store.desired import Desired
@@ -38,6 +38,8 @@ _AGAIN_S = 60.0
 """After a look that failed."""
 _SPREAD_S = 2.0
 """All that are hinted at once ask within so long."""
+_CLOCK_AGAIN_S = 60.0
+"""So often the clock on the wall is looked at while a time is waited for."""
 _HINTS_MOST = 64
 
 
@@ -55,6 +57,8 @@ class ClassWatch:
         self._woken = asyncio.Event()
         self._everything_at = 0.0
         self._hinted: set[str] = set()
+        self._zone = find_zone()
+        """By which it was looked last."""
 
     @classmethod
     async def load(
@@ -96,6 +100,7 @@ class ClassWatch:
         if everything:
             spread = random.uniform(0.5, 1.5)  # noqa: S311 - not secrecy
             self._everything_at = monotonic_s() + RESYNC_S * self._config.slowness * spread
+        self._zone = find_zone()
         before, in_force = self._tell(), self._desired.in_force
         try:
             await self._look(bus, hinted, everything=everything)
@@ -111,11 +116,12 @@ class ClassWatch:
         if self._classes is None and (not everything or await bus.fetch_index() is None):
             return
         classes = await self._begin()
-        if everything:
+        known = classes.index.classes if classes.index else {}
+        # A class that is not known came with an index of which the hint was lost.
+        if everything or not hinted <= known.keys():
             await classes.look(bus)
         else:
-            known = classes.index.classes if classes.index else {}
-            for name in sorted(hinted & known.keys()) or [""]:
+            for name in sorted(hinted) or [""]:
                 await classes.look(bus, name)
         self._statuses.device.set_class_problem(classes.rejected, classes.find_refused())
 
@@ -139,6 +145,8 @@ class ClassWatch:
         again_at = self._classes.again_at if self._classes else None
         if again_at is None:
             return self._everything_at
-        # By the clock on the wall, which may be set meanwhile: looked at once a minute.
+        # By the clock on the wall, and in a time zone: both may be set meanwhile.
+        if find_zone() != self._zone:
+            return monotonic_s()
         in_s = max(0.0, (again_at - datetime.now(UTC)).total_seconds())
-        return min(self._everything_at, monotonic_s() + min(in_s, 60.0))
+        return min(self._everything_at, monotonic_s() + min(in_s, _CLOCK_AGAIN_S))

@@ -7,12 +7,13 @@ then nothing may be refused because of it.
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from harmony_core.wire.times import rfc3339
 
-__all__ = ["is_set_by_a_time_server", "monotonic_s", "timestamp", "wait_until"]
+__all__ = ["find_zone", "is_set_by_a_time_server", "monotonic_s", "timestamp", "wait_until"]
 
 _SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
 """Made by systemd-timesyncd once it has set the clock, and gone with the next boot."""
@@ -30,6 +31,12 @@ async def wait_until(event: asyncio.Event, *, latest_s: float | None) -> bool:
             return await event.wait()
     except TimeoutError:
         return False
+
+
+def find_zone() -> object:
+    """Return what tells the time zone of the operating system now from any other, read anew."""
+    time.tzset()  # a process does not look by itself whether another was set
+    return time.timezone, time.altzone, time.tzname
 
 
 def timestamp(*, in_s: float = 0.0) -> str:

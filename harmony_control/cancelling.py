@@ -1,7 +1,7 @@
 """Ending tasks.
 
 Until Python 3.12, `asyncio.wait_for` forgets that it was cancelled where what it waits for comes at that very
-moment, and nats-py waits by it: a task that is cancelled once may go on.
+moment, and nats-py waits by it: a task that is cancelled once, as by Ctrl-C, may go on.
 """
 
 from __future__ import annotations
@@ -10,9 +10,16 @@ import asyncio
 from collections.abc import Collection
 from typing import Any
 
-__all__ = ["cancel_all"]
+__all__ = ["cancel_all", "honour_cancellation"]
 
 _AGAIN_S = 0.5
+
+
+def honour_cancellation() -> None:
+    """Raise `CancelledError` where this task was cancelled, and goes on all the same."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def cancel_all(tasks: Collection[asyncio.Task[Any]]) -> None:

@@ -22,7 +22,7 @@ from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, INVE
 
 from .bus.connection import Bucket
 from .bus.devices import describe_unknown
-from .bus.url import bus_url, split_url
+from .bus_url import bus_url, split_url
 from .server.accounts import issue_device
 from .server.apply import changing, local_listen
 from .store.home import ControlConfig, Enrolled, Home, check_agent_id, write_toml

@@ -14,79 +14,51 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-import attrs
 from nats.aio.client import Client
 
-from harmony_core.close_names import did_you_mean
-from harmony_core.errors import HarmonyError, RevisionConflict, UsageError
-from harmony_core.outcome import Outcome
-from harmony_core.score import Score
-from harmony_core.wire.actual_state import ActualState, Heartbeat
-from harmony_core.wire.envelope import Signer, VerifyKey
-from harmony_core.wire.manifest import ScorePolicy, SerializedScore
-from harmony_core.wire.replies import LoggedLine
-from harmony_pi_topology import PiTopology
+from harmony_core.errors import UnknownDevice, UsageError
+from harmony_core.wire.actual_state import ActualState
 
-from .audit.ask import audit
-from .audit.verify import AuditFault, AuditResult
 from .bus.connection import admin
-from .bus.devices import refuse_not_enrolled, refuse_unknown
+from .bus.devices import describe_unknown, refuse_unknown
 from .bus.reports import InventoryRead, Report, Reports, Seen
-from .bus.requests import Asking, Event, Foreseen, Looked, Waits
 from .fleet_view.row import DeviceRow, row_of
-from .push.base_revision import read_base_revision, read_push_target
-from .push.check import check, doubts, refused_by_policy
-from .push.entries import Entry, Pushable, as_entry, default_id, serialize
-from .push.history import History, explain_conflict, read_history
-from .push.pending_removals import removals_held
-from .push.push import Change, Contents, Pushed, push
-from .push.resolve import with_digests
-from .push.wait import Wanted, Watcher, wait_until_settled
 from .store.home import Home, check_agent_id
 
-__all__ = [
-    "AuditFault",
-    "AuditResult",
-    "Device",
-    "DeviceRow",
-    "Fleet",
-    "InventoryRead",
-    "Prepared",
-    "Pushed",
-    "Seen",
-    "removals_held",
-]
+__all__ = ["DeviceRow", "Fleet", "InventoryRead", "Report", "Seen"]
 
 if TYPE_CHECKING:
-    # What pushes to one device needs none of it.
+    # Who only looks at devices waits for none of it.
+    from harmony_core.wire.envelope import Signer, VerifyKey
     from harmony_core.wire.fleet_index import ClassRule, Freeze
-    from harmony_core.wire.root import Root
+    from harmony_pi_topology import PiTopology
 
     from .alerts.channels import Channel
     from .alerts.notifier import Notifier, Watched
     from .alerts.settings import Settings
+    from .bus.requests import Event, Foreseen
+    from .device import Device
     from .fleet_view.events import FleetEvent, Untold
     from .fleet_view.watching import SharedWatch
     from .fleet_view.where import Predicate
     from .plan.explain import Explanation
     from .plan.folder import Folder
     from .plan.plan import Plan
+    from .push.entries import Pushable
+    from .push.push import Pushed
     from .push.several import PreparedPush
     from .rollout.all_classes import Rollouts
     from .rollout.controller import Rollout
     from .rollout.documents import ClassDocuments, Standing
     from .rollout.publish import Published
+    from .roots import RootDocuments
 
 TopologyT = TypeVar("TopologyT")
-TopologyT_co = TypeVar("TopologyT_co", covariant=True)
-TIMEOUT_S = 300.0
-_POLICY_WAITS = Waits(answer_s=2.0, all_s=10.0)
-"""A push goes on without the answer: to plan may take as long as a daemon there hangs."""
 
 
 class Fleet:
@@ -118,13 +90,15 @@ class Fleet:
     def device(self, agent_id: str) -> Device[PiTopology]: ...
     @overload
     def device(self, agent_id: str, *, topology: type[TopologyT]) -> Device[TopologyT]: ...
-    def device(self, agent_id: str, *, topology: type[Any] = PiTopology) -> Device[Any]:
+    def device(self, agent_id: str, *, topology: type[Any] | None = None) -> Device[Any]:
         """Return the device of that id, whether it was ever heard of or not. `UsageError` for what cannot be
         an id.
 
         *topology* is the class that says what it offers, for the type checker alone: a `PiTopology`, or one
         derived from it that has another package's capabilities too.
         """
+        from .device import Device
+
         del topology  # what the device really offers, it says itself
         return Device(
             check_agent_id(agent_id), self.home, self._client, self._reports, self._sign_with
@@ -138,6 +112,16 @@ class Fleet:
     async def agents(self) -> list[Seen]:
         """Return every device that is enrolled here, has reported or has been heard, by id."""
         return await self._reports.read_all_seen()
+
+    async def read_agent(self, agent_id: str) -> Seen:
+        """Return one of `agents`. `UsageError` for what cannot be an id; `UnknownDevice` for one that is not
+        enrolled, was never heard, and to which nothing was pushed.
+        """
+        seen = await self._reports.read_seen(check_agent_id(agent_id))
+        enrolled = await asyncio.to_thread(self.home.agents)
+        if seen.presence == "Never" and seen.wanted is None and agent_id not in enrolled:
+            raise UnknownDevice(describe_unknown(agent_id, enrolled))
+        return seen
 
     def rollout(self, name: str, *, by_gate_key_only: bool = False) -> Rollout:
         """Return the rollout of the class *name*, whether there is one or not.
@@ -188,6 +172,8 @@ class Fleet:
         A tag is asked for once, so that all run the same image. Raises what `Device.put` raises of that; what
         a device would refuse is in `PreparedPush.refused`.
         """
+        from .push.entries import as_entry
+        from .push.resolve import with_digests
         from .push.several import PreparedPush, each_of
 
         plain = {each: as_entry(value) for each, value in entries.items()}
@@ -219,10 +205,20 @@ class Fleet:
         Does not wait, and opens no further wave: `rollout` does. *upto* are the waves, each with how many
         devices (``1%``, ``5``) and for how many seconds it soaks. What is None stays as it is for the class,
         and so does all else of how it is rolled out; of a new class, everybody is reached at once.
-        Raises what `publish` raises, and what `Device.put` raises of an image's tag.
+        Raises `UsageError` for a canary that would be everybody, what `publish` raises, and what `Device.put`
+        raises of an image's tag.
         """
+        from harmony_core.wire.selector import parse_selector
+
+        from .push.entries import as_entry, serialize
+        from .push.resolve import with_digests
         from .rollout.publish import Wish, publish
 
+        if canary is not None and parse_selector(canary).is_of_all:
+            raise UsageError(
+                f"a canary that names no labels would be every device of {name}; name some, such as "
+                "ring=canary"
+            )
         documents = await self._documents()
         plain = {each: as_entry(value) for each, value in entries.items()}
         if resolve:
@@ -277,6 +273,7 @@ class Fleet:
         Asked of the device itself, by the labels that it has now; nothing is done. Raises what `plan` and
         `Asking` raise.
         """
+        from .bus.requests import Asking
         from .plan.merged import merge_for
 
         await refuse_unknown(self.home, self._client, agent_id)
@@ -344,11 +341,12 @@ class Fleet:
 
         return await ClassDocuments.open(self.home, self._client, self._sign_with)
 
-    async def read_root(self) -> Root | None:
-        """Return the newest root document; None for a fleet without. `StoreError`s."""
-        from .bus.roots import refresh
+    @cached_property
+    def roots(self) -> RootDocuments:
+        """The root documents, which say who may sign what."""
+        from .roots import RootDocuments
 
-        return await refresh(self.home, self._client)
+        return RootDocuments(self.home, self._client, self._reports)
 
     async def alerts(
         self, watched: Watched, settings: Settings, channels: Sequence[Channel]
@@ -397,6 +395,7 @@ class Fleet:
         that they have noted more. Times are of the devices' own clocks. Raises what `Device.events` raises
         where asking at all is not possible.
         """
+        from .bus.requests import Asking
         from .fleet_view.events import following_events, read_events
 
         async def read(agent_id: str, *, after: int | None) -> list[Event]:
@@ -418,492 +417,14 @@ class Fleet:
             yield told
 
     @asynccontextmanager
+    async def watch_reports(self, agent_id: str = "*") -> AsyncGenerator[AsyncIterator[Report]]:
+        """Yield everything that the device (every device, by ``*``) reports, the newest first of all; also
+        what cannot be read or believed, with why."""
+        async with self._reports.reporting(agent_id) as reports:
+            yield reports
+
+    @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:
         """Yield every state that any device reports, the newest of each first."""
-        async with _states(self._reports, "*") as states:
+        async with self._reports.states() as states:
             yield states
-
-
-@attrs.frozen(kw_only=True)
-class Prepared:
-    """Scores that one device would take, as far as it can be asked."""
-
-    entries: Mapping[str, SerializedScore]
-    """By id."""
-    report: Report | None
-    """What the device has said last."""
-    warnings: tuple[str, ...]
-
-
-class Device(Generic[TopologyT_co]):
-    """One device, typed by the topology that it runs."""
-
-    def __init__(
-        self,
-        agent_id: str,
-        home: Home,
-        client: Client,
-        reports: Reports,
-        sign_with: Sequence[Signer] = (),
-    ) -> None:
-        self.id = agent_id
-        self._sign_with = sign_with
-        self._home = home
-        self._client = client
-        self._reports = reports
-        self._asking = Asking(home, client, agent_id)
-
-    async def push(
-        self,
-        score: Score[TopologyT_co],
-        *,
-        id: str | None = None,
-        after: Iterable[str] = (),
-        policy: ScorePolicy | None = None,
-        timeout_s: float = TIMEOUT_S,
-    ) -> Outcome:
-        """Add or replace one Score and wait for its Outcome.
-
-        *id* is the kind's name in lower case unless given. Raises `NoAnswer` when the device has not
-        settled in *timeout_s*, and what `put` raises.
-        """
-        score_id = default_id(score) if id is None else id
-        entry = Entry(score, after, policy or ScorePolicy())
-        state = await self.put_and_wait({score_id: entry}, timeout_s=timeout_s)
-        return state.scores[score_id].outcome
-
-    async def put_and_wait(
-        self,
-        entries: Mapping[str, Pushable[TopologyT_co]],
-        *,
-        remove: Iterable[str] = (),
-        timeout_s: float = TIMEOUT_S,
-        force: bool = False,
-        resolve: bool = True,
-    ) -> ActualState:
-        """Do `put`, then `wait`."""
-        pushed = await self.put(entries, remove=remove, force=force, resolve=resolve)
-        return await self.wait(pushed, timeout_s=timeout_s)
-
-    async def put(
-        self,
-        entries: Mapping[str, Pushable[TopologyT_co]],
-        *,
-        remove: Iterable[str] = (),
-        force: bool = False,
-        resolve: bool = True,
-        expires_in: timedelta | None = None,
-    ) -> Pushed:
-        """Add or replace *entries*, drop the ids in *remove*, sign, and write. Does not wait.
-
-        A device that has not taken it in when *expires_in* is over never does.
-
-        Raises `NotEnrolled` for a device that there is not; `MissingCapability`, `UnknownKind` or
-        `UnsupportedVersion` for what the device would refuse, `PolicyRefused` for what its owner does not
-        allow (asked of the device, where it is heard); `StaleGeneration` where more would be undone
-        than is known here, and `UntrustedSignature` where somebody else has written the bucket (none of them
-        with *force*); `UnknownDependency` or `DependencyCycle`; `ImageNotFound` or `RegistryUnreachable` for
-        an image's tag (not without *resolve*); `UsageError` and `StoreError`s.
-        """
-        ready = await self.prepare(entries, force=force, resolve=resolve)
-        return await self.put_prepared(ready, remove=remove, force=force, expires_in=expires_in)
-
-    async def prepare(
-        self,
-        entries: Mapping[str, Pushable[TopologyT_co]],
-        *,
-        force: bool = False,
-        resolve: bool = True,
-    ) -> Prepared:
-        """Return *entries* as they can be pushed to this device. Nothing is written; raises as `put` does."""
-        if not force:
-            await refuse_not_enrolled(self._home, self._client, self.id)
-        checked, report = await self._check(entries, force=force, resolve=resolve)
-        unasked = () if force else await self._ask_policy(checked, report)
-        return Prepared(entries=checked, report=report, warnings=unasked)
-
-    async def put_prepared(
-        self,
-        ready: Prepared,
-        *,
-        remove: Iterable[str] = (),
-        force: bool = False,
-        expires_in: timedelta | None = None,
-    ) -> Pushed:
-        """Do what `put` does once everything was asked."""
-        removed = frozenset(remove)
-        state = ready.report.state if ready.report else None
-        pushed = await self._push(
-            _merge(ready.entries, removed),
-            force=force,
-            # What is named is meant: only what goes unnamed is ever held for being very much.
-            removals_allowed=_count_resources(removed, state),
-            expires_in=expires_in,
-        )
-        return attrs.evolve(
-            pushed,
-            changed=frozenset(ready.entries),
-            removed=removed - ready.entries.keys(),
-            warnings=(*await self._doubts(ready.report), *ready.warnings),
-        )
-
-    async def _push(
-        self,
-        change: Change,
-        *,
-        force: bool = False,
-        removals_allowed: int = 0,
-        expires_in: timedelta | None = None,
-    ) -> Pushed:
-        return await push(
-            self._home,
-            self._client,
-            self.id,
-            change,
-            force=force,
-            removals_allowed=removals_allowed,
-            expires_in=expires_in,
-            signers=self._sign_with,
-        )
-
-    async def _ask_policy(
-        self, checked: Mapping[str, SerializedScore], report: Report | None
-    ) -> tuple[str, ...]:
-        """Raise `PolicyRefused` for what the device's own policy forbids, as the device says.
-
-        Only Scores know what they would touch, and only on the device; so it is asked, where it is heard. One
-        that is away, or does not answer, refuses it when it arrives. That it did not answer is returned.
-        """
-        if not checked or report is None or report.state is None or not report.state.policy:
-            return ()
-        if not await self._reports.is_heard(self.id):
-            return ()
-        asking = Asking(self._home, self._client, self.id, _POLICY_WAITS)
-        try:
-            found = await asking.diff(list(checked.values()))
-        except HarmonyError as error:
-            unasked = (
-                f"{self.id} did not say whether its policy allows this, and refuses it when it arrives if "
-                f"it does not: {error.message}"
-            )
-            return (unasked,)
-        if refused := refused_by_policy(found, checked):
-            raise refused[0]
-        return ()
-
-    async def _doubts(self, report: Report | None) -> tuple[str, ...]:
-        return doubts(self.id, report, await asyncio.to_thread(self._home.agents))
-
-    async def _check(
-        self, entries: Mapping[str, Pushable[TopologyT_co]], *, force: bool, resolve: bool
-    ) -> tuple[dict[str, SerializedScore], Report | None]:
-        """Return *entries* as they would stand in a manifest, and what the device has said last."""
-        plain = {name: as_entry(value) for name, value in entries.items()}
-        checked = {name: serialize(name, entry) for name, entry in plain.items()}
-        report = await self._reports.read_report(self.id)
-        if report is not None and report.state is not None and not force:
-            check(report.state, plain)
-        if resolve:
-            for name, entry in (await with_digests(plain)).items():
-                if entry.score is not plain[name].score:
-                    checked[name] = serialize(name, entry)
-        return checked, report
-
-    async def diff(
-        self,
-        entries: Mapping[str, Pushable[TopologyT_co]],
-        *,
-        whole: bool = False,
-        force: bool = False,
-        resolve: bool = True,
-    ) -> list[Foreseen]:
-        """Return what would change on the device if *entries* were pushed, or were all there is (*whole*).
-
-        Asked of the device itself, and by the very code that would change it; nothing is done. Raises what
-        `put` raises before it writes, and what `Asking` raises.
-        """
-        await self.refuse_unknown()
-        checked, _ = await self._check(entries, force=force, resolve=resolve)
-        return await self._asking.diff(list(checked.values()), whole=whole)
-
-    @asynccontextmanager
-    async def logs(
-        self, score: str, *, since: datetime | None = None, lines: int = 100, follow: bool = False
-    ) -> AsyncGenerator[AsyncIterator[LoggedLine]]:
-        """Yield, as `Asking.logs`, the newest lines that a Score's units and containers have logged."""
-        async with self._asking.logs(score, since=since, lines=lines, follow=follow) as told:
-            yield told
-
-    @asynccontextmanager
-    async def events(
-        self,
-        *,
-        score: str | None = None,
-        since: datetime | None = None,
-        lines: int = 100,
-        follow: bool = False,
-    ) -> AsyncGenerator[AsyncIterator[Event]]:
-        """Yield, as `Asking.events`, the newest changes that were made to the device."""
-        async with self._asking.events(
-            score=score, since=since, lines=lines, follow=follow
-        ) as told:
-            yield told
-
-    async def audit(self) -> AuditResult:
-        """Return whether what it tells of its past is whole, and is what was seen of it here; as `audit`."""
-        return await audit(self._asking)
-
-    @asynccontextmanager
-    async def reconcile(
-        self, score: str | None = None, *, enforce: bool = False
-    ) -> AsyncGenerator[AsyncIterator[Looked]]:
-        """Have, as `Asking.reconcile`, the device look at a Score, or at all, now."""
-        async with self._asking.reconcile(score, enforce=enforce) as told:
-            yield told
-
-    async def release(self, score: str) -> None:
-        """Do now, as `Asking.release`, what an application has asked to put off."""
-        await self._asking.release(score)
-
-    async def put_again(self, *, force: bool = False) -> Pushed:
-        """Write what was signed last once more, from the operator's own store: after the server lost it.
-
-        `UsageError` where there is no Score in it, and when nothing was ever signed for it from here.
-        """
-        if not force:
-            await refuse_not_enrolled(self._home, self._client, self.id)
-        stored = self._home.manifest_json(self.id)
-        if not await asyncio.to_thread(stored.exists):
-            raise UsageError(
-                f"nothing was ever pushed to {self.id} from {self._home.root}; name the Score files "
-                "to push, or use the directory that it was pushed from"
-            )
-
-        def again(found: Contents) -> Contents:
-            if not found.scores:
-                # Of what cannot be read, too: never an empty manifest in its place.
-                raise UsageError(
-                    f"there is no Score to push to {self.id} again in {stored}, or none that was signed by "
-                    "an operator trusted here; name the Score files to push"
-                )
-            return found
-
-        pushed = await self._push(again, force=force)
-        return attrs.evolve(pushed, changed=frozenset(pushed.entries))
-
-    async def labels(self) -> Mapping[str, str]:
-        """Return its labels, as they were signed last. Raises what `history` raises."""
-        return (await self.history()).labels
-
-    async def label(self, changes: Mapping[str, str | None], *, force: bool = False) -> Pushed:
-        """Set labels, and take away those that shall be None; its Scores are interpreted with them, all anew.
-
-        `UsageError` for what cannot be a label, and for one to be taken away that is not there; and what
-        `put` raises of what stands in the bucket.
-        """
-        if not force:
-            await self.refuse_unknown()
-        report = await self._reports.read_report(self.id)
-        pushed = await self._push(_label_change(self.id, changes), force=force)
-        return attrs.evolve(
-            pushed, changed=frozenset(pushed.entries), warnings=await self._doubts(report)
-        )
-
-    async def approve(self, shown: ActualState | None = None) -> Pushed:
-        """Sign what is in force once more, with leave for the removals that the device holds back.
-
-        As many resources as it has told of in *shown*, which somebody has agreed to (None: in what it says
-        now), and no more. `UsageError` when it holds none, and when it is another number, or another
-        generation, by now: then nothing is signed.
-        """
-        await self.refuse_unknown()
-        state = await self.state()
-        if state is None or not state.removals_held:
-            raise UsageError(f"{self.id} has no removal that waits for approval")
-        agreed = state if shown is None else shown
-
-        def approved(found: Contents) -> Contents:
-            before = (agreed.generation, agreed.removals_held)
-            if before != (state.generation, state.removals_held):
-                now = f"{state.removals_held} of generation {state.generation}"
-            elif found.generation != state.generation:
-                now = (
-                    f"not known yet, since {self.id} has not taken in generation {found.generation}"
-                )
-            else:
-                return found
-            raise UsageError(
-                f"nothing was signed: what waits for approval has changed; it was {agreed.removals_held} "
-                f"of generation {agreed.generation}, and is {now}; run `harmony approve {self.id}` again"
-            )
-
-        pushed = await self._push(
-            approved,
-            # Of Scores, too, that have not come to it yet: less would be held again.
-            removals_allowed=state.removals_held,
-        )
-        held, kept = removals_held(state), frozenset(pushed.entries)
-        return attrs.evolve(
-            pushed, changed=kept & held.keys(), removed=frozenset(held.keys() - kept)
-        )
-
-    async def history(self) -> History:
-        """Return every generation of its desired state that can still be read, and what each changed.
-
-        `UnknownDevice` for one that there is not, and of which nothing is stored.
-        """
-        history = await read_history(self._home, self._client, self.id)
-        if not history.generations:
-            await self.refuse_unknown()
-        return history
-
-    async def read_desired(self) -> Mapping[str, SerializedScore]:
-        """Return the entries of its newest manifest, by id. Raises what `put` raises of the bucket."""
-        await self.refuse_unknown()
-        known = await read_base_revision(
-            await read_push_target(self._home, self._client, self.id), force=False
-        )
-        return Contents.of(known.base).scores
-
-    async def refuse_unknown(self) -> None:
-        """Raise `UnknownDevice` if it is neither enrolled here nor was ever heard of."""
-        await refuse_unknown(self._home, self._client, self.id)
-
-    async def rollback(
-        self,
-        to: int | tuple[int, int] | None = None,
-        *,
-        force: bool = False,
-        shown: History | None = None,
-    ) -> Pushed:
-        """Sign what was wanted in generation *to* once more, as a new generation; *to* may be its epoch and
-        number.
-
-        Without *to*: in the newest one that wanted something else than the newest of all. *shown* is the
-        history by which somebody has chosen it (None: as it is now). `RevisionConflict` where something
-        else was pushed since that was read: then nothing is signed. `UsageError` for a generation that is
-        out of reach, or the same as what is wanted now; and what `put` raises. With *force* the device is
-        not asked whether its policy allows it.
-        """
-        history = await self.history() if shown is None else shown
-        target = history.target(to)
-        wanted = Contents.of(target.manifest)
-        newest = history.generations[-1]
-        looked_at = Contents.of(newest.manifest)
-        removed = frozenset(looked_at.scores.keys() - wanted.scores.keys())
-        changed = target.since(newest.manifest)
-        report = await self._reports.read_report(self.id)
-        again = {name: wanted.scores[name] for name in (*changed.added, *changed.replaced)}
-        unasked = () if force else await self._ask_policy(again, report)
-
-        def back(found: Contents) -> Contents:
-            if not found.says_the_same_as(looked_at):
-                raise RevisionConflict(f"{self.id}: generation {found.generation} came meanwhile")
-            return wanted
-
-        try:
-            pushed = await self._push(
-                back,
-                removals_allowed=_count_resources(removed, report.state if report else None),
-            )
-        except RevisionConflict as error:
-            why = explain_conflict(history, await self.history())
-            raise RevisionConflict(f"{self.id} was not rolled back: {why}") from error
-        # By other labels, any of them may come to something else.
-        concerned = pushed.entries if changed.relabelled else (*changed.added, *changed.replaced)
-        return attrs.evolve(pushed, changed=frozenset(concerned), removed=removed, warnings=unasked)
-
-    async def wait(
-        self, pushed: Pushed, *, timeout_s: float = TIMEOUT_S, on_state: Watcher | None = None
-    ) -> ActualState:
-        """Wait until what *pushed* changed, what that waits for, what depends on it, and what was in order
-        before, was looked at since and is converged, failed or gone.
-
-        Returns the state then; every state on the way is told to *on_state*. Raises `NoAnswer`.
-        """
-        wanted = Wanted(
-            generation=pushed.generation,
-            epoch=pushed.epoch,
-            manifest_sha256=pushed.manifest_sha256,
-            present=pushed.concerned,
-            absent=pushed.removed,
-        )
-        return await wait_until_settled(
-            self._reports, self.id, wanted, timeout_s=timeout_s, on_state=on_state
-        )
-
-    async def remove(self, *ids: str, timeout_s: float = TIMEOUT_S) -> ActualState:
-        """Remove Scores and wait until what they made is gone. `UsageError` for an unknown id."""
-        return await self.put_and_wait({}, remove=ids, timeout_s=timeout_s)
-
-    async def state(self) -> ActualState | None:
-        """Return what the device said last; None when it never said anything that can be read."""
-        report = await self._reports.read_report(self.id)
-        return report.state if report else None
-
-    async def heartbeat(self) -> Heartbeat | None:
-        """Return its newest heartbeat; None when none counts."""
-        return await self._reports.read_heartbeat(self.id)
-
-    async def read_seen(self) -> Seen:
-        """Return what it said last, and whether it is heard now."""
-        return await self._reports.read_seen(self.id)
-
-    async def read_inventory(self) -> InventoryRead | None:
-        """Return of what it says that it consists, without a value where that is not believed, for a problem;
-        None where it never told."""
-        return await self._reports.read_inventory(self.id)
-
-    @asynccontextmanager
-    async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:
-        """Yield every state that it reports, the newest first of all."""
-        async with _states(self._reports, self.id) as states:
-            yield states
-
-
-@asynccontextmanager
-async def _states(reports: Reports, agent_id: str) -> AsyncGenerator[AsyncIterator[ActualState]]:
-    async with reports.reporting(agent_id) as told:
-
-        async def states() -> AsyncGenerator[ActualState]:
-            async for report in told:
-                if report.state is not None:
-                    yield report.state
-
-        async with aclosing(states()) as each:
-            yield each
-
-
-def _count_resources(scores: Iterable[str], state: ActualState | None) -> int:
-    """Return how many resources these Scores have, as far as the device has said."""
-    if state is None:
-        return 0
-    return sum(state.scores[name].resources_total for name in scores if name in state.scores)
-
-
-def _merge(new: Mapping[str, SerializedScore], removed: frozenset[str]) -> Change:
-    def change(before: Contents) -> Contents:
-        if unknown := sorted(removed - before.scores.keys()):
-            known = ", ".join(sorted(before.scores)) or "none"
-            hint = did_you_mean(unknown[0], before.scores)
-            raise UsageError(
-                f"there is no Score {unknown[0]!r} on this device; there are: {known}{hint}"
-            )
-        kept = {name: entry for name, entry in before.scores.items() if name not in removed}
-        return attrs.evolve(before, scores={**kept, **new})
-
-    return change
-
-
-def _label_change(agent_id: str, changes: Mapping[str, str | None]) -> Change:
-    def change(before: Contents) -> Contents:
-        removed = {name for name, value in changes.items() if value is None}
-        if unknown := sorted(removed - before.labels.keys()):
-            known = ", ".join(sorted(before.labels)) or "none"
-            raise UsageError(f"{agent_id} has no label {unknown[0]!r}; it has: {known}")
-        merged = {**before.labels, **changes}
-        return attrs.evolve(
-            before, labels={name: value for name, value in merged.items() if value is not None}
-        )
-
-    return change

@@ -18,7 +18,7 @@ from harmony_core.errors import ManifestRejected, UsageError
 from harmony_core.wire.enrolment import EnrolAnswer, EnrolRequest, Invitation
 from harmony_core.wire.times import rfc3339
 
-from .bus.url import split_url
+from .bus_url import split_url
 from .enrol import device_url
 from .server.accounts import issue_device, issue_invited
 from .server.apply import changing

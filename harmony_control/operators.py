@@ -27,7 +27,7 @@ from harmony_core.wire.names import is_id
 from harmony_core.wire.tls import verifying_context
 
 from .bus.connection import close, connect
-from .bus.url import bus_url
+from .bus_url import bus_url
 from .enrol import device_url
 from .server.accounts import issue_operator, issue_reader
 from .server.apply import changing, local_listen

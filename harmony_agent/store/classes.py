@@ -12,12 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from harmony_agent.clock import timestamp
+from harmony_agent.clock import find_zone, timestamp
 from harmony_agent.config import AgentConfig
 from harmony_core.errors import (
     BusUnreachable,
@@ -265,7 +264,7 @@ class Classes:
             ours.note("Waiting", "ClockNotTrusted", message)
             ours.again_at = clock + _FETCH_AGAIN
             return False
-        time.tzset()  # somebody may have set another time zone since the agent began
+        find_zone()  # somebody may have set another time zone since the agent began
         choice = may_begin(
             manifest,
             gate,

@@ -22,6 +22,8 @@ from nats.js import JetStreamContext
 from nats.js.api import RawStreamMsg
 from nats.js.kv import KeyValue
 
+from harmony_control.bus_url import split_url
+from harmony_control.cancelling import honour_cancellation
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import (
     BusUnreachable,
@@ -36,7 +38,6 @@ from harmony_core.wire.names import SERVER_NAME
 from harmony_core.wire.tls import describe_tls_error, verifying_context
 
 from .tls_client import Refused, TlsClient
-from .url import split_url
 
 if TYPE_CHECKING:
     from harmony_control.store.home import ControlConfig, Home
@@ -340,9 +341,13 @@ async def admin(home: Home) -> AsyncGenerator[Client]:
 
 @contextmanager
 def bus_errors(doing: str) -> Generator[None]:
-    """Turn nats-py's errors into Harmony's; *doing* says what failed: ``reading desired-state.pi-1``."""
+    """Turn nats-py's errors into Harmony's; *doing* says what failed: ``reading desired-state.pi-1``.
+
+    Who was cancelled meanwhile is, also where nats-py has forgotten it.
+    """
     try:
         yield
+        honour_cancellation()
     except nats.js.errors.KeyWrongLastSequenceError as error:
         raise RevisionConflict(f"{doing}: somebody else wrote first; read it again") from error
     except (

@@ -26,6 +26,7 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
+from harmony_control.cancelling import honour_cancellation
 from harmony_core.errors import NotAllowed, StoreError
 from harmony_core.wire.lifetimes import find_lifetime_s
 
@@ -145,6 +146,7 @@ async def _is_gone(subscription: JetStreamContext.PushSubscription | None) -> bo
         return True
     except (nats.errors.Error, OSError):
         pass  # it does not answer now, and is asked again
+    honour_cancellation()
     return False
 
 

@@ -262,6 +262,19 @@ class Reports:
             async with aclosing(reports()) as told:
                 yield told
 
+    @asynccontextmanager
+    async def states(self, agent_id: str = "*") -> AsyncGenerator[AsyncIterator[ActualState]]:
+        """Yield, as `reporting`, what can be read of it."""
+        async with self.reporting(agent_id) as told:
+
+            async def states() -> AsyncGenerator[ActualState]:
+                async for report in told:
+                    if report.state is not None:
+                        yield report.state
+
+            async with aclosing(states()) as each:
+                yield each
+
     async def read_all_seen(self) -> list[Seen]:
         """Return every device that is enrolled, has reported or has been heard, by id."""
         return [each.to_seen() for each in await self.read_all_known()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harmony_control.bus.url import is_loopback
+from harmony_control.bus_url import is_loopback
 from harmony_control.enrol import add_agent, device_url
 from harmony_control.store.sites import read_sites
 

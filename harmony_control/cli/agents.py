@@ -11,12 +11,9 @@ from typing import Any
 import attrs
 from rich.console import RenderableType
 
-from harmony_control.bus.connection import admin
-from harmony_control.bus.reports import Reports
+from harmony_control.fleet import DeviceRow, Fleet
 from harmony_control.fleet_view.document import row_to_document
 from harmony_control.fleet_view.fields import Field
-from harmony_control.fleet_view.row import DeviceRow, row_of
-from harmony_control.fleet_view.watching import watching_rows
 from harmony_control.fleet_view.where import Predicate, find_field, parse_where
 
 from .common import console, home_of, is_live
@@ -62,16 +59,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _once(options: argparse.Namespace, choice: _Choice) -> None:
-    home = home_of(options)
-    async with admin(home) as client:
-        rows = [row_of(each) for each in await Reports(home, client).read_all_seen()]
+    async with Fleet.connect(home_of(options)) as fleet:
+        rows = await fleet.rows()
     _print(options, choice.choose(rows), nothing=_NONE_CHOSEN if rows else _NOBODY)
 
 
 async def _watch(options: argparse.Namespace, choice: _Choice) -> None:
     """Until interrupted: in place on a terminal, else the rows that have changed, as they do."""
-    home = home_of(options)
-    async with admin(home) as client, watching_rows(Reports(home, client)) as changes:
+    async with Fleet.connect(home_of(options)) as fleet, fleet.watch_rows() as changes:
         known: dict[str, DeviceRow] = {}
         if is_live(options) and options.output in {None, "wide"}:
             from rich.live import Live

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from harmony_control.fleet import Fleet, removals_held
+from harmony_control.device import removals_held
+from harmony_control.fleet import Fleet
 
 from .common import home_of, out, signers_of
 from .confirm import confirm

@@ -7,10 +7,8 @@ import asyncio
 import json
 from collections.abc import Iterator
 
-from harmony_control.audit.ask import audit
 from harmony_control.audit.verify import AuditResult, EventAt
-from harmony_control.bus.connection import admin
-from harmony_control.bus.requests import Asking
+from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
 from harmony_control.store.seen_heads import SeenHead
 from harmony_core.visible import word
@@ -30,9 +28,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _verify(options: argparse.Namespace) -> int:
-    home, agent_id = home_of(options), check_agent_id(options.agent)
-    async with admin(home) as client:
-        result = await audit(Asking(home, client, agent_id))
+    agent_id = check_agent_id(options.agent)
+    async with Fleet.connect(home_of(options)) as fleet:
+        result = await fleet.device(agent_id).audit()
     if options.json:
         print(json.dumps(_to_json(result)))
     else:

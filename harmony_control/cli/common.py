@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from harmony_control.bus.url import is_loopback
+from harmony_control.bus_url import is_loopback
 from harmony_control.store.home import Home
 
 from .text import indent

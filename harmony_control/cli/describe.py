@@ -8,17 +8,13 @@ import asyncio
 import json
 from collections.abc import Iterator
 
-from nats.aio.client import Client
-
-from harmony_control.bus.connection import admin
-from harmony_control.bus.devices import describe_unknown
-from harmony_control.bus.reports import Reports, Seen
-from harmony_control.bus.requests import Asking, Event, Waits
+from harmony_control.device import Event, Waits
+from harmony_control.fleet import Fleet, Seen
 from harmony_control.fleet_view.document import row_to_document
 from harmony_control.fleet_view.facts import vital_facts
 from harmony_control.fleet_view.row import Axes, axes_of, row_of
-from harmony_control.store.home import Home, check_agent_id
-from harmony_core.errors import HarmonyError, UnknownDevice
+from harmony_control.store.home import check_agent_id
+from harmony_core.errors import HarmonyError
 from harmony_core.visible import word
 from harmony_core.wire.actual_state import to_json
 
@@ -41,13 +37,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _describe(options: argparse.Namespace) -> int:
-    home, agent_id = home_of(options), check_agent_id(options.agent)
-    async with admin(home) as client:
-        seen = await Reports(home, client).read_seen(agent_id)
-        enrolled = await asyncio.to_thread(home.agents)
-        if seen.presence == "Never" and seen.wanted is None and agent_id not in enrolled:
-            raise UnknownDevice(describe_unknown(agent_id, enrolled))
-        events, why_none = await _ask_events(home, client, seen)
+    agent_id = check_agent_id(options.agent)
+    async with Fleet.connect(home_of(options)) as fleet:
+        seen = await fleet.read_agent(agent_id)
+        events, why_none = await _ask_events(fleet, seen)
     if options.json:
         print(json.dumps(_to_document(seen, events, why_none)))
         return CONVERGED
@@ -60,13 +53,12 @@ async def _describe(options: argparse.Namespace) -> int:
     return CONVERGED
 
 
-async def _ask_events(home: Home, client: Client, seen: Seen) -> tuple[list[Event], str]:
+async def _ask_events(fleet: Fleet, seen: Seen) -> tuple[list[Event], str]:
     """Return what was changed last, and why that is not known, where it is not."""
     if seen.presence != "Heard":
         return [], "not asked for: the device is not heard"
-    asking = Asking(home, client, seen.agent_id, _WAITS)
     try:
-        async with asking.events(lines=_EVENTS) as told:
+        async with fleet.device(seen.agent_id).events(lines=_EVENTS, waits=_WAITS) as told:
             return [event async for event in told], ""
     except HarmonyError as error:
         return [], f"the device did not tell: {error.message}"

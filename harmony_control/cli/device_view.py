@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from harmony_control.bus.device_status import conditions
-from harmony_control.bus.reports import Seen
+from harmony_control.fleet import Seen
+from harmony_control.fleet_view.device_status import conditions
 from harmony_core.visible import word
 from harmony_core.wire.actual_state import ActualState, ScoreStatus
 

@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import Collection, Sequence
 
-from harmony_control.bus.requests import Foreseen
+from harmony_control.device import Foreseen, refused_by_policy
 from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
 from harmony_core.visible import word
@@ -29,7 +29,7 @@ __all__ = ["is_quiet", "judge", "run", "show"]
 def run(options: argparse.Namespace) -> int:
     """Print it; 3 when the device's policy refuses one of the files' Scores, 1 when one would fail, or, with
     --exit-code, when anything would change."""
-    from harmony_control.push.score_files import read_score_files
+    from harmony_control.score_files.read import read_score_files
     from harmony_core import plugins
 
     if options.where is not None or names_several(options.agent):
@@ -56,8 +56,6 @@ def run(options: argparse.Namespace) -> int:
 
 def judge(options: argparse.Namespace, found: Sequence[Foreseen], entries: Collection[str]) -> int:
     """Return the exit code for what one device foresees of *entries*."""
-    from harmony_control.push.check import refused_by_policy
-
     if refused_by_policy(found, entries):
         return REFUSED
     if any(each.planned.status == "FAILURE" for each in found):

@@ -12,10 +12,9 @@ from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
-from harmony_control.bus.connection import admin
-from harmony_control.bus.reports import Reports
-from harmony_control.bus.url import is_loopback
+from harmony_control.bus_url import is_loopback
 from harmony_control.enrol import device_url
+from harmony_control.fleet import Fleet
 from harmony_control.invitations import invite
 from harmony_control.over_ssh import install_and_enrol
 from harmony_control.package import package_of, package_of_ours
@@ -93,18 +92,18 @@ def _id_of(destination: str) -> str:
 
 
 async def _heard_at(home: Home, agent_id: str) -> datetime | None:
-    async with admin(home) as client:
-        return (await Reports(home, client).read_seen(agent_id)).at
+    async with Fleet.connect(home) as fleet:
+        return (await fleet.device(agent_id).read_seen()).at
 
 
 async def _hear(home: Home, agent_id: str, before: datetime | None) -> None:
     """Wait until it is heard of anew."""
-    async with admin(home) as client:
-        reports = Reports(home, client)
+    async with Fleet.connect(home) as fleet:
+        device = fleet.device(agent_id)
         loop = asyncio.get_running_loop()
         until = loop.time() + _HEARD_WITHIN_S
         while True:
-            seen = await reports.read_seen(agent_id)
+            seen = await device.read_seen()
             if seen.presence == "Heard" and seen.at != before:
                 return
             if loop.time() > until:

@@ -8,9 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from harmony_control.bus.connection import admin
-from harmony_control.bus.reports import Reports
-from harmony_control.bus.requests import Asking, Event
+from harmony_control.device import Device, Event
 from harmony_control.fleet import Fleet
 from harmony_control.fleet_view.events import FleetEvent, Untold
 from harmony_control.fleet_view.where import Predicate, parse_where
@@ -75,12 +73,11 @@ def _untold_words(untold: Untold) -> str:
 
 
 async def _events(options: argparse.Namespace) -> int:
-    home, since = home_of(options), since_of(options.since)
-    agent_id = check_agent_id(options.agent)
+    agent_id, since = check_agent_id(options.agent), since_of(options.since)
     colour = in_colour(options)
     async with (
-        admin(home) as client,
-        Asking(home, client, agent_id).events(
+        Fleet.connect(home_of(options)) as fleet,
+        fleet.device(agent_id).events(
             score=options.score, since=since, lines=options.lines, follow=options.follow
         ) as events,
     ):
@@ -92,17 +89,17 @@ async def _events(options: argparse.Namespace) -> int:
             else:
                 print(paint(event_words(event), colour=colour), end="", flush=options.follow)
         if not count and options.score:
-            await _refuse_unknown(Reports(home, client), agent_id, options.score)
+            await _refuse_unknown(fleet.device(agent_id), options.score)
     return CONVERGED
 
 
-async def _refuse_unknown(reports: Reports, agent_id: str, score: str) -> None:
-    report = await reports.read_report(agent_id)
-    known = list(report.state.scores) if report and report.state else list[str]()
+async def _refuse_unknown(device: Device[object], score: str) -> None:
+    state = await device.state()
+    known = list(state.scores) if state is not None else list[str]()
     if score not in known:
         hint = did_you_mean(score, known)
         raise UsageError(
-            f"{agent_id} has no Score {score!r}, and has noted no change for one{hint}"
+            f"{device.id} has no Score {score!r}, and has noted no change for one{hint}"
         )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 
+from harmony_control.device import Differences, Generation, History
 from harmony_control.fleet import Fleet
-from harmony_control.push.history import Differences, Generation, History
 from harmony_core.wire.actual_state import ActualState
 from harmony_core.wire.times import rfc3339
 

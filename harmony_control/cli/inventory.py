@@ -6,9 +6,7 @@ import argparse
 import asyncio
 from collections.abc import Iterator
 
-from harmony_control.bus.connection import admin
-from harmony_control.bus.devices import refuse_unknown
-from harmony_control.bus.reports import Reports
+from harmony_control.fleet import Fleet
 from harmony_control.fleet_view.facts import inventory_facts
 from harmony_control.store.home import check_agent_id
 from harmony_core.errors import NoAnswer, Unverified
@@ -31,11 +29,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _read(options: argparse.Namespace) -> Inventory:
-    home, agent_id = home_of(options), check_agent_id(options.agent)
-    async with admin(home) as client:
-        reading = await Reports(home, client).read_inventory(agent_id)
+    agent_id = check_agent_id(options.agent)
+    async with Fleet.connect(home_of(options)) as fleet:
+        device = fleet.device(agent_id)
+        reading = await device.read_inventory()
         if reading is None:
-            await refuse_unknown(home, client, agent_id)
+            await device.refuse_unknown()
             raise NoAnswer(
                 f"{agent_id} has not told of what it consists; an agent of this version does so when it "
                 "connects"

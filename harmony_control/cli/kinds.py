@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     registry = plugins.load()
     scores = [_find_kind(registry, options.kind)] if options.kind else list(registry)
     if options.schema:
-        from harmony_control.push.score_schema import score_file_schema
+        from harmony_control.score_files.schema import score_file_schema
 
         print(json.dumps(score_file_schema(scores), indent=2))
         scores = []

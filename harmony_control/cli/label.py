@@ -6,7 +6,8 @@ import argparse
 import asyncio
 from collections.abc import Iterable
 
-from harmony_control.fleet import Device, Fleet
+from harmony_control.device import Device
+from harmony_control.fleet import Fleet
 from harmony_core.errors import UsageError
 
 from .common import home_of, out, signers_of, warn

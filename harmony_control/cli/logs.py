@@ -6,8 +6,7 @@ import argparse
 import asyncio
 import json
 
-from harmony_control.bus.connection import admin
-from harmony_control.bus.requests import Asking
+from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
 from harmony_core.resources import ResourceId
 from harmony_core.visible import word
@@ -30,12 +29,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _logs(options: argparse.Namespace) -> int:
-    home, since = home_of(options), since_of(options.since)
-    agent_id = check_agent_id(options.agent)
+    agent_id, since = check_agent_id(options.agent), since_of(options.since)
     colour = in_colour(options)
     async with (
-        admin(home) as client,
-        Asking(home, client, agent_id).logs(
+        Fleet.connect(home_of(options)) as fleet,
+        fleet.device(agent_id).logs(
             options.score, since=since, lines=options.lines, follow=options.follow
         ) as lines,
     ):

@@ -426,7 +426,10 @@ def _push(made: argparse.ArgumentParser) -> None:
     made.add_argument("--yes", action="store_true", help="do not ask")
     _class(made)
     _cosigning(made)
-    _waiting(made)
+    _waiting(
+        made, or_of_a_class="; for a class: without end, and its waves are not opened any more then"
+    )
+    made.set_defaults(timeout=None)
 
 
 def _class(made: argparse.ArgumentParser) -> None:
@@ -662,14 +665,14 @@ def _forcing(made: argparse.ArgumentParser) -> None:
     )
 
 
-def _waiting(made: argparse.ArgumentParser) -> None:
+def _waiting(made: argparse.ArgumentParser, *, or_of_a_class: str = "") -> None:
     made.add_argument(
         "--wait",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="wait until the device has converged (the default)",
     )
-    _timeout(made, "what was pushed stays pushed")
+    _timeout(made, f"what was pushed stays pushed{or_of_a_class}")
 
 
 def _timeout(made: argparse.ArgumentParser, then: str) -> None:

@@ -21,7 +21,7 @@ from .freeze import until_words
 from .rollout import follow, tell_published
 
 if TYPE_CHECKING:
-    from harmony_control.bus.requests import Foreseen
+    from harmony_control.device import Foreseen
     from harmony_control.plan.folder import Folder
     from harmony_control.plan.plan import ClassChange, DeviceChange, Difference, Plan
 
@@ -135,7 +135,7 @@ async def _plan(options: argparse.Namespace) -> int:
 def _judge(options: argparse.Namespace, found: Sequence[Foreseen]) -> int:
     """Print what a device foresees. Return 3 where its policy refuses a Score, 1 where one would fail, 5 when
     anything would change or cannot be told, else 0."""
-    from harmony_control.push.check import refused_by_policy
+    from harmony_control.device import refused_by_policy
 
     from .diff import is_quiet, show
 

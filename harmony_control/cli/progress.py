@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from harmony_control.push.push import Pushed
+from harmony_control.device import Pushed
 from harmony_core.outcome import Failure, Noop, Outcome
 from harmony_core.visible import word
 from harmony_core.wire.actual_state import ActualState, ScoreStatus, score_to_json

@@ -6,7 +6,8 @@ import argparse
 import asyncio
 from collections.abc import Collection, Mapping
 
-from harmony_control.fleet import Device, Fleet, Pushed, removals_held
+from harmony_control.device import TIMEOUT_S, Device, Pushed, removals_held
+from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
 from harmony_core.errors import UsageError
 from harmony_core.outcome import Noop, Outcome, Success
@@ -30,7 +31,9 @@ def run(options: argparse.Namespace) -> int:
         from .push_class import push_class
 
         return push_class(options)
-    if options.selector or options.canary or options.step:
+    if options.timeout is None:
+        options.timeout = TIMEOUT_S
+    if options.selector is not None or options.canary is not None or options.step:
         raise UsageError("--selector, --canary and --step are for a class: --class CLASS")
     if options.where is not None or names_several(options.agent):
         from .push_several import push_several
@@ -62,7 +65,7 @@ def _dry_run(options: argparse.Namespace) -> int:
 
 
 def _push(options: argparse.Namespace) -> int:
-    from harmony_control.push.score_files import read_score_files
+    from harmony_control.score_files.read import read_score_files
     from harmony_core import plugins
 
     expires_in = lasting(options.expires_in)

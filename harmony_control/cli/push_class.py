@@ -6,7 +6,7 @@ import argparse
 import asyncio
 
 from harmony_control.fleet import Fleet
-from harmony_core.errors import UsageError
+from harmony_core.errors import NoAnswer, UsageError
 
 from .common import home_of, signers_of
 from .exits import CONVERGED
@@ -18,7 +18,7 @@ __all__ = ["push_class"]
 
 def push_class(options: argparse.Namespace) -> int:
     """Push, open the first wave and, unless told not to, go on wave by wave; as `harmony rollout run`."""
-    from harmony_control.push.score_files import read_score_files
+    from harmony_control.score_files.read import read_score_files
     from harmony_core import plugins
 
     files = [options.agent, *options.files]  # with --class, there is no AGENT
@@ -43,7 +43,17 @@ def push_class(options: argparse.Namespace) -> int:
                 resolve=not options.no_resolve,
             )
             tell_published(options, done)
-            return await follow(options, fleet.rollout(done.name)) if options.wait else CONVERGED
+            if not options.wait:
+                return CONVERGED
+            try:
+                async with asyncio.timeout(options.timeout):
+                    return await follow(options, fleet.rollout(done.name))
+            except TimeoutError:
+                raise NoAnswer(
+                    f"{done.name} is not rolled out within {options.timeout:g} s, and no further wave is "
+                    f"opened from here: look with `harmony rollout status {done.name}`, and go on with "
+                    f"`harmony rollout run {done.name}`"
+                ) from None
 
     return asyncio.run(push())
 

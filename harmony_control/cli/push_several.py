@@ -6,10 +6,9 @@ import argparse
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
 
-from harmony_control.fleet import Fleet, Pushed
-from harmony_control.push.entries import Pushable
+from harmony_control.device import Foreseen, PreparedPush, Pushable, Pushed, each_of
+from harmony_control.fleet import Fleet
 from harmony_core.errors import HarmonyError, NoAnswer, UsageError
 from harmony_core.visible import word
 from harmony_pi_topology import PiTopology
@@ -21,10 +20,6 @@ from .push import find_held, find_unconverged
 from .since import lasting
 from .targets import find_devices, is_chosen
 from .text import describe_outcome, indent
-
-if TYPE_CHECKING:
-    from harmony_control.bus.requests import Foreseen
-    from harmony_control.push.several import PreparedPush
 
 __all__ = ["diff_several", "push_several"]
 
@@ -63,8 +58,6 @@ def push_several(options: argparse.Namespace) -> int:
 
 def diff_several(options: argparse.Namespace) -> int:
     """Print what would change on each of them, one after another; the exit code is the gravest."""
-    from harmony_control.push.several import each_of
-
     from .diff import judge, show
 
     entries = _read_files(options)
@@ -96,7 +89,7 @@ def diff_several(options: argparse.Namespace) -> int:
 
 
 def _read_files(options: argparse.Namespace) -> Mapping[str, Pushable[PiTopology]]:
-    from harmony_control.push.score_files import read_score_files
+    from harmony_control.score_files.read import read_score_files
     from harmony_core import plugins
 
     # With --where, there is no AGENT.
@@ -130,8 +123,6 @@ def _tell_refused(options: argparse.Namespace, ready: PreparedPush) -> int:
 async def _follow_all(
     options: argparse.Namespace, ready: PreparedPush, done: Mapping[str, Pushed | HarmonyError]
 ) -> int:
-    from harmony_control.push.several import each_of
-
     pushed = {name: each for name, each in done.items() if isinstance(each, Pushed)}
     failed = {name: each for name, each in done.items() if isinstance(each, HarmonyError)}
     for agent_id, each in pushed.items():

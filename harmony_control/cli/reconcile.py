@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from harmony_control.bus.connection import admin
-from harmony_control.bus.requests import Asking, Looked
+from harmony_control.device import Looked
+from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
 from harmony_core.errors import NoAnswer
 from harmony_core.outcome import Failure, Running
@@ -29,14 +29,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _reconcile(options: argparse.Namespace) -> int:
-    home, agent_id = home_of(options), check_agent_id(options.agent)
+    agent_id = check_agent_id(options.agent)
     found = [CONVERGED]
-    async with admin(home) as client:
-        asking = Asking(home, client, agent_id)
+    async with Fleet.connect(home_of(options)) as fleet:
+        device = fleet.device(agent_id)
         try:
             async with asyncio.timeout(options.timeout):
                 for score in dict.fromkeys(options.scores or [None]):
-                    async with asking.reconcile(score, enforce=options.enforce) as scores:
+                    async with device.reconcile(score, enforce=options.enforce) as scores:
                         async for looked in scores:
                             _show(options, looked)
                             found.append(_exit_code(looked))
@@ -49,9 +49,9 @@ async def _reconcile(options: argparse.Namespace) -> int:
 
 
 async def _release(options: argparse.Namespace) -> int:
-    home, agent_id = home_of(options), check_agent_id(options.agent)
-    async with admin(home) as client:
-        await Asking(home, client, agent_id).release(options.score)
+    agent_id = check_agent_id(options.agent)
+    async with Fleet.connect(home_of(options)) as fleet:
+        await fleet.device(agent_id).release(options.score)
     out(options, {"event": "released", "id": options.score}, f"{options.score:<20} released")
     return CONVERGED
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from nats.aio.client import Client
-
-from harmony_control.bus.connection import admin
-from harmony_control.bus.reports import Reports
-from harmony_control.enrol import check_retirable, retire
+from harmony_control.fleet import Fleet
 from harmony_control.over_ssh import uninstall
-from harmony_control.store.home import Home, check_agent_id
+from harmony_control.store.home import check_agent_id
 
 from .common import home_of, out
 from .confirm import confirm
@@ -26,17 +22,19 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _run(options: argparse.Namespace) -> int:
-    home, agent_id = home_of(options), check_agent_id(options.agent)
-    async with admin(home) as client:
-        await check_retirable(home, client, agent_id)
-        scores = await _read_scores(home, client, agent_id)
+    agent_id = check_agent_id(options.agent)
+    async with Fleet.connect(home_of(options)) as fleet:
+        device = fleet.device(agent_id)
+        await device.check_retirable()
+        state = await device.state()
+        scores = sorted(state.scores) if state is not None else []
         if not options.yes and not await confirm(_question(agent_id, scores, options.uninstall)):
             out(options, {"event": "not retired"}, "nothing was changed")
             return CONVERGED
         if options.uninstall:
             # First: while it is not reached, nothing is changed, and all of this can be done again.
             await uninstall(options.uninstall, agent_id, ssh=options.ssh, sudo=options.sudo)
-        await retire(home, client, agent_id)
+        await device.retire()
     out(
         options,
         {"event": "retired", "agent": agent_id, "scores": scores},
@@ -44,12 +42,6 @@ async def _run(options: argparse.Namespace) -> int:
         + _what_stays(scores, options.uninstall),
     )
     return CONVERGED
-
-
-async def _read_scores(home: Home, client: Client, agent_id: str) -> list[str]:
-    """Return the ids of the Scores that are on the device, by what it said last."""
-    report = await Reports(home, client).read_report(agent_id)
-    return sorted(report.state.scores) if report is not None and report.state is not None else []
 
 
 def _question(agent_id: str, scores: list[str], uninstalled: str | None) -> str:

@@ -8,22 +8,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
-from nats.aio.client import Client
 
-from harmony_control.bus.connection import admin
 from harmony_control.server.apply import bring_up_to_date
-from harmony_control.server.buckets import ensure_buckets
 from harmony_control.server.check import check_server
 from harmony_control.server.config import Listen
-from harmony_control.server.doorkeeper import keeping_the_door
+from harmony_control.server.duties import doing_duties
 from harmony_control.server.export import export
 from harmony_control.server.process import IssuedCertificate, running
-from harmony_control.server.roster import publishing_devices
 from harmony_control.store.home import Home
 from harmony_core.errors import UsageError
 
@@ -137,30 +131,22 @@ async def _serve_until_told(options: argparse.Namespace, home: Home) -> None:
             + ("; Ctrl-C ends it" if server.started_here else ""),
         )
         if server.started_here:
-            async with admin(home) as client, _working_beside(home, client):
+            async with doing_duties(home):
                 await server.wait()
 
 
 async def _serve_beside(options: argparse.Namespace, home: Home) -> None:
     """Do beside a server that somebody else runs what is not NATS' own."""
     await asyncio.to_thread(bring_up_to_date, home)
-    async with admin(home) as client:
-        await ensure_buckets(client)
+    async with doing_duties(home, makes_buckets=True):
         config = home.control()
-        async with _working_beside(home, client):
-            out(
-                options,
-                {"event": "server", "url": config.url, "pid": None, "fleet": config.fleet},
-                f"fleet {config.fleet}: the server at {config.url} is told of users, home {home.root}; "
-                "Ctrl-C ends this, and it goes on",
-            )
-            await asyncio.Event().wait()
-
-
-@asynccontextmanager
-async def _working_beside(home: Home, client: Client) -> AsyncGenerator[None]:
-    async with keeping_the_door(home, client), publishing_devices(home, client):
-        yield
+        out(
+            options,
+            {"event": "server", "url": config.url, "pid": None, "fleet": config.fleet},
+            f"fleet {config.fleet}: the server at {config.url} is told of users, home {home.root}; "
+            "Ctrl-C ends this, and it goes on",
+        )
+        await asyncio.Event().wait()
 
 
 def _issued(options: argparse.Namespace) -> IssuedCertificate | None:

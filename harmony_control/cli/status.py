@@ -15,12 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from harmony_control.bus.connection import admin
-from harmony_control.bus.device_status import conditions
-from harmony_control.bus.devices import describe_unknown
-from harmony_control.bus.reports import Report, Reports, Seen
-from harmony_control.store.home import Home, check_agent_id
-from harmony_core.errors import UnknownDevice
+from harmony_control.fleet import Fleet, Report, Seen
+from harmony_control.fleet_view.device_status import conditions
 from harmony_core.outcome import Failure
 from harmony_core.wire.actual_state import to_json
 from harmony_core.wire.times import rfc3339
@@ -44,9 +40,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _once(options: argparse.Namespace) -> int:
-    home = home_of(options)
-    async with admin(home) as client:
-        seen = await _read_status(home, Reports(home, client), options.agent)
+    async with Fleet.connect(home_of(options)) as fleet:
+        seen = await _read_status(fleet, options.agent)
     if options.json:
         for each in seen:
             print(_json(each))
@@ -57,28 +52,20 @@ async def _once(options: argparse.Namespace) -> int:
     return find_gravest(_exit_code(each) for each in seen)
 
 
-async def _read_status(home: Home, reports: Reports, agent_id: str | None) -> list[Seen]:
-    if agent_id is None:
-        return await reports.read_all_seen()
-    seen = await reports.read_seen(check_agent_id(agent_id))
-    enrolled = await asyncio.to_thread(home.agents)
-    if seen.presence == "Never" and agent_id not in enrolled:
-        raise UnknownDevice(describe_unknown(agent_id, enrolled))
-    return [seen]
+async def _read_status(fleet: Fleet, agent_id: str | None) -> list[Seen]:
+    return await fleet.agents() if agent_id is None else [await fleet.read_agent(agent_id)]
 
 
 async def _watch(options: argparse.Namespace) -> int:
     """Until interrupted: in place on a terminal, else whatever is reported, as it comes."""
-    home = home_of(options)
-    async with admin(home) as client:
-        read = Reports(home, client)
-        seen = {each.agent_id: each for each in await _read_status(home, read, options.agent)}
+    async with Fleet.connect(home_of(options)) as fleet:
+        seen = {each.agent_id: each for each in await _read_status(fleet, options.agent)}
 
         async def look() -> None:
-            found = await _read_status(home, read, options.agent)
+            found = await _read_status(fleet, options.agent)
             seen.update({each.agent_id: each for each in found})
 
-        async with read.reporting(options.agent or "*") as reports:
+        async with fleet.watch_reports(options.agent or "*") as reports:
             if is_live(options):
                 await _watch_live(options, seen, reports, look)
                 return CONVERGED

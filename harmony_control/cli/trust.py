@@ -10,9 +10,8 @@ from pathlib import Path
 
 import attrs
 
-from harmony_control.bus.connection import admin
-from harmony_control.bus.reports import Reports
-from harmony_control.bus.roots import Taken, look_who_has, publish, refresh
+from harmony_control.fleet import Fleet
+from harmony_control.roots import Taken
 from harmony_control.signers import create_key, load_signer, public_path, read_public_key
 from harmony_control.store.home import Home
 from harmony_control.store.roots import read_hashes
@@ -139,8 +138,8 @@ def _renew(options: argparse.Namespace) -> int:
 def _change(options: argparse.Namespace, change: Callable[[Root], Root]) -> int:
     async def do() -> int:
         home = home_of(options)
-        async with admin(home) as client:
-            newest = await refresh(home, client)
+        async with Fleet.connect(home) as fleet:
+            newest = await fleet.roots.read_newest()
         if newest is None:
             raise UsageError("this fleet has no root document; make one with `harmony trust init`")
         if home.next_root.exists():
@@ -226,10 +225,10 @@ async def _go_on(
 
 async def _publish_now(options: argparse.Namespace, home: Home, proposal: Proposal) -> int:
     replaces: str | None = getattr(options, "replace", None)
-    async with admin(home) as client:
-        root = await publish(home, client, proposal.envelope, replaces=replaces)
+    async with Fleet.connect(home) as fleet:
+        root = await fleet.roots.publish(proposal.envelope, replaces=replaces)
         home.next_root.unlink(missing_ok=True)
-        taken = await look_who_has(Reports(home, client), root.version, within_s=_TAKEN_WITHIN_S)
+        taken = await fleet.roots.look_who_has(root.version, within_s=_TAKEN_WITHIN_S)
     _tell(
         options,
         root,
@@ -286,11 +285,11 @@ def _read_keys(files: list[str] | None) -> list[VerifyKey]:
 def _show(options: argparse.Namespace) -> int:
     async def read() -> tuple[Root, Taken, str] | None:
         home = home_of(options)
-        async with admin(home) as client:
-            root = await refresh(home, client)
+        async with Fleet.connect(home) as fleet:
+            root = await fleet.roots.read_newest()
             if root is None:
                 return None
-            taken = await look_who_has(Reports(home, client), root.version)
+            taken = await fleet.roots.look_who_has(root.version)
         return root, taken, read_hashes(home)[root.version]
 
     if options.file:

@@ -13,9 +13,9 @@ import attrs
 from pydantic import ValidationError
 
 from harmony_control.push.entries import AnyEntry
-from harmony_control.push.score_document import MAX_BYTES, yaml_document
-from harmony_control.push.score_files import read_score_files
-from harmony_control.push.score_lines import Lines
+from harmony_control.score_files.document import MAX_BYTES, yaml_document
+from harmony_control.score_files.lines import Lines
+from harmony_control.score_files.read import read_score_files
 from harmony_core.errors import ScoreFileError
 from harmony_core.plugins import Registry
 from harmony_core.resources import all_problems

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from harmony_control.cli.since import lasting
 from harmony_core.errors import UsageError
 from harmony_core.wire.class_manifest import ClassName, Day, Percent, TimeOfDay
 from harmony_core.wire.manifest import LabelName, LabelValue
 from harmony_core.wire.model_fields import AgentId, ScoreId
-from harmony_core.wire.selector import SelectorText
+from harmony_core.wire.selector import SelectorText, parse_selector
 
 __all__ = ["ClassSpec", "DeviceSpec", "FleetSpec", "RolloutSpec"]
 
@@ -44,6 +44,14 @@ def _as_step(value: object) -> object:
     return {"upto": value} if isinstance(value, str | int) else value
 
 
+def _chooses(text: str) -> str:
+    if parse_selector(text).is_of_all:
+        raise ValueError(
+            "it names no labels, so every device would be a canary: write ring=canary, or leave it out"
+        )
+    return text
+
+
 Seconds: TypeAlias = Annotated[int, BeforeValidator(_seconds), Field(ge=0, le=90 * 86_400)]
 Percentage: TypeAlias = Annotated[Percent, BeforeValidator(_percent)]
 
@@ -68,7 +76,7 @@ class WindowSpec(_Spec):
 class RolloutSpec(_Spec):
     """How a class is rolled out."""
 
-    canary: SelectorText | None = None
+    canary: Annotated[SelectorText, AfterValidator(_chooses)] | None = None
     """Who is in the first wave, whatever its place."""
     steps: tuple[Annotated[StepSpec, BeforeValidator(_as_step)], ...] = ()
     """None: all devices at once."""

@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 from pydantic import ValidationError
 
 from harmony_control.push.entries import AnyEntry
-from harmony_control.push.score_program import read_entry, run_program
+from harmony_control.score_files.program import read_entry, run_program
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import ScoreFileError
 from harmony_core.resources import all_problems

@@ -1,1 +1,1 @@
-"""From what people write to a signed manifest in the bucket, and until it is in order."""
+"""From Scores to a signed manifest in the bucket, and until it is in order."""

@@ -14,7 +14,7 @@ from harmony_core.errors import HarmonyError
 from .push import Pushed
 
 if TYPE_CHECKING:
-    from harmony_control.fleet import Device, Prepared
+    from harmony_control.device import Device, Prepared
 
 __all__ = ["PreparedPush", "each_of"]
 

@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 
 import attrs
 
-from harmony_control.bus.device_status import refusal
 from harmony_control.bus.reports import Report, Reports
+from harmony_control.fleet_view.device_status import refusal
 from harmony_core.errors import NoAnswer
 from harmony_core.outcome import WILL_ROLL_BACK, Failure, Noop, Running, Success
 from harmony_core.wire.actual_state import ActualState, ScoreStatus

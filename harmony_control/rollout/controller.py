@@ -50,7 +50,7 @@ LOOK_AGAIN_S = 2.0
 _WHOLE_AGAIN_S = 300.0
 """So often all devices are read anew, since a watch is not told who was let in."""
 _REMIND_AGAIN_S = 30.0
-"""So often those are hinted again that have not begun."""
+"""So often those are hinted again that have not heard of the gate."""
 _TRIES = 20
 _TERMS_AHEAD_MOST = 1_000
 """A device that says that it has accepted a gate of a later term than that is not believed: else one device
@@ -263,20 +263,12 @@ class Rollout:
         return None
 
     async def _remind(self, progress: Progress) -> None:
-        """Tell devices again that are heard and have not begun: who wrote the gate may have died before."""
+        """Tell devices again that have not heard of the gate: who wrote it may have died before."""
         now_s = self._clock()
         if now_s - self._reminded_at_s < _REMIND_AGAIN_S:
             return
         self._reminded_at_s = now_s
-        gate = progress.gate
-        late = [
-            each.member.id
-            for each in progress.judged
-            if each.state == "Progressing"
-            and each.member.begun_at is None
-            and each.member.gate < (gate.term, gate.seq)
-        ]
-        await hint_devices(self._client, late, self.name)
+        await hint_devices(self._client, progress.find_unaware(), self.name)
 
 
 def _outrun(gate: Gate, members: Sequence[Member]) -> Gate:

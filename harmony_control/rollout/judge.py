@@ -107,6 +107,21 @@ class Progress:
         states: tuple[MemberState, ...] = get_args(MemberState)
         return {state: found[state] for state in states}
 
+    def find_unaware(self) -> list[str]:
+        """Return who is there, and is to do something by this gate of which it has not said that it has it.
+
+        Who has begun has nothing to do by a later gate but to go back. Who waits for its window is woken by
+        its own clock, and by that alone, once it knows what it waits for.
+        """
+        gate = self.gate
+        return [
+            each.member.id
+            for each in self.judged
+            if each.state in {"Progressing", "Waiting"}
+            and (each.member.begun_at is None or gate.state == "aborted")
+            and each.member.gate < (gate.term, gate.seq)
+        ]
+
     def of_wave(self) -> list[Judged]:
         """Return the members of the wave that is open, of the slots that are."""
         gate = self.gate

@@ -87,6 +87,8 @@ def _member(fleet: str, manifest: ClassManifest, seen: Seen) -> Member:
     state = seen.state
     layer = state.layers.get(class_target(manifest.name)) if state else None
     has_begun = layer is not None and _has_begun(layer, manifest)
+    # What it says of another generation, it says before it has heard of this one.
+    waits = layer is not None and layer.phase == "Waiting" and layer.wanted == manifest.generation
     return Member(
         id=seen.agent_id,
         step=find_step(manifest.rollout, place, seen.labels),
@@ -95,7 +97,7 @@ def _member(fleet: str, manifest: ClassManifest, seen: Seen) -> Member:
         heard_at=seen.at,
         generation=layer.generation if layer else 0,
         begun_at=_time(layer.since) if layer and has_begun else None,
-        waits_for=layer.reason if layer and layer.phase == "Waiting" else "",
+        waits_for=layer.reason if layer and waits else "",
         ready_since=_ready_since(state, layer, manifest) if state and layer and has_begun else None,
         is_back=_is_back(state, layer, manifest) if state and layer else False,
         failure=_failure(state, layer, manifest) if state and layer else "",

@@ -47,13 +47,8 @@ def look(progress: Progress, now: datetime) -> Look:
     """Return what the gate is to be next, by how the members are."""
     gate = progress.gate
     if gate.state != "running":
-        why = {
-            "paused": "it is paused",
-            "aborted": "it was aborted",
-            "done": "it is done",
-        }[gate.state]
-        told = f"{why}: {gate.reason}" if gate.reason else why
-        return Look(progress=progress, next=None, why=told)
+        # Whoever shows it shows the state beside it.
+        return Look(progress=progress, next=None, why=gate.reason or "nobody has said why")
     if stop := _find_stop(progress):
         return _stop(progress, stop, now)
     if wait := _find_wait(progress, now):
@@ -186,11 +181,11 @@ def order(progress: Progress, verb: Verb, reason: str, now: datetime) -> Gate:
         raise UsageError(f"cannot {verb} the rollout of {gate.name}: {refused}")
     match verb:
         case "pause":
-            return _evolve(gate, now, state="paused", reason=reason or "paused by an operator")
+            return _evolve(gate, now, state="paused", reason=reason or "by an operator")
         case "resume":
             return _evolve(gate, now, state="running", reason=reason or "resumed by an operator")
         case "abort":
-            return _evolve(gate, now, state="aborted", reason=reason or "aborted by an operator")
+            return _evolve(gate, now, state="aborted", reason=reason or "by an operator")
         case "promote":
             following = _find_next(progress, now)
             told = reason or f"promoted by an operator: {following.reason}"

@@ -18,7 +18,7 @@ import attrs
 from nats.aio.client import Client
 
 from harmony_control.bus.connection import admin, close, cluster_of, connect
-from harmony_control.bus.url import bus_url, split_url
+from harmony_control.bus_url import bus_url, split_url
 from harmony_control.store.home import Home
 from harmony_control.store.nkey import Nkey
 from harmony_control.store.sites import Site, read_site_authority, read_sites

@@ -21,7 +21,7 @@ from typing import Any
 from nats.aio.client import Client
 
 from harmony_control.bus.connection import bus_errors, close, connect, server_id
-from harmony_control.bus.url import split_url
+from harmony_control.bus_url import split_url
 from harmony_control.store.home import Home
 from harmony_control.store.issuers import (
     Issuers,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import attrs
 
-from harmony_control.bus.url import is_loopback
+from harmony_control.bus_url import is_loopback
 from harmony_control.store.home import ControlConfig, Enrolled, Home
 from harmony_control.store.sites import Site, Sites, new_site, read_sites, save_sites
 from harmony_core.errors import UsageError

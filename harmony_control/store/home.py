@@ -43,7 +43,7 @@ from typing import TypeAlias, cast
 import attrs
 import tomli_w
 
-from harmony_control.bus.url import bus_url
+from harmony_control.bus_url import bus_url
 from harmony_core.errors import ConfigError, UsageError
 from harmony_core.wire.names import SERVER_NAME, fingerprint, is_id, is_mailbox
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import attrs
 
-from harmony_control.bus.device_status import conditions
 from harmony_control.fleet import DeviceRow, InventoryRead, Seen
+from harmony_control.fleet_view.device_status import conditions
 from harmony_control.fleet_view.facts import inventory_facts, vital_facts
 from harmony_control.fleet_view.row import row_of
 from harmony_core.outcome import Failure, Running
-from harmony_core.wire.actual_state import Condition, Drift, ScoreStatus
+from harmony_core.wire.actual_state import Condition, Drift, LayerStatus, ScoreStatus
 from harmony_core.wire.times import rfc3339
 
-__all__ = ["DeviceLine", "DevicePage", "ScorePart", "line_of", "page_of", "score_of"]
+__all__ = ["DeviceLine", "DevicePage", "LayerPart", "ScorePart", "line_of", "page_of", "score_of"]
 
 
 @attrs.frozen(kw_only=True)
@@ -70,6 +70,8 @@ class ScorePart:
     retry_at: str | None
     since: str
     looked_at: str | None
+    layer: str
+    """Where it comes from: ``agent``, its own manifest, or ``class:…``."""
     observed_generation: int
     attempts: int
     progress: ProgressPart | None
@@ -78,6 +80,22 @@ class ScorePart:
     resources_total: int
     resources_ready: int
     resources: list[ResourcePart]
+
+
+@attrs.frozen(kw_only=True)
+class LayerPart:
+    """One class of the device, as that follows it."""
+
+    name: str
+    """Of the class."""
+    generation: int
+    """Which it follows; 0 for none."""
+    wanted: int
+    phase: str
+    """Waiting, Admitted, Applied, RolledBack or Refused."""
+    reason: str
+    message: str
+    since: str
 
 
 @attrs.frozen
@@ -106,6 +124,8 @@ class DevicePage:
     """Of what it consists; none where it never told."""
     inventory_problem: str
     """Why its inventory is not believed; empty where it is."""
+    layers: list[LayerPart]
+    """Its classes, by name. Its own manifest is followed before any."""
     scores: list[ScorePart]
     """Failed ones first, then those that are under way."""
 
@@ -145,8 +165,24 @@ def page_of(row: DeviceRow, seen: Seen, inventory: InventoryRead | None) -> Devi
         vitals=[Fact(*each) for each in vital_facts(row_of(seen))],
         inventory=[Fact(*each) for each in inventory_facts(told)] if told else [],
         inventory_problem=inventory.problem if inventory else "",
+        layers=_layers_of(state.layers) if state else [],
         scores=sorted(scores, key=lambda each: (_ORDER.get(each.status, 2), each.id)),
     )
+
+
+def _layers_of(layers: Mapping[str, LayerStatus]) -> list[LayerPart]:
+    return [
+        LayerPart(
+            name=name.removeprefix("class:"),
+            generation=each.generation,
+            wanted=each.wanted,
+            phase=each.phase,
+            reason=each.reason,
+            message=each.message,
+            since=each.since,
+        )
+        for name, each in sorted(layers.items())
+    ]
 
 
 def score_of(name: str, status: ScoreStatus) -> ScorePart:
@@ -165,6 +201,7 @@ def score_of(name: str, status: ScoreStatus) -> ScorePart:
         retry_at=error.retry_at if error else None,
         since=status.since,
         looked_at=status.looked_at,
+        layer=status.layer,
         observed_generation=status.observed_generation,
         attempts=status.attempts,
         progress=ProgressPart(done=progress.done, total=progress.total, unit=progress.unit)

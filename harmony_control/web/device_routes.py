@@ -17,7 +17,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.response import Stream
 
 from harmony_control.cancelling import cancel_all
-from harmony_control.fleet import Device
+from harmony_control.device import Device
 from harmony_core.errors import HarmonyError, UnknownDevice
 from harmony_core.wire.actual_state import ScoreStatus
 from harmony_core.wire.replies import LoggedLine

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from harmony_control.bus.url import is_loopback
+from harmony_control.bus_url import is_loopback
 from harmony_core.errors import ConfigError, UsageError
 
 __all__ = ["Listen", "parse_listen", "parse_metrics_listen"]

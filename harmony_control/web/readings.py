@@ -55,8 +55,8 @@ class Readings:
             await asyncio.sleep(READ_AGAIN_S)
 
     async def read(self) -> None:
-        """Read it once. Raises what `Fleet.read_root` raises."""
-        self.root = await self._fleet.read_root()
+        """Read it once. Raises what `RootDocuments.read_newest` raises."""
+        self.root = await self._fleet.roots.read_newest()
         self.read_at = datetime.now(UTC)
 
 

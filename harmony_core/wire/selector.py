@@ -54,6 +54,11 @@ class Selector:
 
     requirements: tuple[Requirement, ...]
 
+    @property
+    def is_of_all(self) -> bool:
+        """Whether every device is meant, whatever its labels."""
+        return not self.requirements
+
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Return whether a device with these *labels* is meant."""
         return all(each.matches(labels) for each in self.requirements)

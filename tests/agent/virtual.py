@@ -43,6 +43,7 @@ from harmony_core.score import Score
 from harmony_core.wire.actual_state import ActualState, ScoreStatus, from_json
 from harmony_core.wire.envelope import SigningKey, generate_key, seal
 from harmony_core.wire.manifest import Manifest, SerializedScore
+from harmony_core.wire.names import DESIRED_CLASS, FLEET, INDEX_KEY, ROLLOUT
 from harmony_pi_topology.common.worker import Worker
 from harmony_pi_topology.discovery import Discovery
 from tests.authority import NATS, REPORT
@@ -86,6 +87,9 @@ class VariableBus:
         """What becomes of a report that is sent; None for one that arrives."""
         self.on_told: Callable[[ActualState], None] = lambda _: None
         self.roots: dict[int, bytes] = {}
+        self.classes: dict[str, bytes] = {}
+        """Index, gates and generations of classes, by bucket and key."""
+        self.on_class_hint: Callable[[str], None] = lambda _: None
         self._news = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
 
@@ -129,8 +133,14 @@ class VariableBus:
         """Return that root document, if it was put there."""
         return self.roots.get(version)
 
-    async def fetch_index(self) -> None:
-        """There are no classes."""
+    async def fetch_index(self) -> bytes | None:
+        return self.classes.get(f"{FLEET}.{INDEX_KEY}")
+
+    async def fetch_gate(self, name: str) -> bytes | None:
+        return self.classes.get(f"{ROLLOUT}.{name}")
+
+    async def fetch_class_manifest(self, name: str, generation: int) -> bytes | None:
+        return self.classes.get(f"{DESIRED_CLASS}.{name}.{generation}")
 
     async def tell(self, actual_state: bytes) -> None:
         if not self.up:
@@ -276,6 +286,12 @@ class VirtualDevice:
             **fields,
         )
         self.bus.put(seal(manifest.payload(), by or self._key))
+
+    def put_of_class(
+        self, at: str, payload: bytes, payload_type: str, by: SigningKey | None = None
+    ) -> None:
+        """Put a signed document of a class to *at*, bucket and key. Nobody is told of it."""
+        self.bus.classes[at] = seal(payload, by or self._key, payload_type=payload_type)
 
     async def pages(
         self, entries: Sequence[SerializedScore], *, after_s: float = 600, **fields: Any

@@ -17,7 +17,8 @@ import pytest
 from harmony_agent.rpc import handlers
 from harmony_agent.store.event_chain import EventChain
 from harmony_control.audit.ask import audit
-from harmony_control.fleet import AuditResult, Fleet
+from harmony_control.device import AuditResult
+from harmony_control.fleet import Fleet
 from harmony_core import plugins
 from harmony_core.errors import NoAnswer, UnknownVerb
 from harmony_core.outcome import ErrorInfo

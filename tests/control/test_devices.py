@@ -57,6 +57,9 @@ async def test_a_push_to_it_is_refused_and_leaves_nothing(plane: Ground) -> None
     assert await plane.bus.bucket("desired-state").get("pi-7") is None
     said = await plane.harmony("push-score", "pi-7", "-", "--force", "--no-wait", stdin=MOTD)
     assert said.status == 0
+    # It stands there, and both say so.
+    assert (await plane.harmony("status", "pi-7")).status == 4
+    assert (await plane.harmony("describe", "pi-7")).status == 0
     # Whoever did so by mistake can take it back.
     assert (await plane.harmony("retire", "pi-7", "--yes")).status == 0
     assert await plane.bus.bucket("desired-state").get("pi-7") is None

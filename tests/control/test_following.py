@@ -13,7 +13,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from harmony_control.bus.connection import Bucket, Entry, admin
+from harmony_control.bus.connection import Bucket, Entry, admin, bus_errors
 from harmony_control.bus.following import following
 from harmony_control.bus.newest import newest, newest_of
 from harmony_control.server.process import running
@@ -224,3 +224,21 @@ async def test_without_the_bucket_nothing_is_followed_and_the_remedy_is_told(
         with pytest.raises(BusUnreachable, match="no such bucket; `harmony server`"):
             async with following(bus.admin, BUCKET):
                 pass
+
+
+async def test_who_is_cancelled_at_the_moment_of_the_answer_is() -> None:
+    """Python 3.11 forgets it then, so that Ctrl-C was lost once in some forty reads that it met."""
+    answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def read() -> None:
+        with bus_errors("reading"):
+            await asyncio.wait_for(answer, LONG_S)  # as nats-py waits
+        await asyncio.sleep(LONG_S)
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0.01)
+    answer.set_result(None)
+    reading.cancel()
+    ended, _ = await asyncio.wait([reading], timeout=5)
+    assert ended
+    assert reading.cancelled()

@@ -16,7 +16,8 @@ import attrs
 import pytest
 from blockbuster import blockbuster_ctx
 
-from harmony_control.fleet import Device, Fleet
+from harmony_control.device import Device
+from harmony_control.fleet import Fleet
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_core.errors import (

@@ -11,7 +11,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from harmony_control.fleet import Device, Fleet
+from harmony_control.device import Device
+from harmony_control.fleet import Fleet
 from harmony_control.push.history import Generation, History
 from harmony_control.push.push import Contents, push
 from harmony_core import plugins

@@ -18,7 +18,7 @@ from random import Random
 import attrs
 import pytest
 
-from harmony_control.push.score_files import read_score_files
+from harmony_control.score_files.read import read_score_files
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import (
     ConfigError,

@@ -10,7 +10,8 @@ import attrs
 import pytest
 
 from harmony_control.cli.since import lasting
-from harmony_control.fleet import Device, Fleet
+from harmony_control.device import Device
+from harmony_control.fleet import Fleet
 from harmony_core import File, HasFiles, Inventory, Outcome, Score, outcome_of
 from harmony_core.errors import UsageError
 from harmony_core.outcome import Failure, Success

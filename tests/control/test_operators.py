@@ -13,8 +13,9 @@ import pytest
 from harmony_agent import config as agent_config
 from harmony_control.bus.connection import admin
 from harmony_control.bus.reports import Reports
+from harmony_control.device import Device
 from harmony_control.enrol import add_agent
-from harmony_control.fleet import Device, Fleet
+from harmony_control.fleet import Fleet
 from harmony_control.push.history import History
 from harmony_control.server.roster import publish_devices
 from harmony_control.store import operator_key

@@ -15,7 +15,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from harmony_control.fleet import Device, Fleet, removals_held
+from harmony_control.device import Device, removals_held
+from harmony_control.fleet import Fleet
 from harmony_control.push.entries import Entry, default_id
 from harmony_control.push.push import Contents, push
 from harmony_control.store.home import Home

@@ -133,6 +133,45 @@ async def test_a_class_is_pushed_to_whom_its_selector_selects_and_its_canaries_f
     assert (await scene.content())["pi-4"] is None
 
 
+async def test_an_abort_of_which_no_device_was_told_is_told_by_whoever_looks_next(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has aborted it may have died before: devices that have begun are to go back all the same."""
+    scene.describe(MOTD % "one")
+    await (await scene.apply()).order("promote --full")
+    await until_contents_are(scene, one=4)
+    scene.describe(MOTD % "two", rollout=WAVES)
+    rollout = await scene.apply()
+    await until_contents_are(scene, one=3, two=1)
+
+    async def nobody(*_: object) -> None:
+        """The hints are lost."""
+
+    with monkeypatch.context() as patch:
+        patch.setattr("harmony_control.rollout.controller.hint_devices", nobody)
+        await rollout.order("abort")
+    await asyncio.sleep(1)
+    await until_contents_are(scene, one=3, two=1)
+    await scene.fleet.rollout("kiosk").step()
+    await until_contents_are(scene, one=4)
+
+
+async def test_a_push_to_a_class_waits_no_longer_than_it_is_told(scene: Scene) -> None:
+    for name in ("pi-1", "pi-2"):
+        await scene.fleet.device(name).label({"role": "kiosk"})
+    file = scene.bus.home.root / "motd.yaml"
+    await asyncio.to_thread(file.write_text, MOTD % "one")
+    said = await say(
+        scene,
+        *("push-score", "--class", "kiosk", str(file), "--selector", "role=kiosk"),
+        *("--step", "1:1h", "--no-resolve", "--timeout", "2"),
+    )
+    assert said.status == 4, said
+    assert "kiosk is not rolled out within 2 s" in said.err
+    assert "harmony rollout run kiosk" in said.err
+    await until_contents_are(scene, one=1)  # what was begun goes on
+
+
 async def test_a_key_for_gates_is_made_once_and_named_to_devices(scene: Scene) -> None:
     first = await order(scene, "key")
     again = await order(scene, "key")

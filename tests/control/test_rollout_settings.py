@@ -228,6 +228,9 @@ async def test_waves_that_cannot_be_are_refused_before_anything_is_written(scene
         with pytest.raises(UsageError) as caught:
             await scene.plan()
         assert told in caught.value.message
+    scene.describe(MOTD % "one", rollout="    rollout: {canary: ''}\n")
+    with pytest.raises(UsageError, match="every device would be a canary"):
+        await scene.plan()
 
 
 async def test_what_cannot_be_of_a_pushed_class_is_refused_in_words(
@@ -237,6 +240,8 @@ async def test_what_cannot_be_of_a_pushed_class_is_refused_in_words(
     file.write_text(MOTD % "one")
     for arguments, told in (
         (("--canary", "=="), "cannot be read from character 1"),
+        (("--canary", ""), "would be every device of kiosk"),
+        (("--canary", " "), "would be every device of kiosk"),
         (("--step", "1%:200d"), "soak_s"),
         (("--step", "many"), "is no wave"),
         (tuple(each for at in range(1, 34) for each in ("--step", str(at))), "steps"),

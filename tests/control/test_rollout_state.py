@@ -12,13 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harmony_control.fleet import Seen
 from harmony_control.rollout.judge import Member, Progress, Stored, judge
+from harmony_control.rollout.members import Members
 from harmony_control.rollout.memory import Memory
 from harmony_control.rollout.publish import steps_of
 from harmony_control.rollout.state import Verb, look, order
 from harmony_core.errors import UsageError
+from harmony_core.wire.actual_state import ActualState, LayerStatus
 from harmony_core.wire.admission import find_place
 from harmony_core.wire.class_manifest import PLACES, ClassManifest, Rollout, Step
+from harmony_core.wire.fleet_index import ClassRule, Selected
 from harmony_core.wire.gate import Gate, GateState, parse_gate
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -88,6 +92,57 @@ def progress(
 def stored(*gates: Gate) -> list[Stored]:
     """As a server does whose clock is that of who wrote them."""
     return [Stored(each, each.issued_at) for each in gates]
+
+
+@pytest.mark.parametrize(
+    ("state", "found", "is_unaware"),
+    [
+        ("running", member(), True),
+        ("running", member(gate=(1, 1)), False),
+        ("running", member(waits_for="SlotNotOpen"), True),
+        ("running", member(waits_for="OutsideWindow", gate=(1, 1)), False),
+        ("running", member(waits_for="OutsideWindow"), True),
+        ("running", member(step=1), False),
+        ("running", member(begun_at=NOW), False),
+        ("running", ready(), False),
+        ("running", member(is_heard=False, heard_at=None), False),
+        ("aborted", member(begun_at=NOW), True),
+        ("aborted", ready(), True),
+        ("aborted", ready(gate=(1, 1)), False),
+        ("aborted", member(is_back=True, gate=(1, 1)), False),
+    ],
+)
+def test_who_has_not_heard_of_the_gate_is_told_again(
+    state: GateState, found: Member, *, is_unaware: bool
+) -> None:
+    told = progress([found], gate(state)).find_unaware()
+    assert told == ["pi-1"] * is_unaware
+
+
+def test_what_a_device_waited_for_before_it_heard_of_this_generation_counts_for_nothing() -> None:
+    layer = LayerStatus(
+        generation=6,
+        observed_generation=6,
+        wanted=6,
+        gate=(1, 9),
+        phase="Waiting",
+        reason="OutsideWindow",
+        message="",
+        since="2026-03-01T12:00:00.000Z",
+    )
+    rule = ClassRule(selectors=(Selected(since=1, selector=""),), priority=0)
+    for wanted, waits_for in ((6, ""), (7, "OutsideWindow")):
+        said = ActualState(
+            agent_id="pi-1",
+            agent_version="",
+            boot_id="",
+            generation=0,
+            observed_generation=0,
+            layers={"class:kiosk": attrs.evolve(layer, wanted=wanted)},
+        )
+        seen = Seen(agent_id="pi-1", presence="Heard", at=NOW, state=said)
+        (found,) = Members().find("home", [seen], rule, manifest())
+        assert (found.waits_for, found.gate == (1, 9)) == (waits_for, wanted == 7)
 
 
 ORDERS: list[tuple[GateState, Verb, tuple[str, int] | None]] = [

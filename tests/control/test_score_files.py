@@ -16,7 +16,7 @@ from pydantic import Field
 from harmony_control import Entry
 from harmony_control.cli import main
 from harmony_control.push.entries import serialize
-from harmony_control.push.score_files import read_score_files
+from harmony_control.score_files.read import read_score_files
 from harmony_core import HasFiles, Inventory, Outcome, Score
 from harmony_core.errors import (
     EntryRefused,

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import jsonschema_rs
 import pytest
 
-from harmony_control.push.score_files import read_score_files
-from harmony_control.push.score_schema import score_file_schema
+from harmony_control.score_files.read import read_score_files
+from harmony_control.score_files.schema import score_file_schema
 from harmony_core import HasFiles, Inventory, Outcome, Score, plugins
 from harmony_core.errors import HarmonyError
 from harmony_core.former_spec import FormerSpec

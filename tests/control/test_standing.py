@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from harmony_control.bus.device_status import conditions
 from harmony_control.bus.reports import Presence, Seen
+from harmony_control.fleet_view.device_status import conditions
 from harmony_core.outcome import Noop
 from harmony_core.wire.actual_state import Condition
 

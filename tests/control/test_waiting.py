@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import attrs
 import pytest
 
-from harmony_control.fleet import Pushed
+from harmony_control.device import Pushed
 from harmony_control.push.entries import Entry
 from harmony_core.change import Progress
 from harmony_core.errors import NoAnswer

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harmony_control.cli.parser import parser
-from harmony_control.push.score_files import read_score_files
+from harmony_control.score_files.read import read_score_files
 from harmony_core import Noop, Success
 from harmony_core.plugins import Registry
 from harmony_core.testing import FakePi, interpret_twice

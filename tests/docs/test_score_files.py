@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harmony_control.cli.parser import parser
 from harmony_control.push.entries import serialize
-from harmony_control.push.score_files import read_score_files
+from harmony_control.score_files.read import read_score_files
 from harmony_core.plugins import Registry
 from harmony_core.wire.manifest import ScorePolicy, SerializedScore
 from harmony_core.wire.ordering import graph_faults

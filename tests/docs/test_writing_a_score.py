@@ -17,7 +17,7 @@ TREE = Path(__file__).parents[2]
 PAGE = TREE / "docs" / "writing-a-score.md"
 READ = """
 import sys
-from harmony_control.push.score_files import read_score_files
+from harmony_control.score_files.read import read_score_files
 from harmony_core.plugins import load
 
 registry = load()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import attrs
 
-from harmony_control.fleet import Device as KnownDevice
+from harmony_control.device import Device as KnownDevice
 from harmony_control.fleet import Fleet
 from harmony_control.push.entries import Entry, serialize
 from harmony_control.server.apply import server_pid

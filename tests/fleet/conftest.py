@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Callable, Generator
 
 import pytest
 
-from harmony_control.fleet import Device, Fleet
+from harmony_control.device import Device
+from harmony_control.fleet import Fleet
 from harmony_pi_topology import PiTopology
 from tests.box import Bed, Box
 from tests.fleet.ground import AGENT, ControlPlane, Host, heard, until

@@ -19,8 +19,8 @@ from typing import Any
 
 import attrs
 
+from harmony_control.device import Device
 from harmony_control.enrol import add_agent
-from harmony_control.fleet import Device
 from harmony_control.push.entries import Pushable
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from harmony_control.fleet import Device
+from harmony_control.device import Device
 from harmony_core.outcome import Success
 from harmony_core.score import Score
 from harmony_pi_topology import PiTopology

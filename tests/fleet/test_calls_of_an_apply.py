@@ -20,7 +20,7 @@ from typing import TypeAlias
 import attrs
 import pytest
 
-from harmony_control.fleet import Device
+from harmony_control.device import Device
 from harmony_core.outcome import Failure, Noop, Success
 from harmony_core.resources import Ethernet, Ipv4
 from harmony_core.score import Score

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import pytest
 
-from harmony_control.fleet import Device
+from harmony_control.device import Device
 from harmony_control.push.entries import Entry, Pushable
 from harmony_core.outcome import Failure
 from harmony_core.score import Score

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import pytest
 
-from harmony_control.fleet import Device
+from harmony_control.device import Device
 from harmony_control.push.entries import Pushable
 from harmony_core.resources import Container, HttpProbe, Mount, PublishedPort
 from harmony_pi_topology import PiTopology

@@ -12,7 +12,7 @@ import pytest
 
 from harmony_agent.apply.policy import DevicePolicy
 from harmony_agent.policy_toml import PolicyTable
-from harmony_control.fleet import Device
+from harmony_control.device import Device
 from harmony_control.push.entries import Pushable
 from harmony_core.errors import PolicyRefused
 from harmony_core.outcome import Failure, Success

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import pytest
 
-from harmony_control.fleet import Device
+from harmony_control.device import Device
 from harmony_core.outcome import Noop
 from harmony_core.wire.actual_state import ActualState, Drift
 from harmony_pi_topology import PiTopology

@@ -20,7 +20,8 @@ from contextlib import asynccontextmanager
 import attrs
 import pytest
 
-from harmony_control.fleet import Device, Fleet
+from harmony_control.device import Device
+from harmony_control.fleet import Fleet
 from harmony_control.push.entries import Entry
 from harmony_core.wire.actual_state import ActualState
 from harmony_pi_topology import PiTopology

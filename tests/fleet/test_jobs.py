@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import pytest
 
-from harmony_control.fleet import Device
+from harmony_control.device import Device
 from harmony_core.errors import PolicyRefused
 from harmony_core.outcome import Noop, Success
 from harmony_pi_topology import PiTopology

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import attrs
 import pytest
 
-from harmony_control.fleet import Device
+from harmony_control.device import Device
 from harmony_core.score import Score
 from harmony_core.wire.actual_state import ActualState
 from harmony_pi_topology import PiTopology

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import attrs
 import pytest
 
-from harmony_control.fleet import Device
+from harmony_control.device import Device
 from harmony_control.push.entries import Entry
 from harmony_core import HttpProbe, PublishedPort
 from harmony_core.outcome import Failure, Noop, Running, Success

@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 
 import pytest
 
-from harmony_control.fleet import Device
+from harmony_control.device import Device
 from harmony_control.push.entries import Pushable
 from harmony_core.resources import Mount
 from harmony_core.wire.actual_state import ActualState

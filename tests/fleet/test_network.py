@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from harmony_control.fleet import Device
+from harmony_control.device import Device
 from harmony_core.outcome import Failure, Noop, Success
 from harmony_core.resources import Ethernet, Ipv4
 from harmony_core.wire.actual_state import ActualState

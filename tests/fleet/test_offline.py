@@ -8,7 +8,8 @@ from typing import TypeAlias
 import pytest
 
 from harmony_control.bus.connection import Bucket, admin
-from harmony_control.fleet import Device, Fleet
+from harmony_control.device import Device
+from harmony_control.fleet import Fleet
 from harmony_core.score import Score
 from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore, FileScore, SystemdServiceScore, WebAppScore

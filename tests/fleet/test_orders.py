@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from harmony_control.fleet import Device, Fleet
+from harmony_control.device import Device
+from harmony_control.fleet import Fleet
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_core.wire.envelope import generate_key

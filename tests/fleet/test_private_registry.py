@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import pytest
 
-from harmony_control.fleet import Device
+from harmony_control.device import Device
 from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore
 from tests.box import Bed, Box

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harmony_control.fleet import Device
+from harmony_control.device import Device
 from harmony_core.resources import PublishedPort
 from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore

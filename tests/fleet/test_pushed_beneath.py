@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from harmony_control.fleet import Device
+from harmony_control.device import Device
 from harmony_pi_topology import PiTopology
 from tests.box import Box
 from tests.fleet.ground import ControlPlane, Said

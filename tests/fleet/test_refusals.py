@@ -16,7 +16,8 @@ import attrs
 import pytest
 
 from harmony_control.bus.connection import Bucket, admin
-from harmony_control.fleet import Device, Fleet
+from harmony_control.device import Device
+from harmony_control.fleet import Fleet
 from harmony_control.push.entries import Entry, serialize
 from harmony_control.store import operator_key
 from harmony_core import PublishedPort

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import pytest
 
 from harmony_control.bus.connection import Bucket, admin
-from harmony_control.fleet import Device
+from harmony_control.device import Device
 from harmony_core.outcome import Failure
 from harmony_core.resources import PublishedPort
 from harmony_core.score import Score

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import attrs
 import pytest
 
-from harmony_control.fleet import Device
+from harmony_control.device import Device
 from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore, FileScore, SystemdServiceScore
 from tests.box import Bed

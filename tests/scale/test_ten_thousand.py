@@ -105,7 +105,7 @@ async def follow(folder: Path, count: int) -> Load:
 
         async with tell_step(fleet, "the second, 1 % fail"):
             said = await fleet.apply(2, fails_on=1)
-            assert "it is done" in said.out, said
+            assert "all waves are over" in said.out, said
         found = await fleet.look()
         assert found.versions == {"1": count - well, "2": well}
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, assert_type
 
 from harmony_control import Class, DeviceConfig, Entry
-from harmony_control.fleet import Device, Fleet
+from harmony_control.device import Device
+from harmony_control.fleet import Fleet
 from harmony_core import (
     Capability,
     ContainerRuntime,

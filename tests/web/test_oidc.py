@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -26,9 +26,10 @@ from playwright.async_api import Page, expect
 from harmony_control.fleet import Fleet
 from harmony_control.store.home import Home
 from harmony_control.web.oidc.begun import WITHIN_S
-from harmony_control.web.oidc.faults import ProviderFault
+from harmony_control.web.oidc.faults import ProviderFault, SignInRefused
 from harmony_control.web.oidc.id_token import verify_id_token
-from harmony_control.web.oidc.settings import load_oidc_settings
+from harmony_control.web.oidc.identity import identify
+from harmony_control.web.oidc.settings import OidcSettings, load_oidc_settings
 from harmony_control.web.sessions import VOUCHED_LIFE_S, Sessions
 from harmony_control.web.users import User, Users
 from harmony_core.errors import ConfigError
@@ -114,14 +115,18 @@ def words(reply: httpx.Response) -> str:
     return html.unescape(rest.partition("</p>")[0])
 
 
-@pytest.mark.parametrize(("in_userinfo", "algorithm"), [(False, "PS256"), (True, "ES256")])
+@pytest.mark.parametrize(
+    ("in_userinfo", "algorithm", "claim"),
+    [(False, "PS256", "groups"), (True, "ES256", "realm_access.roles")],
+)
 async def test_who_a_real_provider_vouches_for_is_signed_in_by_role(
-    fleet: Fleet, in_userinfo: bool, algorithm: str
+    fleet: Fleet, in_userinfo: bool, algorithm: str, claim: str
 ) -> None:
+    more = f'scopes = ["groups"]\ngroups_claim = "{claim}"'
     address = free_address()
     async with (
         real_provider(address, in_userinfo=in_userinfo, algorithm=algorithm) as issuer,
-        vouched_by(fleet, issuer, address, 'scopes = ["groups"]') as vouched,
+        vouched_by(fleet, issuer, address, more) as vouched,
     ):
         async with vouched.browser() as browser:
             assert (await browser.get("/api/oidc")).json() == {"provider": "Example"}
@@ -150,7 +155,7 @@ async def test_who_a_real_provider_vouches_for_is_signed_in_by_role(
             reply = await browser.get(await sign_in_there(browser, await begin(browser), "eve"))
             assert reply.status_code == 403
             assert "knows you as oidc:eve, and you have no role here" in words(reply)
-            assert "its claim groups says: staff" in words(reply)
+            assert f"its claim {claim} says: staff" in words(reply)
             assert (await browser.get("/api/session")).status_code == 401
 
 
@@ -539,6 +544,53 @@ async def test_roles_are_taken_anew_at_each_sign_in(deceived: Deceived) -> None:
     assert refused.status_code == 403
     assert "oidc:ada is viewer here" in refused.json()["message"]
     assert "for a group of Example, in web-oidc.toml" in refused.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "claims", "role"),
+    [
+        ("realm_access.roles", {"realm_access": {"roles": ["pi-viewers"]}}, "viewer"),
+        (
+            "access.my.app.roles",
+            {"access": {"my.app": {"roles": ["pi-viewers"]}}},
+            "viewer",
+        ),
+        (
+            "https://example.org/groups",
+            {"https://example.org/groups": ["pi-approvers"]},
+            "approver",
+        ),
+        # What is named so is meant, and not what lies within another.
+        ("a.b", {"a.b": ["pi-viewers"], "a": {"b": ["pi-approvers"]}}, "viewer"),
+        ("realm_access.roles", {"realm_access": {"roles": {"pi-viewers": True}}}, None),
+        ("realm_access.roles", {"realm_access": ["roles"], "roles": ["pi-viewers"]}, None),
+        ("realm_access.roles", {"realm_access": {}}, None),
+        ("realm_access.", {"realm_access": {"roles": ["pi-viewers"]}}, None),
+        ("realm_access", {"realm_access": {"roles": ["pi-viewers"]}}, None),
+    ],
+)
+def test_a_claim_within_another_gives_a_role(
+    tmp_path: Path, path: str, claims: Mapping[str, object], role: str | None
+) -> None:
+    wanted = OidcSettings.model_validate_json(
+        json.dumps(
+            {
+                "name": "Example",
+                "issuer": "https://id.example.org",
+                "client_id": "harmony",
+                "client_secret_file": str(tmp_path / "secret"),
+                "url": "https://harmony.example.org",
+                "groups_claim": path,
+                "roles": {"viewer": ["pi-viewers"], "approver": ["pi-approvers"]},
+            }
+        )
+    )
+    said = {"sub": "ada", "groups": ["pi-approvers"], **claims}
+    if role is None:
+        with pytest.raises(SignInRefused, match="no role here"):
+            identify(said, wanted)
+    else:
+        assert identify(said, wanted).role == role
 
 
 async def test_a_name_of_the_provider_is_no_name_of_ours(deceived: Deceived) -> None:

@@ -96,7 +96,7 @@ async def test_without_a_key_for_gates_it_shows_and_proposes_and_writes_nothing(
         assert command[0] == "harmony"
         assert (await harmony(rig.light.bus.home, *command[1:])).status == 0
         found = await page_when(client, lambda page: page["line"]["state"] == "paused")
-        assert found["line"]["why"] == "it is paused: it's late; $(reboot)"
+        assert found["line"]["why"] == "it's late; $(reboot)"
 
 
 async def test_with_a_key_for_gates_it_opens_each_wave_and_tells_it_live(tmp_path: Path) -> None:
@@ -121,6 +121,11 @@ async def test_with_a_key_for_gates_it_opens_each_wave_and_tells_it_live(tmp_pat
         assert b'"done"' in opened.payload
         (line,) = (await client.get("/api/rollouts")).json()["rollouts"]
         assert (line["name"], line["state"], line["waves"]) == (CLASS, "done", 3)
+        device = (await client.get(f"/api/devices/{rig.light.devices[0].id}")).json()
+        (layer,) = device["layers"]
+        assert (layer["name"], layer["generation"], layer["wanted"]) == (CLASS, 1, 1)
+        assert (layer["phase"], layer["reason"]) == ("Applied", "")
+        assert [each["layer"] for each in device["scores"]] == [f"class:{CLASS}"]
 
 
 async def test_a_wave_on_its_way_says_who_is_unhealthy_and_until_when_the_others_have_time(

@@ -74,6 +74,15 @@ async def test_from_the_list_to_a_pause_by_the_keyboard_alone_and_on_to_the_end_
         await expect(pane).to_have_count(0)
         await expect(view.locator(".rollouts")).to_contain_text("3\u00a0ready")
 
+        # On each device's page stands what it follows of the class, and that its Score is of that.
+        await view.evaluate(f"location.hash = '/device/{rig.light.devices[0].id}'")
+        classes = view.get_by_role("region", name="Classes")
+        await expect(classes).to_contain_text("generation 1")
+        await expect(classes).to_contain_text("Applied")
+        await expect(view.locator(".score")).to_contain_text(f"of the class {CLASS}")
+        await classes.get_by_role("link", name=CLASS).press("Enter")
+        await expect(pane).to_be_visible()
+
 
 async def test_on_a_phone_a_viewer_is_offered_nothing_an_operator_a_command_and_axe_finds_nothing_wrong(
     tmp_path: Path, axe: str

@@ -11,7 +11,7 @@ from harmony_core.visible import cut, visible, word
 from .faults import ProviderFault, SignInRefused
 from .settings import OidcSettings
 
-__all__ = ["identify"]
+__all__ = ["find_claim", "identify"]
 
 PREFIX = "oidc:"
 """No user of ``web-users.toml`` has such a name, so nobody passes for one."""
@@ -25,7 +25,7 @@ def identify(claims: Mapping[str, Any], settings: OidcSettings) -> User:
     `SignInRefused` for who has none; `ProviderFault` where there is no name.
     """
     name = f"{PREFIX}{_name_of(claims, settings)}"
-    groups = _groups_of(claims.get(settings.groups_claim))
+    groups = _groups_of(find_claim(claims, settings.groups_claim))
     role = settings.roles.find(groups)
     if role is None:
         told = ", ".join(sorted(groups)[:_GROUPS_TOLD])
@@ -36,6 +36,22 @@ def identify(claims: Mapping[str, Any], settings: OidcSettings) -> User:
             f"Whoever runs `harmony serve` says in web-oidc.toml which give a role"
         )
     return User(name=name, role=role, issuer=settings.name)
+
+
+def find_claim(claims: Mapping[str, Any], path: str) -> object:
+    """Return the claim of that name; else the one that *path* leads to, with a dot before each name that is
+    within another; None for none.
+
+    A dot may be part of a name, as in ``https://example.org/groups``, and of a client's id.
+    """
+    if path in claims:
+        return claims[path]
+    for at, letter in enumerate(path):
+        if letter == "." and isinstance(outer := claims.get(path[:at]), dict):
+            found = find_claim(cast("dict[str, Any]", outer), path[at + 1 :])
+            if found is not None:
+                return found
+    return None
 
 
 def _name_of(claims: Mapping[str, Any], settings: OidcSettings) -> str:

@@ -30,6 +30,7 @@ from harmony_core.wire import strict_json
 from .begun import Begun
 from .faults import ProviderFault
 from .id_token import verify_id_token
+from .identity import find_claim
 from .metadata import Metadata
 from .settings import OidcSettings, read_client_secret
 
@@ -106,8 +107,9 @@ class Provider:
             nonce=begun.nonce,
             access_token=access_token,
         )
-        needed = {self._settings.username_claim, self._settings.groups_claim}
-        if needed <= claims.keys() or metadata.userinfo_endpoint is None:
+        is_named = self._settings.username_claim in claims
+        has_groups = find_claim(claims, self._settings.groups_claim) is not None
+        if (is_named and has_groups) or metadata.userinfo_endpoint is None:
             return claims
         said = await self._ask(
             "GET", metadata.userinfo_endpoint, {"Authorization": f"Bearer {access_token}"}

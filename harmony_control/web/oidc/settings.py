@@ -104,6 +104,7 @@ class OidcSettings(Table):
     """What is asked for beside ``openid``."""
     username_claim: Line = "sub"
     groups_claim: Line = "groups"
+    """It may be within another: ``realm_access.roles``."""
     roles: RoleGroups
 
     @property

@@ -25,14 +25,18 @@ server.listen(0, "127.0.0.1", () => {
         id_token_signed_response_alg: algorithm,
       },
     ],
-    claims: { openid: ["sub"], groups: ["groups"] },
+    claims: { openid: ["sub"], groups: ["groups", "realm_access"] },
     // As it comes, what a scope brings is told at its userinfo, and not in the ID token.
     conformIdTokenClaims: inUserinfo,
     cookies: { keys: ["a key of the tests"] },
     enabledJWA: { idTokenSigningAlgValues: ["RS256", "PS256", "ES256"] },
     jwks: { keys },
     features: { devInteractions: { enabled: true } },
-    findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, groups: groups[id] ?? [] }) }),
+    findAccount: (_, id) => {
+      const theirs = groups[id] ?? [];
+      // Also as Keycloak tells of roles.
+      return { accountId: id, claims: () => ({ sub: id, groups: theirs, realm_access: { roles: theirs } }) };
+    },
     pkce: { required: () => true },
   });
   provider.on("server_error", (_, error) => console.error(error));

@@ -57,6 +57,8 @@ export interface ScorePart {
   retry_at: string | null;
   since: string;
   looked_at: string | null;
+  /** Where it comes from: "agent", the device's own manifest, or "class:…". */
+  layer: string;
   observed_generation: number;
   attempts: number;
   progress: { done: number; total: number | null; unit: string } | null;
@@ -78,7 +80,20 @@ export interface DevicePage {
   vitals: Fact[];
   inventory: Fact[];
   inventory_problem: string;
+  layers: LayerPart[];
   scores: ScorePart[];
+}
+
+/** One class of a device, as that follows it. */
+export interface LayerPart {
+  name: string;
+  /** 0 for none. */
+  generation: number;
+  wanted: number;
+  phase: string;
+  reason: string;
+  message: string;
+  since: string;
 }
 
 /** Something that is known of a device itself. */

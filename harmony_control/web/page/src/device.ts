@@ -1,7 +1,7 @@
 // One device: how it stands, its Scores with what is wrong first, its conditions, and what was done to it.
 
 import { useEffect, useState } from "preact/hooks";
-import { call, type DevicePage, type Fact, includes, me, type ScorePart, sentence } from "./api";
+import { call, type DevicePage, type Fact, includes, type LayerPart, me, type ScorePart, sentence } from "./api";
 import { AXES, fleet, news } from "./fleet";
 import { Glyph } from "./glyph";
 import { useAnswer, useEscape } from "./hooks";
@@ -78,6 +78,7 @@ function Details({ page, again, wakes }: { page: DevicePage; again: () => void; 
       ${page.scores.length === 0 && html`<p class="quiet">Nothing was pushed to it, or it has not said so yet.</p>`}
       ${page.scores.map((score) => html`<${Score} key=${score.id} device=${line.id} score=${score} again=${again} />`)}
     </section>
+    ${page.layers.length > 0 && html`<${Layers} layers=${page.layers} />`}
     <section aria-label="Conditions">
       <h3>Conditions</h3>
       ${page.conditions.length === 0
@@ -94,6 +95,21 @@ function Details({ page, again, wakes }: { page: DevicePage; again: () => void; 
     <${Facts} title="Vitals" facts=${page.vitals} none="Not known: it is not heard, or its agent is older." />
     <${Facts} title="Inventory" facts=${page.inventory} problem=${page.inventory_problem} none="It has not told of what it consists." />
     <${Timeline} device=${line.id} wakes=${wakes} />`;
+}
+
+function Layers({ layers }: { layers: LayerPart[] }) {
+  return html`<section aria-label="Classes">
+    <h3>Classes</h3>
+    <table class="conditions"><tbody>${layers.map(
+      (each) => html`<tr>
+        <th scope="row"><a href=${`#/rollouts/${encodeURIComponent(each.name)}`}>${each.name}</a></th>
+        <td>generation ${each.generation || "—"}${each.wanted !== each.generation && ` of ${each.wanted}`}</td>
+        <td><strong>${each.phase}</strong> ${[each.reason, each.message].filter(Boolean).join(": ")}</td>
+        <td class="when" title=${each.since}>${ago(each.since)}</td>
+      </tr>`,
+    )}</tbody></table>
+    <p class="quiet">What was pushed to the device itself comes before any class, and of classes the one with the higher priority. Of one Score: <code>harmony explain</code></p>
+  </section>`;
 }
 
 function Facts({ title, facts, none, problem = "" }: { title: string; facts: Fact[]; none: string; problem?: string }) {
@@ -119,7 +135,7 @@ function Score({ device, score, again }: { device: string; score: ScorePart; aga
     <div class="head">
       <${Glyph} mark=${markOf(STATUS[score.status] ?? "Unknown")} />
       <h4>${score.id}</h4>
-      <span class="quiet">${score.kind}</span>
+      <span class="quiet">${score.kind}${score.layer.startsWith("class:") && `, of the class ${score.layer.slice("class:".length)}`}</span>
       <span class="status">${STATUS_WORD[score.status] ?? score.status}</span>
       <span class="quiet when" title=${score.since}>${ago(score.since)}</span>
       <span class="actions">

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import attrs
 
+from harmony_control.bus.reports import Seen
 from harmony_core.wire.actual_state import ActualState, Condition
 from harmony_core.wire.times import rfc3339
-
-from .reports import Seen
 
 __all__ = ["conditions", "is_behind", "refusal"]
 

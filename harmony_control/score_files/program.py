@@ -16,11 +16,10 @@ from typing import cast
 
 from pydantic import ValidationError
 
+from harmony_control.push.entries import AnyEntry, Entry, as_entry, no_score, serialize
 from harmony_core.errors import HarmonyError, ScoreFileError
 from harmony_core.resources import all_problems
 from harmony_core.score import Score
-
-from .entries import AnyEntry, Entry, as_entry, no_score, serialize
 
 __all__ = ["entries_of_program", "read_entry", "run_program"]
 

@@ -16,14 +16,13 @@ from typing import Any, cast
 import attrs
 from pydantic import ValidationError
 
+from harmony_control.push.entries import AnyEntry, Entry
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import HarmonyError, InvalidScore, ScoreFileError, WireError
 from harmony_core.plugins import Registry
 from harmony_core.resources import all_problems
 from harmony_core.wire.manifest import SerializedScore
 from harmony_core.wire.names import is_id
-
-from .entries import AnyEntry, Entry
 
 __all__ = ["read_score_files"]
 
@@ -47,10 +46,10 @@ def read_score_files(files: Sequence[str], registry: Registry) -> dict[str, AnyE
 
 def _read(file: str, registry: Registry) -> dict[str, AnyEntry]:
     if file.endswith(".py"):
-        from .score_program import entries_of_program
+        from .program import entries_of_program
 
         return entries_of_program(Path(file))
-    from .score_document import MAX_BYTES, json_document, yaml_document
+    from .document import MAX_BYTES, json_document, yaml_document
 
     name = "standard input" if file == "-" else file
     data = _bytes(file, name, MAX_BYTES)
@@ -123,7 +122,7 @@ class _Faulty(Exception):
 
 def _all_of(file: str, data: bytes, faults: Sequence[_Fault]) -> HarmonyError:
     """Return one error that tells all *faults*, each with its line. Of one kind only, it is of that kind."""
-    from .score_lines import Lines
+    from .lines import Lines
 
     lines = Lines(data)
     told: list[str] = []
