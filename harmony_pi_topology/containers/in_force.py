@@ -168,18 +168,17 @@ class ContainerShortfalls:
 
     _records: Records
 
-    def of(self, found: FoundContainer) -> frozenset[str]:
-        """Return the fields that were not so from the beginning of *found*."""
+    def find_altered(self, found: FoundContainer, unmet: Mapping[str, str]) -> frozenset[str]:
+        """Return the fields of *unmet* that were so, or not so in another way, when *found* was made."""
         record = self._records.get(_record(found.name))
-        if record is None or record["container"] != found.id:
-            return frozenset()
-        return frozenset(str(record["fields"]).split())
+        known = record if record is not None and record["container"] == found.id else {}
+        return frozenset(name for name, how in unmet.items() if known.get(f"field {name}") != how)
 
-    async def record(self, found: FoundContainer, unmet: Collection[str]) -> None:
+    async def record(self, found: FoundContainer, unmet: Mapping[str, str]) -> None:
         """*found* has just been made, and *unmet* is not so."""
         if unmet:
-            fields = " ".join(sorted(unmet))
-            await self._records.put(_record(found.name), {"container": found.id, "fields": fields})
+            fields = {f"field {name}": how for name, how in unmet.items()}
+            await self._records.put(_record(found.name), {"container": found.id, **fields})
 
     async def forget(self, name: str) -> None:
         """The container *name* is gone."""

@@ -374,7 +374,7 @@ class PodmanContainers:
         if found is None:
             return frozenset()
         unmet = find_unmet(container, found, devices.inside)
-        return frozenset(unmet) - self._shortfalls.of(found) if unmet else frozenset()
+        return self._shortfalls.find_altered(found, unmet)
 
     def _plan_one(
         self,
