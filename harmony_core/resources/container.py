@@ -44,6 +44,8 @@ from .container_parts import (
     Sysctls,
     Timezone,
     Tmpfs,
+    Ulimit,
+    UlimitName,
     Ulimits,
 )
 from .probes import Port, Probe, Seconds
@@ -285,7 +287,8 @@ class ContainerFields(BaseModel):
         default=None, description="How many processes it may have; podman allows 2048 unless set."
     )
     ulimits: Ulimits = Field(
-        default_factory=dict, description="Limits of each process, by name, as in nofile."
+        default_factory=dict[UlimitName, Ulimit],
+        description="Limits of each process, by name, as in nofile.",
     )
     sysctls: Sysctls = Field(
         default_factory=dict,

@@ -120,7 +120,10 @@ class HealthCheck:
         sight = self._sights.get(name)
         probed = sight.health if sight is not None and _is_of(sight, found) else "unprobed"
         checked = _checked(found)
-        return next((each for each in _WORST_FIRST if each in {probed, checked}), "unprobed")
+        for worst in _WORST_FIRST:
+            if worst in {probed, checked}:
+                return worst
+        return "unprobed"
 
     def unproven(self, found: FoundContainer, container: Container) -> NotReady | None:
         """In a dry run, which asks nobody: what *found* has not been seen to do since its start."""

@@ -10,6 +10,7 @@ here: the access to a device, settings of the kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import cast
 
 import attrs
 
@@ -132,15 +133,13 @@ def _differences(
 
 
 def _shown(value: object) -> str:
-    match value:
-        case set() | frozenset() | tuple():
-            return ", ".join(sorted(map(str, value))) or "none"
-        case dict():
-            return ", ".join(f"{name}: {each}" for name, each in value.items())
-        case "":
-            return "none"
-        case _:
-            return str(value)
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[object, object]", value)
+        return ", ".join(f"{name}: {each}" for name, each in pairs.items())
+    if isinstance(value, Collection) and not isinstance(value, str):
+        several = cast("Collection[object]", value)
+        return ", ".join(sorted(map(str, several))) or "none"
+    return str(value) or "none"
 
 
 def make_shortfall(container: Container, unmet: Mapping[str, str]) -> ContainerFailed:
@@ -171,8 +170,9 @@ class ContainerShortfalls:
     def find_altered(self, found: FoundContainer, unmet: Mapping[str, str]) -> frozenset[str]:
         """Return the fields of *unmet* that were so, or not so in another way, when *found* was made."""
         record = self._records.get(_record(found.name))
-        known = record if record is not None and record["container"] == found.id else {}
-        return frozenset(name for name, how in unmet.items() if known.get(f"field {name}") != how)
+        if record is None or record["container"] != found.id:
+            return frozenset(unmet)
+        return frozenset(name for name, how in unmet.items() if record.get(f"field {name}") != how)
 
     async def record(self, found: FoundContainer, unmet: Mapping[str, str]) -> None:
         """*found* has just been made, and *unmet* is not so."""

@@ -45,7 +45,7 @@ _LIMITED_BY = {
     "cpuset": "cpuset needs",
     "pids": "pids needs",
 }
-_NO_INIT = re.compile(r'lookup init binary|"catatonit": executable file not found')
+_NO_INIT = re.compile(r'lookup init binary|container-init binary not found|"catatonit": executable')
 
 
 _TORN = re.compile(r"container not known")
