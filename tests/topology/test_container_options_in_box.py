@@ -192,7 +192,7 @@ TABLE: list[tuple[dict[str, Any], Told, Inside]] = [
         {"cat /proc/net/dev": says("eth0"), "cat /proc/1/comm": says("systemd")},
     ),
     (
-        {"network": "none", "ipc": "shareable"},
+        {"network": "none", "ipc": "shareable", "timezone": "local", "entrypoint": []},
         {"HostConfig.NetworkMode": "none", "HostConfig.IpcMode": "shareable"},
         {"cat /proc/net/dev": lambda out: out.count(":") == 1},
     ),
