@@ -36,7 +36,10 @@ __all__ = ["JobPolicy", "PolicyTable", "refuse_foreign"]
 JobPolicy: TypeAlias = Literal["none", "confined", "any"]
 """Which jobs this device runs: none, those that can change nothing, or also privileged ones."""
 
-_ONLY_APPLIANCE: Final = ("kinds", "registries", "digest", "networks", "packages")
+_ONLY_APPLIANCE: Final = (
+    *("kinds", "registries", "digest", "networks", "packages"),
+    *("devices", "device_rules", "capabilities", "host_namespaces", "propagation", "privileged"),
+)
 _PATH: Final = Path("/etc/harmony/policy.toml")
 _SHOWN_MOST: Final = 160
 _KEY: Final = re.compile(r"""\s*([\w-]+|"(?:[^"\\]|\\.)*"|'[^']*')\s*=""")
@@ -74,6 +77,18 @@ class PolicyTable(BaseModel):
     """Network profiles."""
     packages: tuple[Pattern, ...] = ()
     """Packages of Debian. They are installed by a privileged job, which `jobs` must allow too."""
+    devices: tuple[Pattern, ...] = ()
+    """Devices below /dev that a container may use."""
+    device_rules: tuple[Pattern, ...] = ()
+    """Devices that a container may use once they are there, as the Score has them: c 188:* rwm."""
+    capabilities: tuple[Pattern, ...] = ()
+    """Capabilities of Linux that a container may have beside podman's own few."""
+    host_namespaces: tuple[Literal["network", "pid", "ipc"], ...] = ()
+    """What a container may share with the device: its network, its processes, its shared memory."""
+    propagation: tuple[Literal["rslave", "rshared"], ...] = ()
+    """How mounts may be seen on the other side, of a container and of the device."""
+    privileged: bool = False
+    """Whether a container may be privileged: it is root on the device, whatever else is listed."""
 
     _path: Path = PrivateAttr(default=_PATH)
     _lines: Mapping[str, int] = PrivateAttr(default_factory=dict[str, int])

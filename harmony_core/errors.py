@@ -13,7 +13,7 @@
   + CapabilityError             the device could not do it; becomes that Score's FAILURE
     - TransientError            worth another try, after ``retry_after_s`` or the queue's own back-off
       CapabilityUnavailable TimedOut RegistryUnreachable ImageNotFound PortTaken UnitFailed ContainerFailed
-      NetworkFailed NotReadyInTime WriteFailed JobAttemptFailed MountMissing InternalError
+      NetworkFailed NotReadyInTime WriteFailed JobAttemptFailed MountMissing HardwareMissing InternalError
     - PermanentError            not worth another try until the Score or the device changes
       InvalidResource UnsafePath NotOurs PolicyRefused FactMissing SecretMissing OwnershipConflict Poisoned
       RolledBack InterpretationFailed NetworkRolledBack PriorTooLarge JobFailed JobInterrupted DidNotStick
@@ -54,6 +54,7 @@ __all__ = [
     "Equivocation",
     "FactMissing",
     "FloorLost",
+    "HardwareMissing",
     "HarmonyError",
     "ImageNotFound",
     "InternalError",
@@ -404,6 +405,19 @@ class MountMissing(TransientError):
     def __init__(self, message: str, *, point: str, resource: str | None = None) -> None:
         super().__init__(message, resource=resource)
         self.point = point
+
+
+class HardwareMissing(TransientError):
+    """A device below /dev that a container is to use is not there. One that runs goes on without it.
+
+    *path* is its path.
+
+    To do: plug it in, or correct its path: the Score goes on by itself as soon as it is there.
+    """
+
+    def __init__(self, message: str, *, path: str, resource: str | None = None) -> None:
+        super().__init__(message, resource=resource)
+        self.path = path
 
 
 class TimedOut(TransientError):

@@ -11,7 +11,7 @@ themselves: the paths that they are made of, the units that they touch, their pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 
 from harmony_agent.policy_toml import PolicyTable
@@ -214,8 +214,37 @@ class DevicePolicy:
         return None
 
     def _container(self, container: Container) -> str | None:
-        refusals = (self._mount(mount.source) for mount in container.mounts)
-        return self._image(container.image) or next((each for each in refusals if each), None)
+        refusals = (
+            self._image(container.image),
+            *(self._mount(mount.source) for mount in container.mounts),
+            *self._beyond_itself(container),
+        )
+        return next((each for each in refusals if each), None)
+
+    def _beyond_itself(self, container: Container) -> Iterator[str | None]:
+        """Judge what *container* has of the device beside mounts and ports. An appliance has to list it."""
+        for mount in container.mounts:
+            if (how := mount.propagation) != "rprivate":
+                why = f"the mount {mount.source} is not to be {how}"
+                yield self._unlisted("propagation", how, why)
+        for name in ("network", "pid", "ipc"):
+            if getattr(container, name) == "host":
+                why = f"no container has the device's own {name} here"
+                yield self._unlisted("host_namespaces", name, why)
+        if container.privileged:
+            # It has every device and capability, so nothing of that needs to be listed besides.
+            if self._rules.is_appliance and not self._rules.privileged:
+                refused = self._rules.refused_by("privileged", True)
+                yield f"no container is privileged here, which is to be root on the device; {refused}"
+            return
+        for device in container.devices:
+            why = f"the device {device.source} is not for a container"
+            yield self._unlisted("devices", device.source, why)
+        for rule in container.device_rules:
+            yield self._unlisted("device_rules", rule, f"devices by {rule} are not for a container")
+        for name in container.add_capabilities:
+            why = f"no container has the capability {name} here"
+            yield self._unlisted("capabilities", name, why)
 
     def _mount(self, source: str) -> str | None:
         if inside(source, self._own) or self._holds_the_agent(source):

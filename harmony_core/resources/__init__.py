@@ -17,17 +17,18 @@ from .container import (
     HOLD_DIRECTORY,
     HOLD_MOST_S,
     Container,
+    ContainerFields,
     ContainerName,
     ContainerState,
     ContainerUser,
     Environment,
     Exited,
     Mount,
-    MountPath,
     PublishedPort,
     Running,
     Starting,
 )
+from .container_parts import ContainerDevice, HealthCheck, MountPath, Tmpfs, Ulimit, signal_number
 from .directory import Directory, DirectoryAt, DirectoryState, NotADirectory
 from .file import (
     File,
@@ -80,6 +81,8 @@ __all__ = [
     "Connected",
     "Connecting",
     "Container",
+    "ContainerDevice",
+    "ContainerFields",
     "ContainerName",
     "ContainerState",
     "ContainerUser",
@@ -95,6 +98,7 @@ __all__ = [
     "FileMode",
     "FileState",
     "Finished",
+    "HealthCheck",
     "HttpProbe",
     "InProgress",
     "Inactive",
@@ -130,6 +134,8 @@ __all__ = [
     "State",
     "SystemdUnit",
     "TcpProbe",
+    "Tmpfs",
+    "Ulimit",
     "UnitFile",
     "UnitName",
     "UnitState",
@@ -140,4 +146,5 @@ __all__ = [
     "first_problem",
     "in_words",
     "resource_id",
+    "signal_number",
 ]

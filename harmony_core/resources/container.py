@@ -25,19 +25,42 @@ from harmony_core.paths import AbsolutePath
 from harmony_core.steps import Created, KeptVolume, Pulled, Recreated, Renamed, Started, Step
 
 from ._base import Privilege, Resource, State, in_words
+from .container_parts import (
+    Bytes,
+    ContainerDevice,
+    ContainerHostname,
+    ContainerLabels,
+    CpuSet,
+    DeviceRule,
+    DnsName,
+    DnsOption,
+    ExtraHosts,
+    GroupName,
+    HealthCheck,
+    IpAddress,
+    LinuxCapability,
+    MountPath,
+    StopSignal,
+    Sysctls,
+    Timezone,
+    Tmpfs,
+    Ulimit,
+    UlimitName,
+    Ulimits,
+)
 from .probes import Port, Probe, Seconds
 
 __all__ = [
     "HOLD_DIRECTORY",
     "HOLD_MOST_S",
     "Container",
+    "ContainerFields",
     "ContainerName",
     "ContainerState",
     "ContainerUser",
     "Environment",
     "Exited",
     "Mount",
-    "MountPath",
     "PublishedPort",
     "Running",
     "Starting",
@@ -88,18 +111,6 @@ def _plain_environment(environment: dict[str, str]) -> dict[str, str]:
 
 Environment = Annotated[dict[str, str], AfterValidator(_plain_environment)]
 """Environment variables by name."""
-
-
-def _plain_mount_path(path: str) -> str:
-    if "," in path or ":" in path:
-        raise ValueError(
-            "',' and ':' have a meaning of their own in mount options; use another path"
-        )
-    return path
-
-
-MountPath = Annotated[AbsolutePath, AfterValidator(_plain_mount_path)]
-"""A path without ',' and ':'."""
 
 
 def _is(address: str, what: Literal["is_loopback", "is_unspecified"]) -> bool:
@@ -157,9 +168,243 @@ class Mount(BaseModel):
     live: bool = False
     """Whether the container may go on with an older one when the source is replaced. Without it, a file
     that changes, and whatever else takes the source's place, makes the container anew."""
+    propagation: Literal["rprivate", "rslave", "rshared"] = "rprivate"
+    """Whether what is mounted below it later on is seen on the other side: not at all, what the device
+    mounts in the container (rslave), or also what the container mounts on the device (rshared)."""
 
 
-class Container(Resource):
+class ContainerFields(BaseModel):
+    """What is said of a container, by a `Container` and by a Score of one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    name: ContainerName = Field(description="The container's name, the only one of that name.")
+    image: ImageRef = Field(
+        description="With its registry: docker.io/library/nginx:1.29. "
+        "A tag is resolved to a digest when this is pushed."
+    )
+    command: tuple[str, ...] = Field(
+        default=(), description="Arguments; the image's own when there are none."
+    )
+    entrypoint: tuple[str, ...] | None = Field(
+        default=None,
+        description="The program, with arguments before those of command; the image's own unless set, and "
+        "none where this is empty.",
+    )
+    environment: Environment = Field(
+        default_factory=dict,
+        description="Environment variables by name. No secrets: all can read them.",
+    )
+    ports: tuple[PublishedPort, ...] = Field(
+        default=(), description="Ports of the device that lead into the container."
+    )
+    mounts: tuple[Mount, ...] = Field(
+        default=(),
+        description="Files and directories of the device that it sees, below directories of root's. It is "
+        "made anew when another takes the place of one, or a read_only file changes, unless that is live. "
+        "What is in a directory is not followed: name such files in uses.",
+    )
+    tmpfs: tuple[Tmpfs, ...] = Field(
+        default=(), description="Directories in memory, empty at each start."
+    )
+    uses: tuple[AbsolutePath, ...] = Field(
+        default=(),
+        description="Files that it reads when it starts, each by its real path: it is made anew when one "
+        "changes.",
+    )
+    user: ContainerUser | None = Field(
+        default=None,
+        description="The user who runs in it, or USER:GROUP; the image's own unless set.",
+    )
+    groups: tuple[GroupName, ...] = Field(
+        default=(), description="Further groups of that user, by name or number."
+    )
+    working_directory: AbsolutePath | None = Field(
+        default=None,
+        description="Where the program begins; the image's own unless set. It must be there.",
+    )
+    hostname: ContainerHostname | None = Field(
+        default=None, description="What the container calls itself; podman's id of it unless set."
+    )
+    labels: ContainerLabels = Field(
+        default_factory=dict,
+        description="Labels for other programs, by name; none may begin with harmony.",
+    )
+    read_only: bool = Field(
+        default=False, description="Whether its own file system refuses writes."
+    )
+    init: bool = Field(
+        default=False,
+        description="Whether a small program (catatonit) runs as its first process, which takes in what "
+        "others leave behind.",
+    )
+    add_capabilities: tuple[LinuxCapability, ...] = Field(
+        default=(), description="Capabilities of Linux beside podman's own few, as in NET_ADMIN."
+    )
+    drop_capabilities: tuple[LinuxCapability, ...] = Field(
+        default=(), description="Capabilities of Linux that it is not to have; ALL for none."
+    )
+    no_new_privileges: bool = Field(
+        default=False, description="Whether nothing in it gains privileges, as by sudo."
+    )
+    privileged: bool = Field(
+        default=False,
+        description="Whether it has all capabilities and devices. Such a container is root on the device.",
+    )
+    devices: tuple[ContainerDevice, ...] = Field(
+        default=(),
+        description="Devices that it may use. It is made anew when another takes the place of one.",
+    )
+    device_rules: tuple[DeviceRule, ...] = Field(
+        default=(),
+        description="Devices that it may use once they are there, by their numbers: c 188:* rwm.",
+    )
+    memory_bytes: Bytes | None = Field(
+        default=None, description="How much memory it may take, in bytes."
+    )
+    memory_reservation_bytes: Bytes | None = Field(
+        default=None,
+        description="How much memory it is pushed back to where memory is short, in bytes.",
+    )
+    memory_swap_bytes: Annotated[int, Field(ge=-1)] | None = Field(
+        default=None,
+        description="How much memory and swap together it may take, in bytes; -1 for no limit.",
+    )
+    shm_bytes: Annotated[int, Field(ge=4096)] | None = Field(
+        default=None, description="How large its /dev/shm is, in bytes."
+    )
+    cpus: Annotated[float, Field(ge=0.01, le=1024)] | None = Field(
+        default=None, description="How many processors it may take: 1.5 is one and a half."
+    )
+    cpu_shares: Annotated[int, Field(ge=2, le=262_144)] | None = Field(
+        default=None,
+        description="Its share where processors are short: others have 1024 each.",
+    )
+    cpuset: CpuSet | None = Field(
+        default=None, description="Which processors it may run on, as in 0-2."
+    )
+    pids: Annotated[int, Field(ge=1, le=2**22)] | None = Field(
+        default=None, description="How many processes it may have; podman allows 2048 unless set."
+    )
+    ulimits: Ulimits = Field(
+        default_factory=dict[UlimitName, Ulimit],
+        description="Limits of each process, by name, as in nofile.",
+    )
+    sysctls: Sysctls = Field(
+        default_factory=dict,
+        description="Settings of the kernel that are the container's own, such as net.core.somaxconn.",
+    )
+    network: Literal["bridge", "host", "none"] = Field(
+        default="bridge",
+        description="Which network it is in: podman's (bridge), the device's own (host), or none.",
+    )
+    dns: tuple[IpAddress, ...] = Field(
+        default=(), description="Name servers; the device's own unless set."
+    )
+    dns_search: tuple[DnsName, ...] = Field(
+        default=(), description="Domains in which names are looked up."
+    )
+    dns_options: tuple[DnsOption, ...] = Field(
+        default=(), description="Options of resolv.conf, as in ndots:2."
+    )
+    extra_hosts: ExtraHosts = Field(
+        default_factory=dict,
+        description="Lines of its /etc/hosts: addresses by name. host-gateway is the device itself.",
+    )
+    pid: Literal["private", "host"] = Field(
+        default="private", description="Whether it sees the processes of the device (host)."
+    )
+    ipc: Literal["private", "host", "shareable"] = Field(
+        default="private",
+        description="Whether it shares memory with the device (host), or may do so with other containers "
+        "(shareable).",
+    )
+    timezone: Timezone | None = Field(
+        default=None,
+        description="Its time zone, or local for the device's at the time that it is made; UTC unless set.",
+    )
+    log_bytes: Annotated[int, Field(ge=64 * 1024)] = Field(
+        default=1024 * 1024, description="At how many bytes its log begins anew."
+    )
+    restart: Literal["always", "on-failure", "no"] = Field(
+        default="always", description="When podman starts it again by itself."
+    )
+    stop_signal: StopSignal | None = Field(
+        default=None, description="What asks it to stop, as in SIGINT; the image's own unless set."
+    )
+    stop_timeout_s: Annotated[int, Field(ge=0, le=3600)] = Field(
+        default=10, description="How long it may take to stop before it is killed, in seconds."
+    )
+    healthcheck: HealthCheck | Literal["image"] | None = Field(
+        default=None,
+        description="A command that podman runs in it now and then; while it fails, the container is not "
+        "ready. image for the image's own. None unless set.",
+    )
+    ready: Probe | None = Field(
+        default=None, description="How to ask whether it serves: an HTTP or a TCP probe."
+    )
+    settle_s: Annotated[float, Field(ge=0, le=300)] = Field(
+        default=1.0, description="How long it must stay up to count as started, in seconds."
+    )
+    pull_timeout_s: Seconds = Field(
+        default=900.0, description="How long fetching the image may take, in seconds."
+    )
+    max_hold_s: Annotated[int, Field(ge=1, le=HOLD_MOST_S)] | None = Field(
+        default=None,
+        description="For how many seconds what runs in it may put off changes, by a file "
+        "/run/harmony-hold/hold.json; not at all unless set.",
+    )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Where the container sees what is not its image's."""
+        return tuple(target for _, target in self._targets())
+
+    def _targets(self) -> Iterator[tuple[str, str]]:
+        """Yield each with the field that it is from."""
+        yield from (("mounts", each.target) for each in self.mounts)
+        yield from (("tmpfs", each.target) for each in self.tmpfs)
+        yield from (("devices", each.inside) for each in self.devices)
+
+    @model_validator(mode="after")
+    def _ports_and_targets_are_distinct(self) -> Self:
+        if any(collide(_claim(a), _claim(b)) for a, b in combinations(self.ports, 2)):
+            raise ValueError("ports: one host port is published twice")
+        if self.max_hold_s and HOLD_DIRECTORY in self.targets:
+            raise ValueError(
+                f"mounts: {HOLD_DIRECTORY} is where it puts its holds, since max_hold_s is set"
+            )
+        seen: set[str] = set()
+        for field, target in self._targets():
+            if target in seen:
+                raise ValueError(
+                    f"{field}: {target} is the target of something else, too; give one another target"
+                )
+            seen.add(target)
+        for written in (mount.source for mount in self.mounts if not mount.read_only):
+            for source in (mount.source for mount in self.mounts):
+                if source.startswith(f"{written}/"):
+                    raise ValueError(
+                        f"mounts: {source} lies in {written}, which the container may write, so it could "
+                        f"put a link to anything there; mount {written} alone, or move {source} out of it"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        """Refuse what podman refuses only when it is started, or leaves out without a word."""
+        problems = (
+            *_network_problems(self),
+            *_ipc_problems(self),
+            *_privilege_problems(self),
+            *_memory_problems(self),
+        )
+        if problems:
+            raise ValueError(problems[0])
+        return self
+
+
+class Container(ContainerFields, Resource):
     """A container of this name runs this image in this way, and starts again when it or the device does.
 
     One whose specification has changed is made anew; one that is right is untouched. Which image a tag
@@ -167,40 +412,6 @@ class Container(Resource):
     """
 
     resource_type: ClassVar[str] = "container"
-
-    name: ContainerName
-    """Its name, which podman shows."""
-    image: ImageRef
-    """The image, by its tag or digest; a tag becomes a digest when it is pushed."""
-    command: tuple[str, ...] = ()
-    """Arguments; empty takes the image's own."""
-    environment: Environment = Field(default_factory=dict)
-    """Variables of its environment, by name."""
-    ports: tuple[PublishedPort, ...] = ()
-    """Ports of the device that lead into it."""
-    mounts: tuple[Mount, ...] = ()
-    """Directories and files of the device that it sees."""
-    uses: tuple[AbsolutePath, ...] = ()
-    """Files that the container has read: their content is part of its specification. Each by its real path,
-    since no symbolic link is followed."""
-    user: ContainerUser | None = None
-    """Who it runs as, such as ``1000:1000``; none takes the image's own."""
-    read_only: bool = False
-    """Whether the container's own root file system refuses writes."""
-    memory_bytes: Annotated[int, Field(ge=4 * 1024 * 1024)] | None = None
-    """The most memory it may use; none for no limit."""
-    restart: Literal["always", "on-failure", "no"] = "always"
-    """When podman starts it again after it has ended."""
-    stop_timeout_s: Annotated[int, Field(ge=0, le=3600)] = 10
-    """How long it may take to end, in seconds, before it is killed."""
-    ready: Probe | None = None
-    """The question that is answered once it serves; none asks nothing."""
-    settle_s: Annotated[float, Field(ge=0, le=300)] = 1.0
-    """How long it must stay up, without a restart, before it counts as converged."""
-    pull_timeout_s: Seconds = 900.0
-    """How long fetching its image may take, in seconds."""
-    max_hold_s: Annotated[int, Field(ge=1, le=HOLD_MOST_S)] | None = None
-    """How long what runs in it may put off changes of its Score (`harmony_core.holds`); None: not at all."""
 
     @property
     def key(self) -> str:
@@ -237,24 +448,60 @@ class Container(Resource):
     def exclusive(self) -> frozenset[str]:
         return frozenset({*map(_claim, self.ports), *_tree_claims(self.mounts)})
 
-    @model_validator(mode="after")
-    def _ports_and_targets_are_distinct(self) -> Self:
-        if any(collide(_claim(a), _claim(b)) for a, b in combinations(self.ports, 2)):
-            raise ValueError("ports: one host port is published twice")
-        if len({mount.target for mount in self.mounts}) != len(self.mounts):
-            raise ValueError("mounts: two mounts have one target")
-        for written in (mount.source for mount in self.mounts if not mount.read_only):
-            for source in (mount.source for mount in self.mounts):
-                if source.startswith(f"{written}/"):
-                    raise ValueError(
-                        f"mounts: {source} lies in {written}, which the container may write, so it could "
-                        f"put a link to anything there; mount {written} alone, or move {source} out of it"
-                    )
-        if self.max_hold_s and HOLD_DIRECTORY in {mount.target for mount in self.mounts}:
-            raise ValueError(
-                f"mounts: {HOLD_DIRECTORY} is where it puts its holds, since max_hold_s is set"
-            )
-        return self
+
+def _network_problems(fields: ContainerFields) -> Iterator[str]:
+    match fields.network:
+        case "host":
+            if fields.ports:
+                yield (
+                    "ports: in the device's own network (host) nothing is published: what it listens on is "
+                    "the device's; remove ports"
+                )
+            if any(name.startswith("net.") for name in fields.sysctls):
+                yield "sysctls: with network: host, net.* is the device's own; use a SysctlScore"
+        case "none":
+            if fields.ports:
+                yield "ports: without a network nothing is published; remove ports, or network"
+            if fields.dns or fields.dns_search or fields.dns_options:
+                yield "dns: without a network no names are looked up; remove dns, or network"
+        case "bridge":
+            pass
+
+
+def _ipc_problems(fields: ContainerFields) -> Iterator[str]:
+    if fields.ipc != "host":
+        return
+    if not all(name.startswith("net.") for name in fields.sysctls):
+        yield "sysctls: with ipc: host, fs.mqueue.* and kernel.* are the device's own; use a SysctlScore"
+    if fields.shm_bytes is not None:
+        yield "shm_bytes: with ipc: host, /dev/shm is the device's own; remove one of them"
+
+
+def _privilege_problems(fields: ContainerFields) -> Iterator[str]:
+    if both := sorted({*fields.add_capabilities} & {*fields.drop_capabilities}):
+        yield f"drop_capabilities: {both[0]} is in add_capabilities, too; remove it from one of them"
+    if fields.privileged and fields.drop_capabilities:
+        yield (
+            "drop_capabilities: what is privileged has all capabilities; remove privileged, and name what "
+            "is needed in add_capabilities"
+        )
+    if fields.privileged and any(each.inside != each.source for each in fields.devices):
+        yield (
+            "devices: what is privileged sees every device at its own path; remove target, or privileged"
+        )
+
+
+def _memory_problems(fields: ContainerFields) -> Iterator[str]:
+    limit, both = fields.memory_bytes, fields.memory_swap_bytes
+    if both is not None and limit is None:
+        yield "memory_swap_bytes: it is memory and swap together; set memory_bytes, too"
+    if both is not None and limit is not None and -1 < both < limit:
+        yield (
+            f"memory_swap_bytes: it is memory and swap together, so no less than memory_bytes, {limit}; "
+            "raise it, or write -1 for no limit"
+        )
+    if limit is not None and (fields.memory_reservation_bytes or 0) > limit:
+        yield f"memory_reservation_bytes: it is more than memory_bytes, {limit}; lower it"
 
 
 def _claim(port: PublishedPort) -> str:

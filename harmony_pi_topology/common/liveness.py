@@ -6,15 +6,19 @@
       an answer           -> told: its Score comes back, whatever its back-off says
 
 Who is told judges by a probe of its own, and says here what came of it. Nothing is written, and no daemon
-is asked: a probe costs a connection.
+is asked: a probe costs a connection. What somebody else checks already, as podman does by a command in a
+container, is asked for no more often than that is done, and told at its first no.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Collection
+import time
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
+from functools import partial
+from typing import TypeAlias
 
 import attrs
 
@@ -30,11 +34,18 @@ _MISSED_MOST = 3
 _SPREAD = 0.1
 
 
+Ask: TypeAlias = Callable[[], Awaitable[bool]]
+"""Asks whether something is still in order."""
+
+
 @attrs.define
 class _Probed:
-    what: Probe
-    address: str
+    ask: Ask
     answers: bool
+    missed_most: int = _MISSED_MOST
+    every_s: float = 0.0
+    """No sooner than after so many seconds."""
+    asked_at_s: float = attrs.field(factory=time.monotonic)
     missed: int = 0
 
 
@@ -53,8 +64,13 @@ class Liveness:
         if what is None:
             self._probed.pop(key, None)
         else:
-            self._probed[key] = _Probed(what, address, answers)
+            self._probed[key] = _Probed(partial(_answers, what, address), answers)
             self._go_on()
+
+    def record_check(self, key: str, ask: Ask, *, answers: bool, every_s: float) -> None:
+        """What *ask*, which somebody else finds out every *every_s* seconds, came to just now."""
+        self._probed[key] = _Probed(ask, answers, missed_most=1, every_s=every_s)
+        self._go_on()
 
     def forget(self, key: str) -> None:
         """It is gone, or being made anew."""
@@ -87,11 +103,18 @@ class Liveness:
     async def _probe(self, key: str) -> None:
         if (this := self._probed.get(key)) is None:
             return
-        answered = await probe(this.what, address=this.address) is None
+        if time.monotonic() < this.asked_at_s + this.every_s:
+            return
+        this.asked_at_s = time.monotonic()
+        answered = await this.ask()
         if self._probed.get(key) is not this:
             return  # judged anew meanwhile
         this.missed = 0 if answered else this.missed + 1
-        changed = answered if not this.answers else this.missed >= _MISSED_MOST
+        changed = answered if not this.answers else this.missed >= this.missed_most
         if changed and self._on_change is not None and key in self._watched:
             this.answers, this.missed = answered, 0
             self._on_change(key)
+
+
+async def _answers(what: Probe, address: str) -> bool:
+    return await probe(what, address=address) is None

@@ -5,7 +5,8 @@ program with the set-user-ID bit, or with capabilities, which any local user the
 ``nosuid`` holds only inside, and a user namespace would shut out the files of root's that are mounted. So
 the kernel refuses the bits where they are set, as for a service with ``RestrictSUIDSGID=``: by podman's
 own seccomp profile, tightened. Without these capabilities a file loses its bits when it is written to,
-has none of its own, and is no device.
+has none of its own, and is no device. A Score that asks for one of them has it, where the device's policy
+lets it; what is privileged is root on the device anyway, and has podman heed neither.
 
 podman reads the profile when a container is made, and keeps what it says. It blocks: for a worker's thread.
 """
@@ -18,12 +19,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from harmony_core.errors import ContainerFailed
+from harmony_core.resources import Container
 
 from .paths import place_in
 
-__all__ = ["DROPPED_CAPABILITIES", "PROFILE", "provide_profile", "tighten"]
+__all__ = ["PROFILE", "list_dropped", "provide_profile", "tighten"]
 
-DROPPED_CAPABILITIES: Final = ("CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP")
+_DROPPED: Final = ("FSETID", "MKNOD", "SETFCAP")
 PROFILE: Final = "/run/harmony/containers-seccomp.json"
 """Where podman reads it."""
 _PODMAN_S: Final = ("/etc/containers/seccomp.json", "/usr/share/containers/seccomp.json")
@@ -48,6 +50,15 @@ _MODE_OF: Final = {
 _OPEN: Final = {"open": (1, 2), "openat": (2, 3)}
 # What these create is said where no filter sees it. Programs do without them.
 _UNSEEN: Final = frozenset({"openat2", "io_uring_setup", "io_uring_enter", "io_uring_register"})
+
+
+def list_dropped(container: Container) -> list[str]:
+    """Return the capabilities that *container* is not to have, as podman names them."""
+    if "ALL" in container.drop_capabilities:
+        return ["ALL"]
+    added = container.add_capabilities
+    ours = () if "ALL" in added else (each for each in _DROPPED if each not in added)
+    return [f"CAP_{each}" for each in sorted({*ours, *container.drop_capabilities})]
 
 
 def provide_profile(root: Path) -> None:

@@ -5,6 +5,7 @@
     settled -> probe -> ready ------------------------------> converged
                      -> not ready within within_s ----------> NotReady
                      -> not ready later --------------------> NotReadyInTime, with its last lines
+    podman's own check, before the probe: healthy, starting, or unhealthy: as above
 
 Judged by what podman knows of the container, so that an agent that has just started judges as one that
 was there all along. What is remembered in between is only a help: how often a container had restarted
@@ -21,6 +22,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Literal
 
 import attrs
@@ -28,16 +30,23 @@ import attrs
 from harmony_core.change import NotReady
 from harmony_core.errors import CapabilityError, ContainerFailed, NotReadyInTime
 from harmony_core.resources import Container, Probe
+from harmony_core.visible import cut
 from harmony_pi_topology.common.liveness import Liveness
 from harmony_pi_topology.common.log_tail import LOG_TAIL_LINES, log_tail
 from harmony_pi_topology.common.probes import probe
 
 from .podman import Podman
-from .podman_reply import FoundContainer
+from .podman_reply import FoundCheck, FoundContainer
 
 Health = Literal["healthy", "starting", "unhealthy", "unprobed"]
 
 _LEAST_WAIT_S = 0.05
+_WORST_FIRST: tuple[Health, ...] = ("unhealthy", "starting", "healthy")
+_CHECK_LEAST_S = 0.5
+_CHECK_MOST_S = 10.0
+_CHECK_GRACE_S = 30.0
+"""For how much longer than its checks need a container may be without a verdict."""
+_SAID_MOST = 300
 
 
 @attrs.define(kw_only=True)
@@ -64,12 +73,14 @@ class HealthCheck:
         *,
         probe_address: str = "127.0.0.1",
         liveness: Liveness | None = None,
+        checks: Liveness | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._podman = podman
         self._probe_address = probe_address
         self._liveness = liveness or Liveness()
+        self._checks = checks or Liveness()
         self._now = now
         self._monotonic_s = monotonic_s
         self._sights: dict[str, _Sight] = {}
@@ -91,7 +102,8 @@ class HealthCheck:
                 raise await self._make_failure(found, container, how)
             return _settling(container, age_s)
         sight.settled = True
-        return await self._probe(found, container, sight, age_s)
+        pending = await self._heed_check(found, container, age_s)
+        return pending or await self._probe(found, container, sight, age_s)
 
     def has_just_failed(self, found: FoundContainer, container: Container) -> bool:
         """Return whether *found* ended so soon after its start that it is to be told, rather than started."""
@@ -104,19 +116,27 @@ class HealthCheck:
         return 0 <= ran_s < container.settle_s
 
     def health(self, found: FoundContainer, name: str) -> Health:
-        """Return what the last probe of this start of it said."""
+        """Return what podman's checks and the last probe of this start of it said: the worse of the two."""
         sight = self._sights.get(name)
-        return sight.health if sight is not None and _is_of(sight, found) else "unprobed"
+        probed = sight.health if sight is not None and _is_of(sight, found) else "unprobed"
+        checked = _checked(found)
+        for worst in _WORST_FIRST:
+            if worst in {probed, checked}:
+                return worst
+        return "unprobed"
 
     def unproven(self, found: FoundContainer, container: Container) -> NotReady | None:
         """In a dry run, which asks nobody: what *found* has not been seen to do since its start."""
-        if container.ready is None or self.health(found, container.name) == "healthy":
+        health = self.health(found, container.name)
+        is_proven = container.ready is None and health == "unprobed"
+        if is_proven or health == "healthy":
             return None
         return NotReady(f"{container.name} is not known to be ready", resource=container.id)
 
     def forget(self, name: str) -> None:
         self._sights.pop(name, None)
         self._liveness.forget(name)
+        self._checks.forget(name)
 
     def _see(self, found: FoundContainer, name: str) -> _Sight:
         sight = self._sights.get(name)
@@ -168,6 +188,49 @@ class HealthCheck:
             resource=container.id,
         )
 
+    async def _heed_check(
+        self, found: FoundContainer, container: Container, age_s: float
+    ) -> NotReady | None:
+        """Return what podman's own checks of *container* still wait for; None where they are content."""
+        check = found.check
+        if container.healthcheck is None:
+            self._checks.forget(container.name)
+            return None
+        if check is None:
+            raise ContainerFailed(
+                f"container {container.name} has no health check: its image brings none; write one as "
+                "healthcheck, or leave that out",
+                resource=container.id,
+            )
+        self._checks.record_check(
+            container.name,
+            partial(self._is_healthy, found),
+            answers=check.status == "healthy",
+            every_s=check.interval_s,
+        )
+        if check.status == "healthy":
+            return None
+        said = f": {cut(check.said, _SAID_MOST)}" if check.said else ""
+        if check.status != "unhealthy" and age_s < check.due_within_s + _CHECK_GRACE_S:
+            return NotReady(
+                f"{container.name} runs, and its health check has not succeeded yet{said}",
+                resource=container.id,
+                look_again_s=min(max(check.interval_s, _CHECK_LEAST_S), _CHECK_MOST_S),
+            )
+        how = "is unhealthy" if check.status == "unhealthy" else "has never been found healthy"
+        raise NotReadyInTime(
+            f"{container.name} runs, but {how}, by its health check{said}"
+            + await self._tail(found),
+            resource=container.id,
+        )
+
+    async def _is_healthy(self, found: FoundContainer) -> bool:
+        """Return whether *found* is healthy, and there; a podman that does not answer tells nothing."""
+        with contextlib.suppress(CapabilityError):
+            now = await self._podman.inspect(found.name)
+            return now is not None and now.id == found.id and _checked(now) == "healthy"
+        return _checked(found) == "healthy"
+
     def _list_endpoints(
         self, container: Container, found: FoundContainer, ready: Probe
     ) -> list[tuple[str, Probe]]:
@@ -211,6 +274,19 @@ class HealthCheck:
 
     async def _tail(self, found: FoundContainer) -> str:
         return log_tail(await self._podman.log_tail(found.id, lines=LOG_TAIL_LINES))
+
+
+def _checked(found: FoundContainer) -> Health:
+    """Return what podman's own checks say of *found*."""
+    match found.check:
+        case None:
+            return "unprobed"
+        case FoundCheck(status="healthy"):
+            return "healthy"
+        case FoundCheck(status="unhealthy"):
+            return "unhealthy"
+        case _:
+            return "starting"
 
 
 def _is_of(sight: _Sight, found: FoundContainer) -> bool:

@@ -75,24 +75,25 @@ def plan_steps(
     found: FoundContainer | None,
     replaced: Collection[str],
     *,
+    altered: Collection[str] = (),
     dead_ports: frozenset[int] = frozenset(),
     has_just_failed: bool = False,
 ) -> ContainerSteps:
     """Plan what makes *found* as *desired* says. Whether its image is here is left to be asked.
 
-    *replaced* are the sources of mounts that it does not see any more as they are, *dead_ports* the ports of
-    the device that do not lead into it. With *has_just_failed*,
-    what does not run is left so, since its failure has not been told yet.
+    *replaced* are the sources of mounts that it does not see any more as they are, *altered* the fields that
+    somebody else has changed while it runs, *dead_ports* the ports of the device that do not lead into it.
+    With *has_just_failed*, what does not run is left so, since its failure has not been told yet.
     """
     if found is None:
         return ContainerSteps(make="create", start=True)
     # What is made anew sees its mounts as they are: so those are a reason only where nothing else is.
-    changed = set(desired.differences_from(found.labels)) or set(replaced)
+    changed = set(desired.differences_from(found.labels)) or {*replaced, *altered}
     wants_ipv6 = any(port.is_ipv6 for port in desired.container.ports)
     if found.is_cut_off or (found.running and not found.ipv6 and wants_ipv6):
         changed.add("networks")
     if changed:
-        seen = {mount.target for mount in desired.container.mounts}
+        seen = {*desired.container.targets}
         return ContainerSteps(
             make="recreate",
             changed=frozenset(changed),

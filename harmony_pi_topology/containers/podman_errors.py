@@ -35,6 +35,19 @@ _NO_SUCH_IMAGE = re.compile(
 _DISK_FULL = re.compile(r"(?i)no space left on device|disk quota exceeded|read-only file system")
 
 
+_NO_CONTROLLER = re.compile(
+    r"controller `(?P<controller>\w+)` is not available|opening file `(?P<file>\w+)\.[\w.]+` for writing"
+)
+"""crun, where the kernel has no such control group."""
+_LIMITED_BY = {
+    "memory": "memory_bytes, memory_reservation_bytes and memory_swap_bytes need",
+    "cpu": "cpus and cpu_shares need",
+    "cpuset": "cpuset needs",
+    "pids": "pids needs",
+}
+_NO_INIT = re.compile(r'lookup init binary|container-init binary not found|"catatonit": executable')
+
+
 _TORN = re.compile(r"container not known")
 """Said of one that podman lists, where its storage knows nothing of it."""
 
@@ -66,8 +79,13 @@ def to_refusal(refusal: Refusal, what: str) -> TransientError:
 def to_create_error(refusal: Refusal, name: str) -> CapabilityError:
     if refusal.status == 404:
         return image_gone(refusal, resource=resource_id("container", name))
+    remedy = (
+        "; run: apt install catatonit, or leave out init"
+        if _NO_INIT.search(refusal.message)
+        else ""
+    )
     return _disk(refusal) or ContainerFailed(
-        f"container {name} could not be created: {refusal.message}",
+        f"container {name} could not be created: {refusal.message}{remedy}",
         resource=resource_id("container", name),
     )
 
@@ -84,8 +102,23 @@ def to_start_error(refusal: Refusal, name: str) -> CapabilityError:
     resource = resource_id("container", name)
     if match := _PORT_TAKEN.search(refusal.message):
         return port_taken(f"port {match['port']}" if match["port"] else "a port", name)
+    if match := _NO_CONTROLLER.search(refusal.message):
+        return _no_controller(match["controller"] or match["file"], name)
     return _disk(refusal) or ContainerFailed(
         f"container {name} could not be started: {refusal.message}", resource=resource
+    )
+
+
+def _no_controller(controller: str, name: str) -> ContainerFailed:
+    remedy = (
+        "on Raspberry Pi OS, add cgroup_enable=memory to the line in /boot/firmware/cmdline.txt, and reboot"
+        if controller == "memory"
+        else "look at /sys/fs/cgroup/cgroup.controllers"
+    )
+    return ContainerFailed(
+        f"container {name} could not be started: this device's kernel has no control group {controller}, "
+        f"which {_LIMITED_BY.get(controller, 'a limit of it needs')}; {remedy}, or leave the limit out",
+        resource=resource_id("container", name),
     )
 
 

@@ -19,7 +19,57 @@ from harmony_core.resources import HOLD_DIRECTORY
 from .podman_wire import Answer
 
 _ALIVE = frozenset({"running", "paused", "stopping"})
+_NS = 1_000_000_000
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@attrs.frozen(kw_only=True)
+class InForce:
+    """How podman says that it runs a container. Nought and empty stand for nothing of the kind."""
+
+    network: str
+    pid: str
+    ipc: str
+    privileged: bool
+    read_only: bool
+    no_new_privileges: bool
+    init: bool
+    capabilities: frozenset[str]
+    devices: frozenset[str]
+    """Where the container sees them."""
+    has_control_groups: bool
+    memory_bytes: int
+    memory_reservation_bytes: int
+    memory_swap_bytes: int
+    nano_cpus: int
+    cpu_shares: int
+    cpuset: str
+    pids: int
+    shm_bytes: int
+    ulimits: Mapping[str, tuple[int, int]]
+    tmpfs: frozenset[str]
+    hostname: str
+    timezone: str
+    working_directory: str
+    stop_signal: str
+    dns: tuple[str, ...]
+    dns_search: tuple[str, ...]
+    dns_options: tuple[str, ...]
+    extra_hosts: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class FoundCheck:
+    """What podman's own checks of a container's health have come to."""
+
+    status: str
+    """podman's word: starting, healthy, unhealthy; empty before the first."""
+    said: str
+    """What the last one wrote."""
+    interval_s: float
+    due_within_s: float
+    """How long after its start the first verdict may take."""
 
 
 @attrs.frozen(kw_only=True)
@@ -52,6 +102,10 @@ class FoundContainer:
     """The names of podman's volumes that it has, by where it sees them."""
     processes: tuple[int, ...] = ()
     """The main process, and its monitor; none while it does not run."""
+    in_force: InForce | None = None
+    """None of one of which podman has lost a part."""
+    check: FoundCheck | None = None
+    """None where podman checks nothing."""
 
     @property
     def running(self) -> bool:
@@ -120,6 +174,25 @@ class _Reply(BaseModel):
 _ReplyT = TypeVar("_ReplyT", bound=BaseModel)
 
 
+class _CheckRun(_Reply):
+    output: str = ""
+
+
+class _Health(_Reply):
+    status: str = ""
+    log: list[_CheckRun] | None = None
+
+
+class _Check(_Reply):
+    """Times in nanoseconds."""
+
+    test: list[str] | None = None
+    interval: int = 0
+    timeout: int = 0
+    retries: int = 0
+    start_period: int = 0
+
+
 class _State(_Reply):
     status: str
     started_at: datetime
@@ -128,6 +201,7 @@ class _State(_Reply):
     stopped_by_user: bool = False
     pid: int = 0
     conmon_pid: int = 0
+    health: _Health | None = None
 
 
 class _Config(_Reply):
@@ -135,14 +209,53 @@ class _Config(_Reply):
     stop_timeout: int = 10
     stop_signal: str | int = "SIGTERM"
     """Its number, from podman before 5.0."""
+    hostname: str = ""
+    timezone: str = ""
+    working_dir: str = ""
+    healthcheck: _Check | None = None
 
 
 class _Created(_Reply):
     id: str
 
 
+class _Device(_Reply):
+    path_in_container: str = ""
+
+
+class _Ulimit(_Reply):
+    name: str
+    soft: int
+    hard: int
+
+
 class _HostConfig(_Reply):
     network_mode: str = ""
+    pid_mode: str = ""
+    ipc_mode: str = ""
+    privileged: bool = False
+    readonly_rootfs: bool = False
+    security_opt: list[str] | None = None
+    init: bool = False
+    devices: list[_Device] | None = None
+    cgroups: str = ""
+    memory: int = 0
+    memory_reservation: int = 0
+    memory_swap: int = 0
+    nano_cpus: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpu_shares: int = 0
+    cpuset_cpus: str = ""
+    pids_limit: int = 0
+    shm_size: int = 0
+    ulimits: list[_Ulimit] | None = None
+    tmpfs: dict[str, str] | None = None
+    dns: list[str] | None = None
+    dns_search: list[str] | None = None
+    dns_options: list[str] | None = None
+    extra_hosts: list[str] | None = None
+    group_add: list[str] | None = None
 
 
 class _Mount(_Reply):
@@ -173,6 +286,7 @@ class _Container(_Reply):
     host_config: _HostConfig = Field(default=_HostConfig())
     mounts: list[_Mount] | None = None
     network_settings: _NetworkSettings = Field(default=_NetworkSettings())
+    bounding_caps: list[str] | None = None
 
 
 class _ImageConfig(_Reply):
@@ -271,6 +385,66 @@ def parse_container(answer: Answer, what: str) -> FoundContainer:
             if mount.type == "volume" and mount.name
         },
         processes=tuple(pid for pid in (reply.state.pid, reply.state.conmon_pid) if pid > 0),
+        in_force=_in_force(reply),
+        check=_check(reply),
+    )
+
+
+def _in_force(reply: _Container) -> InForce:
+    host, config = reply.host_config, reply.config
+    of_cpus = round(host.cpu_quota * _NS / host.cpu_period) if host.cpu_period else 0
+    return InForce(
+        network=host.network_mode,
+        pid=host.pid_mode,
+        ipc=host.ipc_mode,
+        privileged=host.privileged,
+        read_only=host.readonly_rootfs,
+        no_new_privileges="no-new-privileges" in (host.security_opt or ()),
+        init=host.init,
+        capabilities=frozenset(reply.bounding_caps or ()),
+        devices=frozenset(each.path_in_container for each in host.devices or ()),
+        has_control_groups=host.cgroups != "disabled",
+        memory_bytes=host.memory,
+        memory_reservation_bytes=host.memory_reservation,
+        memory_swap_bytes=host.memory_swap,
+        nano_cpus=host.nano_cpus or max(of_cpus, 0),
+        cpu_shares=host.cpu_shares,
+        cpuset=host.cpuset_cpus,
+        pids=host.pids_limit,
+        shm_bytes=host.shm_size,
+        ulimits={
+            each.name.removeprefix("RLIMIT_").lower(): (_limit(each.soft), _limit(each.hard))
+            for each in host.ulimits or ()
+        },
+        tmpfs=frozenset(host.tmpfs or ()),
+        hostname=config.hostname,
+        timezone=config.timezone,
+        working_directory=config.working_dir,
+        stop_signal=str(config.stop_signal),
+        dns=tuple(host.dns or ()),
+        dns_search=tuple(host.dns_search or ()),
+        dns_options=tuple(host.dns_options or ()),
+        extra_hosts=tuple(host.extra_hosts or ()),
+        groups=tuple(host.group_add or ()),
+    )
+
+
+def _limit(number: int) -> int:
+    """Return *number*, in which no limit is -1: podman has it as the largest number there is."""
+    return -1 if number >= 2**64 - 1 else number
+
+
+def _check(reply: _Container) -> FoundCheck | None:
+    check, health = reply.config.healthcheck, reply.state.health
+    if check is None or (check.test or ["NONE"])[0] == "NONE":
+        return None
+    runs = (health.log if health is not None else None) or []
+    first_ns = check.start_period + (check.interval + check.timeout) * max(check.retries, 1)
+    return FoundCheck(
+        status=health.status if health is not None else "",
+        said=runs[-1].output.strip() if runs else "",
+        interval_s=check.interval / _NS,
+        due_within_s=first_ns / _NS,
     )
 
 

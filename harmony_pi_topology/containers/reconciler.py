@@ -3,7 +3,7 @@
     observe (`_look`)    ours, absent, or a stranger's; the files that it uses, its mounts, its hold
     plan    (`.plan`)    create, recreate or start -> a dry run ends here
     apply                ports free? -> fetch the image -> make it in the place of the old one
-    check   (`.health`)  settled and ready? the answer is what podman says then
+    check   (`.in_force`, `.health`)  as asked? settled and ready? the answer is what podman says then
 
 A container is recognised by its labels, and by them it is decided whether it is what is desired. One that
 is not is made anew, and what can go wrong goes wrong while the old one still runs. Everything else that
@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -50,11 +50,13 @@ from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
 from harmony_pi_topology.common.mounted import MountGuard
 from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls
 
+from .devices import NO_DEVICES, DevicesLook, look_at_devices
 from .exit_watcher import OpenProcess
 from .health import HealthCheck
 from .holds import ContainerHolds
 from .image_pull import ImagePulls
 from .images import ContainerImages
+from .in_force import ContainerShortfalls, find_unmet, make_shortfall
 from .logs import read_logs
 from .mounts import NO_MOUNTS, MountsLook, look_at_mounts, sees_any_source
 from .plan import ContainerSteps, plan_removal, plan_steps
@@ -85,8 +87,14 @@ class _Look:
     held: NotReady | None
     """Why not now."""
     mounts: MountsLook
+    devices: DevicesLook
     renamed: tuple[Step, ...]
     """That it has got its name back."""
+
+    @property
+    def problem(self) -> CapabilityError | None:
+        """Why it cannot be made as it is wished for. What is unsafe outweighs what is missing."""
+        return self.mounts.problem or self.devices.problem
 
 
 class PodmanContainers:
@@ -120,9 +128,14 @@ class PodmanContainers:
         self._images = ContainerImages(self._podman, records)
         self._restarts = ContainerRestarts(records)
         self._liveness = Liveness(liveness_every_s)
+        self._checks = Liveness(liveness_every_s)
         self._health = HealthCheck(
-            self._podman, probe_address=probe_address, liveness=self._liveness
+            self._podman,
+            probe_address=probe_address,
+            liveness=self._liveness,
+            checks=self._checks,
         )
+        self._shortfalls = ContainerShortfalls(records)
         self._holds = ContainerHolds(self._podman, self._root, self._files)
         self._stops = ContainerStops(self._podman)
         self._replacement = ContainerReplacement(
@@ -166,6 +179,7 @@ class PodmanContainers:
         """As `Reconciler.watch`. That one ends is told, that it answers no more, and that a file changes
         that it uses; of one that does not run, nothing else is."""
         self._liveness.watch(keys, on_change)
+        self._checks.watch(keys, on_change)
         await asyncio.gather(*map(self._inspect, await self._watcher.watch(keys, on_change)))
 
     async def logs(
@@ -194,6 +208,7 @@ class PodmanContainers:
     async def close(self) -> None:
         """As `Reconciler.close`. Gives up what is being fetched."""
         await self._liveness.close()
+        await self._checks.close()
         await self._watcher.close()
         await self._guard.close()
         await self._pulls.close()
@@ -208,18 +223,19 @@ class PodmanContainers:
 
     async def _bring_about(self, look: _Look, *, apply: bool) -> Change:
         container, found = look.desired.container, look.found
-        if apply and look.mounts.problem is not None:
-            raise await self._refuse(look.mounts.problem, container, found)
+        if apply and look.problem is not None:
+            raise await self._refuse(look.problem, container, found)
         if look.steps and look.held is None:
             await self._ports.check(container, apply=apply)
             if apply:
                 await self._ports.check_ipv6(container)
         if not apply:
-            return self._plan_one(look.desired, found, look.steps, look.held)
+            unmet = find_unmet(container, found, look.devices.inside) if found is not None else {}
+            return self._plan_one(look.desired, found, look.steps, look.held, unmet)
         if found is not None and look.held is not None:
             before = self._state(found, container.name)
             return Change(resource=container.id, before=before, after=before, pending=look.held)
-        return await self._apply_one(look.desired, found, look.steps)
+        return await self._apply_one(look)
 
     async def _prepare(self, container: Container) -> None:
         async with self._locks[container.name]:
@@ -234,14 +250,21 @@ class PodmanContainers:
         found, called = await self._ours(container.name, apply=apply)
         pid = found.pid if found is not None and found.running else None
         await self._require_mounts(container, found, pid, apply=apply)
-        used, mounts = await self._read(container, pid)
-        self._watcher.note(container, mounts.watched)
-        desired = resolve_desired(container, {**mounts.contents, **used})
-        steps = await self._plan_steps(desired, found, mounts)
+        used, mounts, devices = await self._read(container, pid)
+        self._watcher.note(container, (*mounts.watched, *devices.watched))
+        contents = {**mounts.contents, **devices.contents, **used}
+        desired = resolve_desired(container, contents, devices.paths)
+        steps = await self._plan_steps(desired, found, mounts, devices)
         held = await self._find_hold(container.name, found) if steps else None
         renamed = (Renamed(called),) if called is not None else ()
         return _Look(
-            desired=desired, found=found, steps=steps, held=held, mounts=mounts, renamed=renamed
+            desired=desired,
+            found=found,
+            steps=steps,
+            held=held,
+            mounts=mounts,
+            devices=devices,
+            renamed=renamed,
         )
 
     async def _require_mounts(
@@ -310,14 +333,18 @@ class PodmanContainers:
 
     async def _read(
         self, container: Container, pid: int | None
-    ) -> tuple[dict[str, str], MountsLook]:
-        """Return what the files hold that it uses, and how its mounts are."""
-        if not container.uses and not container.mounts:
-            return {}, NO_MOUNTS
+    ) -> tuple[dict[str, str], MountsLook, DevicesLook]:
+        """Return what the files hold that it uses, and how its mounts and devices are."""
+        if not container.uses and not container.mounts and not container.devices:
+            return {}, NO_MOUNTS, NO_DEVICES
         return await self._files.run(_read, container, self._root, pid)
 
     async def _plan_steps(
-        self, desired: DesiredContainer, found: FoundContainer | None, mounts: MountsLook
+        self,
+        desired: DesiredContainer,
+        found: FoundContainer | None,
+        mounts: MountsLook,
+        devices: DevicesLook,
     ) -> ContainerSteps:
         """Plan with what was found. podman is asked for the image only where a container is to be made."""
         has_just_failed = found is not None and self._health.has_just_failed(
@@ -328,6 +355,7 @@ class PodmanContainers:
             desired,
             found,
             mounts.replaced,
+            altered=self._find_altered(desired.container, found, devices),
             dead_ports=await self._published.find_dead(desired.container, found)
             if found is not None and is_running
             else frozenset(),
@@ -339,12 +367,22 @@ class PodmanContainers:
         is_here = not asked and await self._podman.has_image(desired.image)
         return attrs.evolve(steps, pull=not is_here)
 
+    def _find_altered(
+        self, container: Container, found: FoundContainer | None, devices: DevicesLook
+    ) -> frozenset[str]:
+        """Return the fields in which *found* was as asked when it was made, and is not any more."""
+        if found is None:
+            return frozenset()
+        unmet = find_unmet(container, found, devices.inside)
+        return self._shortfalls.find_altered(found, unmet)
+
     def _plan_one(
         self,
         desired: DesiredContainer,
         found: FoundContainer | None,
         steps: ContainerSteps,
         held: NotReady | None,
+        unmet: Mapping[str, str],
     ) -> Change:
         name = desired.container.name
         before = self._state(found, name) if found is not None else None
@@ -358,12 +396,12 @@ class PodmanContainers:
             after=expected if steps else before,
             pending=held
             if steps or found is None
-            else self._health.unproven(found, desired.container),
+            else _shortfall(desired.container, unmet)
+            or self._health.unproven(found, desired.container),
         )
 
-    async def _apply_one(
-        self, desired: DesiredContainer, found: FoundContainer | None, steps: ContainerSteps
-    ) -> Change:
+    async def _apply_one(self, look: _Look) -> Change:
+        desired, found, steps = look.desired, look.found, look.steps
         container = desired.container
         before = self._state(found, container.name) if found is not None else None
         if (fetching := await self._fetch_image(desired, steps)) is not None:
@@ -372,7 +410,10 @@ class PodmanContainers:
         now = await self._apply_steps(desired, found, steps)
         if isinstance(now, NotReady):
             return Change(resource=container.id, before=before, after=before, pending=now)
-        pending = await self._pending(desired, now, just_started=bool(steps))
+        unmet = find_unmet(container, now, look.devices.inside)
+        if found is None or now.id != found.id:
+            await self._shortfalls.record(now, unmet)
+        pending = await self._pending(desired, now, unmet, just_started=bool(steps))
         return Change(
             resource=container.id,
             steps=steps.in_order,
@@ -423,11 +464,24 @@ class PodmanContainers:
         await self._replacement.clear(found.name)
 
     async def _pending(
-        self, desired: DesiredContainer, now: FoundContainer, *, just_started: bool
+        self,
+        desired: DesiredContainer,
+        now: FoundContainer,
+        unmet: Mapping[str, str],
+        *,
+        just_started: bool,
     ) -> NotReady | None:
         """Return what *now* still waits for. Its failure is told by the next look, not in place of what was
-        done."""
+        done; so is what of the Score is *unmet*."""
         container = desired.container
+        if unmet and just_started:
+            return NotReady(
+                f"{container.name} was started, and is looked at once more",
+                resource=container.id,
+                look_again_s=_END_LOOK_AGAIN_S,
+            )
+        if unmet:
+            raise make_shortfall(container, unmet)
         if just_started and not now.running:
             return NotReady(
                 f"{container.name} was started and has ended",
@@ -466,6 +520,7 @@ class PodmanContainers:
                     if max_hold_s(found.labels) is not None:
                         await self._holds.forget(name)
                 await self._restarts.forget(name)
+                await self._shortfalls.forget(name)
                 await self._guard.forget(_id(name))
                 await self._images.record_gone(name, found.image if found is not None else None)
             return Change(resource=_id(name), steps=steps, before=before)
@@ -510,8 +565,21 @@ class PodmanContainers:
                 return Exited(exit_code=found.exit_code, restarts=restarts, image=found.image)
 
 
-def _read(container: Container, root: Path, pid: int | None) -> tuple[dict[str, str], MountsLook]:
-    return hash_used_files(container, root), look_at_mounts(container, root, pid)
+def _read(
+    container: Container, root: Path, pid: int | None
+) -> tuple[dict[str, str], MountsLook, DevicesLook]:
+    return (
+        hash_used_files(container, root),
+        look_at_mounts(container, root, pid),
+        look_at_devices(container, root),
+    )
+
+
+def _shortfall(container: Container, unmet: Mapping[str, str]) -> NotReady | None:
+    """Return *unmet* as what a dry run knows to be wrong."""
+    if not unmet:
+        return None
+    return NotReady(make_shortfall(container, unmet).message, resource=container.id)
 
 
 def _fetching(container: Container, image: str, so_far: Progress) -> NotReady:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from harmony_core.resources import HOLD_DIRECTORY, Container
+from harmony_core.resources import (
+    HOLD_DIRECTORY,
+    Container,
+    HealthCheck,
+    Mount,
+    Tmpfs,
+    signal_number,
+)
 
-from .confinement import DROPPED_CAPABILITIES, PROFILE
+from .confinement import PROFILE, list_dropped
 from .holds import hold_volume
 from .spec import DesiredContainer
 
 __all__ = ["build_request"]
 
-LOG_BYTES = 1024 * 1024
-"""A container's log begins anew when it has grown to this."""
+_CPU_PERIOD_US = 100_000
+_NS = 1_000_000_000
 
 
 def build_request(desired: DesiredContainer, volumes: Mapping[str, str]) -> dict[str, object]:
-    """Return podman's request: nothing shared with the host but what *desired* says, and no health checks.
+    """Return podman's request: nothing shared with the host but what *desired* says.
 
     *volumes* are the names of volumes by where the container sees them.
     """
@@ -25,7 +32,7 @@ def build_request(desired: DesiredContainer, volumes: Mapping[str, str]) -> dict
     request: dict[str, object] = {
         "name": container.name,
         "image": desired.image,
-        "labels": desired.labels,
+        "labels": {**container.labels, **desired.labels},
         "env": container.environment,
         "portmappings": [
             {
@@ -36,36 +43,135 @@ def build_request(desired: DesiredContainer, volumes: Mapping[str, str]) -> dict
             }
             for port in container.ports
         ],
-        "mounts": [
-            {
-                "type": "bind",
-                "source": mount.source,
-                "destination": mount.target,
-                "options": ["rbind", "ro" if mount.read_only else "rw"],
-            }
-            for mount in container.mounts
-        ],
+        "mounts": [*map(_bind, container.mounts), *map(_tmpfs, container.tmpfs)],
         "volumes": [{"Name": name, "Dest": target} for target, name in volumes.items()]
         + _holds(container),
+        "devices": [{"path": each} for each in desired.devices],
+        "device_cgroup_rule": [*map(_rule, container.device_rules)],
         "read_only_filesystem": container.read_only,
+        "init": container.init,
         "restart_policy": container.restart,
         "stop_timeout": container.stop_timeout_s,
         # Its file goes with the container, and it is read without the journal's help.
-        "log_configuration": {"driver": "k8s-file", "size": LOG_BYTES},
-        # An image may bring a health check of its own: each would be an exec, with writes to the disk.
-        "healthconfig": {"Test": ["NONE"]},
-        "privileged": False,
-        "cap_drop": DROPPED_CAPABILITIES,
-        "seccomp_profile_path": PROFILE,
-        "netns": {"nsmode": "bridge"},
+        "log_configuration": {"driver": "k8s-file", "size": container.log_bytes},
+        "privileged": container.privileged,
+        "cap_add": [*map(_capability, container.add_capabilities)],
+        "no_new_privileges": container.no_new_privileges,
+        "netns": {"nsmode": container.network},
+        "pidns": {"nsmode": container.pid},
+        "ipcns": {"nsmode": container.ipc},
+        "resource_limits": _limits(container),
+        "r_limits": [
+            {"type": name, "soft": _unsigned(limit.soft), "hard": _unsigned(limit.hard)}
+            for name, limit in container.ulimits.items()
+        ],
+        "sysctl": container.sysctls,
+        "dns_server": container.dns,
+        "dns_search": container.dns_search,
+        "dns_option": container.dns_options,
+        "hostadd": [f"{name}:{address}" for name, address in container.extra_hosts.items()],
+        "groups": container.groups,
     }
-    if container.command:
-        request["command"] = container.command
-    if container.user is not None:
-        request["user"] = container.user
-    if container.memory_bytes is not None:
-        request["resource_limits"] = {"memory": {"limit": container.memory_bytes}}
-    return request
+    if not container.privileged:
+        # What is privileged has everything, also for podman: it heeds neither.
+        request["cap_drop"] = list_dropped(container)
+        request["seccomp_profile_path"] = PROFILE
+    if (check := _health_check(container.healthcheck)) is not None:
+        request["healthconfig"] = check
+    wished: dict[str, object] = {
+        "entrypoint": container.entrypoint,
+        "command": container.command or None,
+        "user": container.user,
+        "work_dir": container.working_directory,
+        "hostname": container.hostname,
+        "shm_size": container.shm_bytes,
+        "timezone": container.timezone,
+        "stop_signal": signal_number(container.stop_signal) if container.stop_signal else None,
+    }
+    return {**request, **{name: value for name, value in wished.items() if value is not None}}
+
+
+def _bind(mount: Mount) -> dict[str, object]:
+    options = ["rbind", "ro" if mount.read_only else "rw", mount.propagation]
+    return {
+        "type": "bind",
+        "source": mount.source,
+        "destination": mount.target,
+        "options": options,
+    }
+
+
+def _tmpfs(tmpfs: Tmpfs) -> dict[str, object]:
+    options = ["rw", "nosuid", "nodev"]
+    if tmpfs.size_bytes is not None:
+        options.append(f"size={tmpfs.size_bytes}")
+    if tmpfs.mode is not None:
+        options.append(f"mode={tmpfs.mode:04o}")
+    return {"type": "tmpfs", "destination": tmpfs.target, "options": options}
+
+
+def _rule(text: str) -> dict[str, object]:
+    """Return ``c 188:* rwm`` as podman has it, to which a number that is left out is every one."""
+    kind, numbers, access = text.split(" ")
+    major, minor = (None if each == "*" else int(each) for each in numbers.split(":"))
+    rule = {"allow": True, "type": kind, "major": major, "minor": minor, "access": access}
+    return {name: value for name, value in rule.items() if value is not None}
+
+
+def _capability(name: str) -> str:
+    return name if name == "ALL" else f"CAP_{name}"
+
+
+def _limits(container: Container) -> dict[str, object]:
+    memory = {
+        "limit": container.memory_bytes,
+        "reservation": container.memory_reservation_bytes,
+        "swap": container.memory_swap_bytes,
+    }
+    cpu = {
+        "shares": container.cpu_shares,
+        "quota": None if container.cpus is None else round(container.cpus * _CPU_PERIOD_US),
+        "period": None if container.cpus is None else _CPU_PERIOD_US,
+        "cpus": container.cpuset,
+    }
+    limits: dict[str, dict[str, object]] = {
+        "memory": {**memory},
+        "cpu": {**cpu},
+        "pids": {"limit": container.pids},
+    }
+    return {name: kept for name, each in limits.items() if (kept := _without_none(each))}
+
+
+def _without_none(values: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _unsigned(limit: int) -> int:
+    """Return no limit, -1, as podman has it."""
+    return 2**64 - 1 if limit == -1 else limit
+
+
+def _health_check(check: HealthCheck | str | None) -> dict[str, object] | None:
+    """Return what podman is to run now and then; None leaves that to the image."""
+    match check:
+        case None:
+            # An image may bring one of its own: each would be an exec, with writes to the disk.
+            return {"Test": ["NONE"]}
+        case HealthCheck():
+            command: Sequence[str] = (
+                ["CMD", *check.command]
+                if check.command is not None
+                else ["CMD-SHELL", check.shell or ""]
+            )
+            return {
+                "Test": command,
+                "Interval": round(check.interval_s * _NS),
+                "Timeout": round(check.timeout_s * _NS),
+                "Retries": check.retries,
+                "StartPeriod": round(check.start_period_s * _NS),
+            }
+        case _:
+            return None
 
 
 def _holds(container: Container) -> list[dict[str, object]]:

@@ -59,7 +59,9 @@ class DesiredContainer:
     image: str
     """What to fetch and to run: by digest where there is one."""
     fields: Mapping[str, str]
-    """The hash of each field that is not its default, and of each file read."""
+    """The hash of each field that is not its default, and of each file read and each device."""
+    devices: tuple[str, ...] = ()
+    """Its devices, as podman takes them."""
 
     @property
     def spec(self) -> str:
@@ -94,9 +96,12 @@ def is_followed(mount: Mount) -> bool:
     return mount.read_only and not mount.live
 
 
-def resolve_desired(container: Container, read: Mapping[str, str]) -> DesiredContainer:
-    """*read* is the hash of the content of each of its `uses`, or `ABSENT`; and of each file that it has
-    mounted and follows (`is_followed`)."""
+def resolve_desired(
+    container: Container, read: Mapping[str, str], devices: tuple[str, ...] = ()
+) -> DesiredContainer:
+    """*read* is the hash of the content of each of its `uses`, or `ABSENT`; of each file that it has mounted
+    and follows (`is_followed`); and of what each of its devices leads to. *devices* are those, as podman has
+    them."""
     image = parse_image(container.image).pull
     values = container.model_dump(mode="json", exclude=_JUDGED_BY, exclude_defaults=True)
     if container.max_hold_s is not None:
@@ -107,7 +112,7 @@ def resolve_desired(container: Container, read: Mapping[str, str]) -> DesiredCon
         values["confinement"] = {"sets_ids": False}
     fields = {name: _hash(value)[:16] for name, value in {**values, "image": image}.items()}
     fields.update({path: digest[:16] for path, digest in read.items()})
-    return DesiredContainer(container=container, image=image, fields=fields)
+    return DesiredContainer(container=container, image=image, fields=fields, devices=devices)
 
 
 def max_hold_s(labels: Mapping[str, str]) -> int | None:

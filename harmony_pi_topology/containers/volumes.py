@@ -29,7 +29,7 @@ def assign_volumes(
 ) -> dict[str, str]:
     """Return the volume of each path *of_image* that *container* mounts nothing else at: the one that it
     *had*."""
-    taken = {mount.target for mount in container.mounts}
+    taken = {*container.targets}
     return {
         target: had.get(target) or volume_name(container.name, target)
         for target in of_image

@@ -44,6 +44,7 @@ from harmony_core.resources import (
 )
 from harmony_core.steps import Step
 
+from .containers_device_contract import RECOVERS, SICK, ContainerDeviceContract
 from .containers_hold_contract import ContainerHoldContract
 from .containers_replacing_contract import POLITE, PORT, ContainerReplacingContract
 from .containers_volume_contract import ContainerVolumeContract
@@ -74,6 +75,8 @@ PROGRAMS: Mapping[tuple[str, ...], Program] = MappingProxyType(
         CHATTY: Program(exit_code=1, log=tuple(str(n) for n in range(1, 101))),
         SERVE: Program(),
         SERVE_LATE: Program(ready_after_s=3.0),
+        SICK: Program(healthy_after_s=math.inf, log=("feeling sick",)),
+        RECOVERS: Program(healthy_after_s=2.0),
         SERVE_NOTHING: Program(ready_after_s=math.inf, log=("the database is away",)),
     }
 )
@@ -126,6 +129,12 @@ class ContainerBystander(Protocol):
 
     async def write_hold(self, name: str, data: bytes | None) -> None:
         """From within the container, write its hold; with None take it away."""
+
+    async def plug_in(self, path: str, numbers: str) -> None:
+        """Make the node *path* of a device with these numbers, as in ``c 1:3``, in the place of another."""
+
+    async def unplug(self, path: str) -> None:
+        """Take the node *path* away, if it is there."""
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file on the device, and make its directories."""
@@ -204,6 +213,7 @@ class ContainerRuntimeContract(
     ContainerHoldContract,
     ContainerReplacingContract,
     ContainerVolumeContract,
+    ContainerDeviceContract,
 ):
     """Subclass with a name that pytest collects, and a fixture `host`."""
 

@@ -23,6 +23,7 @@ import attrs
 from harmony_core.change import Change, NotReady, Progress
 from harmony_core.errors import (
     ContainerFailed,
+    HardwareMissing,
     ImageNotFound,
     NotOurs,
     NotReadyInTime,
@@ -35,7 +36,7 @@ from harmony_core.resources import (
     Container,
     ContainerState,
     Exited,
-    Probe,
+    HealthCheck,
     Running,
     Starting,
     resource_id,
@@ -85,6 +86,8 @@ class Program:
     """From when on its readiness probe succeeds, counted from its start."""
     deaf: bool = False
     """Goes on when it is asked to end, until it is killed."""
+    healthy_after_s: float = 0.0
+    """From when on its health check succeeds, counted from its start."""
 
 
 @attrs.define(kw_only=True)
@@ -151,6 +154,8 @@ class FakeContainers(FakeReconciler):
         self.unreachable_registries: set[str] = set()
         self.image_volumes: dict[str, tuple[str, ...]] = {}
         """The paths at which an image brings volumes."""
+        self.devices: dict[str, str] = {}
+        """Nodes below /dev that there are, by their paths: kind and numbers, as in ``c 188:0``."""
         self.looks_at_a_pull = 0
         self._patient = patient
         self._now_s = 0.0
@@ -276,6 +281,16 @@ class FakeContainers(FakeReconciler):
         self._hold_clock.release(_id(key))
         return True
 
+    async def plug_in(self, path: str, numbers: str) -> None:
+        """A device is there as the node *path*, with these *numbers*, as in ``c 188:0``."""
+        self.devices[path] = numbers
+        self._hear_file(path)
+
+    async def unplug(self, path: str) -> None:
+        """It is there no more."""
+        self.devices.pop(path, None)
+        self._hear_file(path)
+
     async def write_hold(self, name: str, data: bytes | None) -> None:
         """What runs in the container writes its hold, or with None takes it away."""
         hold = read_hold(data) if data is not None else ""
@@ -319,7 +334,8 @@ class FakeContainers(FakeReconciler):
     def _converge_one(self, container: Container, *, apply: bool) -> Change:
         read = self._read(container)
         sources = [mount.source for mount in container.mounts if not mount.live]
-        self._uses[container.name] = (*container.uses, *sources)
+        devices = [device.source for device in container.devices]
+        self._uses[container.name] = (*container.uses, *sources, *devices)
         desired = resolve_desired(container, read)
         found, called = self._ours_by_any_name(container.name, apply=apply)
         change = self._bring_about(container, desired, found, apply=apply)
@@ -340,6 +356,7 @@ class FakeContainers(FakeReconciler):
                 resource=container.id, steps=steps, before=before, after=after, pending=held
             )
         self._check_mounts(container)
+        self._check_devices(container)
         if held is not None:
             return Change(resource=container.id, before=before, after=before, pending=held)
         if Pulled() in steps and (fetching := self._pull(desired.image)) is not None:
@@ -368,7 +385,7 @@ class FakeContainers(FakeReconciler):
         if found is None:
             return (*fetch, Created(), Started())
         if changed := desired.differences_from(found.labels):
-            targets = {mount.target for mount in desired.container.mounts}
+            targets = {*desired.container.targets}
             return (
                 *fetch,
                 Recreated(fields=changed),
@@ -432,7 +449,7 @@ class FakeContainers(FakeReconciler):
             if parse_image(each).pull == image
             for target in targets
         }
-        wanted = brought - {mount.target for mount in container.mounts}
+        wanted = brought - {*container.targets}
         volumes = {target: f"{container.name}:{target}" for target in wanted}
         self._device.volumes.update(volumes.values())
         return volumes
@@ -482,15 +499,11 @@ class FakeContainers(FakeReconciler):
                 resource=container.id,
                 look_again_s=container.settle_s - age_s,
             )
-        if container.ready is None:
-            return None
-        made.health = _health(age_s, made.program, container.ready)
+        made.health, every_s = _health(age_s, made.program, container)
         match made.health:
             case "starting":
                 return NotReady(
-                    "it does not answer yet",
-                    resource=container.id,
-                    look_again_s=container.ready.every_s,
+                    "it does not answer yet", resource=container.id, look_again_s=every_s
                 )
             case "unhealthy":
                 raise NotReadyInTime(f"container {container.name} was not ready in time{tail}")
@@ -590,6 +603,13 @@ class FakeContainers(FakeReconciler):
             if not any(path == mount.source or path.startswith(below) for path in self.files):
                 raise ContainerFailed(f"{mount.source} does not exist; create it")
 
+    def _check_devices(self, container: Container) -> None:
+        for device in container.devices:
+            if device.source not in self.devices:
+                raise HardwareMissing(
+                    f"{device.source} is not there; plug the device in", path=device.source
+                )
+
     def _check_ports(self, container: Container, *, apply: bool) -> None:
         """In a dry run, what another container of ours holds may be free by then."""
         others = [
@@ -624,7 +644,8 @@ class FakeContainers(FakeReconciler):
     def _read(self, container: Container) -> dict[str, str]:
         mounted = [mount.source for mount in container.mounts if is_followed(mount)]
         followed = [path for path in mounted if path in self.files]
-        return {path: self._hash(path) for path in (*followed, *container.uses)}
+        devices = {each.source: self.devices.get(each.source, ABSENT) for each in container.devices}
+        return {path: self._hash(path) for path in (*followed, *container.uses)} | devices
 
     def _hash(self, path: str) -> str:
         content = self.files.get(path)
@@ -659,10 +680,25 @@ def _check_addresses(container: Container) -> None:
             ) from None
 
 
-def _health(age_s: float, program: Program, ready: Probe) -> Health:
-    if age_s >= program.ready_after_s:
+def _health(age_s: float, program: Program, container: Container) -> tuple[Health, float]:
+    """Return how healthy it is after *age_s*, the worse of probe and check; and when to look again."""
+    told: list[tuple[Health, float]] = []
+    if (ready := container.ready) is not None:
+        is_late = age_s >= ready.within_s
+        told.append((_verdict(age_s >= program.ready_after_s, is_late=is_late), ready.every_s))
+    if (check := container.healthcheck) is not None:
+        check = check if isinstance(check, HealthCheck) else HealthCheck(command=("true",))
+        is_late = age_s >= check.start_period_s + check.interval_s * check.retries
+        is_well = age_s >= program.healthy_after_s
+        told.append((_verdict(is_well, is_late=is_late), check.interval_s))
+    worst: tuple[Health, ...] = ("unhealthy", "starting", "healthy")
+    return min(told, key=lambda each: worst.index(each[0]), default=("unprobed", 0.0))
+
+
+def _verdict(is_well: bool, *, is_late: bool) -> Health:
+    if is_well:
         return "healthy"
-    return "starting" if age_s < ready.within_s else "unhealthy"
+    return "unhealthy" if is_late else "starting"
 
 
 def _fetching(desired: DesiredContainer, progress: Progress) -> NotReady:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -45,6 +45,11 @@ digest = true
 networks = ["office*"]
 packages = ["chromium*"]
 jobs = "none"
+devices = ["/dev/ttyUSB*", "/dev/dri"]
+device_rules = ["c 188:* rw"]
+capabilities = ["NET_*"]
+host_namespaces = ["network"]
+propagation = ["rslave"]
 """
 
 AGENT_S = ("/etc/harmony", "/opt/harmony", "/var/lib/harmony", "/run/harmony")
@@ -63,6 +68,10 @@ def policy(text: str) -> DevicePolicy:
 def mounting(source: str, *, read_only: bool = True) -> Container:
     mount = Mount(source=source, target="/it", read_only=read_only)
     return Container(name="it", image=f"ghcr.io/acme/it{DIGEST}", mounts=(mount,))
+
+
+def asking(**fields: Any) -> Container:
+    return Container.model_validate({"name": "it", "image": f"ghcr.io/acme/it{DIGEST}", **fields})
 
 
 def image(reference: str) -> Container:
@@ -237,6 +246,31 @@ OTHERS: list[tuple[Resource, Verdict, Verdict]] = [
     (image("ghcr.io/acme/ui:1"), None, "digest"),
     (image(f"ghcr.io/acmes/ui{DIGEST}"), None, "registries"),
     (image(f"docker.io/library/nginx{DIGEST}"), None, "registries"),
+    (asking(devices=[{"source": "/dev/ttyUSB0"}]), None, None),
+    (asking(devices=[{"source": "/dev/dri"}]), None, None),
+    (asking(devices=[{"source": "/dev/dri/card0"}]), None, "devices"),
+    (asking(devices=[{"source": "/dev/mem"}]), None, "devices"),
+    (asking(device_rules=["c 188:* rw"]), None, None),
+    (asking(device_rules=["c 188:* rwm"]), None, "device_rules"),
+    (asking(device_rules=["a *:* rwm"]), None, "device_rules"),
+    (asking(add_capabilities=["NET_ADMIN"], drop_capabilities=["ALL"]), None, None),
+    (asking(add_capabilities=["SYS_ADMIN"]), None, "capabilities"),
+    (asking(add_capabilities=["FSETID"]), None, "capabilities"),
+    (asking(add_capabilities=["ALL"]), None, "capabilities"),
+    (asking(network="host"), None, None),
+    (asking(network="none", ipc="shareable", init=True, cpus=1, healthcheck="image"), None, None),
+    (asking(pid="host"), None, "host_namespaces"),
+    (asking(ipc="host"), None, "host_namespaces"),
+    (asking(privileged=True), None, "privileged"),
+    (asking(privileged=True, devices=[{"source": "/dev/mem"}]), None, "privileged"),
+    *(
+        (
+            asking(mounts=[{"source": "/srv/kiosk", "target": "/it", "propagation": how}]),
+            None,
+            by,
+        )
+        for how, by in (("rslave", None), ("rshared", "propagation"))
+    ),
     (NetworkProfile(name="office-1", link=Ethernet(interface="eth0")), None, None),
     (NetworkProfile(name="home", link=Ethernet(interface="eth0")), None, "networks"),
     (NetworkProfile(name="office", link=Ethernet(interface="lo")), AGENT, AGENT),
@@ -268,6 +302,12 @@ TABLE: list[tuple[Resource, Verdict, Verdict]] = [
 
 def name_of(resource: Resource) -> str:
     match resource:
+        case Container() if beyond := resource.model_dump_json(
+            exclude={"name", "image", "mounts"}, exclude_defaults=True
+        ).strip("{}"):
+            return beyond
+        case Container(mounts=(mount,)) if mount.propagation != "rprivate":
+            return f"mount:{mount.propagation}"
         case Container(mounts=(mount,)):
             return f"mount:{mount.source}:{'ro' if mount.read_only else 'rw'}"
         case Container(image=reference):
@@ -338,6 +378,13 @@ def test_what_is_refused_may_not_be_taken_away_either() -> None:
         assert "/etc/harmony/policy.toml, line " in refusal
     assert appliance.removal_refusal("network:office", NetworkProfile) is None
     assert appliance.removal_refusal("file:/etc/kiosk/conf", File) is None
+
+
+def test_what_is_allowed_to_be_privileged_needs_no_device_or_capability_listed() -> None:
+    rules = 'preset = "appliance"\nregistries = ["ghcr.io"]\nprivileged = true\n'
+    wish = asking(privileged=True, devices=[{"source": "/dev/mem"}], add_capabilities=["SYS_ADMIN"])
+    assert policy(rules).refusal(wish) is None
+    assert policy(rules).refusal(asking(privileged=True, network="host")) is not None
 
 
 def test_an_appliance_that_lists_nothing_allows_nothing() -> None:

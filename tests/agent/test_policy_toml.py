@@ -105,6 +105,8 @@ def test_what_belongs_to_another_user_is_refused(tmp_path: Path) -> None:
         ('preset = "open"\npaths = ["srv"]', "paths.0: "),
         ('preset = "open"\npaths = ["/srv/*/.."]', "paths.0: "),
         ('preset = "appliance"\nregistries = ["https://ghcr.io"]', "registries.0: "),
+        ('preset = "open"\nprivileged = true', 'privileged changes nothing in the preset "open"'),
+        ('preset = "appliance"\nhost_namespaces = ["user"]', "host_namespaces.0: "),
         ('preset = "open', "is not TOML"),
         ("\udcff", "is not TOML"),
     ],

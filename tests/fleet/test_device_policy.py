@@ -16,10 +16,10 @@ from harmony_control.device import Device
 from harmony_control.push.entries import Pushable
 from harmony_core.errors import PolicyRefused
 from harmony_core.outcome import Failure, Success
-from harmony_core.resources import File
+from harmony_core.resources import ContainerDevice, File
 from harmony_core.score import Score
 from harmony_pi_topology import PiTopology
-from harmony_scores import DirectoryScore, FileScore, SystemdServiceScore
+from harmony_scores import ContainerScore, DirectoryScore, FileScore, SystemdServiceScore
 from tests.box import Box
 from tests.fleet.ground import AGENT, ControlPlane, code_of, heard_again, until
 
@@ -79,6 +79,24 @@ async def test_what_is_the_system_s_is_refused_and_the_remedy_told(
     assert f'refused by the preset "open", since there is no {POLICY}' in caught.value.message
     assert not await device.read_desired()
     assert pi.text("stat", "--format=%a %U", "/var/log") == before
+
+
+async def test_hardware_that_an_appliance_does_not_list_is_refused_at_push(
+    owned: Pi, pi: Box
+) -> None:
+    rules = (
+        'preset = "appliance"\nkinds = ["*"]\nregistries = ["ghcr.io"]\ndevices = ["/dev/ttyA*"]\n'
+    )
+    await ruled(pi, owned, rules)
+    score = ContainerScore(
+        name="it",
+        image=f"ghcr.io/acme/it@sha256:{'0' * 64}",
+        devices=(ContainerDevice(source="/dev/mem"),),
+    )
+    with pytest.raises(PolicyRefused) as caught:
+        await owned.push(score, id="it")
+    assert f'{POLICY}, line 4: devices = ["/dev/ttyA*"]' in caught.value.message
+    assert 'add "/dev/mem" to devices there' in caught.value.message
 
 
 async def test_what_comes_all_the_same_is_a_failure_for_good_and_nothing_is_changed(

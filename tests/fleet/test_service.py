@@ -14,7 +14,7 @@ import pytest
 from harmony_control.bus.connection import Bucket, admin
 from harmony_control.device import Device
 from harmony_core.outcome import Failure
-from harmony_core.resources import PublishedPort
+from harmony_core.resources import ContainerDevice, PublishedPort
 from harmony_core.score import Score
 from harmony_core.wire.actual_state import ActualState
 from harmony_pi_topology import PiTopology
@@ -110,6 +110,31 @@ async def test_what_it_is_exposed_to_and_how_much_memory_it_takes(
         "MemoryMax": str(160 * MIB),
         "TasksMax": "64",
     }
+
+
+async def test_so_confined_it_sees_which_devices_there_are_and_opens_none(
+    device: Pi, pi: Box, bed: Bed
+) -> None:
+    bed.registry.make_known_to(pi)
+    score = ContainerScore(
+        name="gps",
+        image=bed.registry.push_busybox("gps", "1"),
+        command=("sleep", "1000"),
+        devices=(ContainerDevice(source="/dev/ttyGPS"),),
+        stop_timeout_s=0,
+        settle_s=0,
+    )
+    state = await device.put_and_wait({"gps": score})
+    assert code_of(state, "gps") == "HardwareMissing"
+    shell(pi, "mknod /dev/ttyGPS c 1 3")
+    await until(device, lambda state: code_of(state, "gps") in {"SUCCESS", "NOOP"})
+    assert "1,   3" in pi.text("podman", "exec", "gps", "ls", "-l", "/dev/ttyGPS")
+    shell(pi, "mknod /dev/new c 1 5", "mv /dev/new /dev/ttyGPS")
+    # While it is made anew, there is none to be asked.
+    seen = ["podman", "exec", "gps", "ls", "-l", "/dev/ttyGPS"]
+    pi.wait_for(lambda: b"1,   5" in pi.run(seen, check=False).stdout)
+    assert pi.run(["ls", "/run/harmony/dev"]).stdout == b"", "it is the agent's alone"
+    await device.remove("gps")
 
 
 FILE_CAPABILITIES = """

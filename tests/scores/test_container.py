@@ -29,14 +29,61 @@ FULL = ContainerScore(
     settle_s=0,
     pull_timeout_s=60,
 )
+ALL_ELSE = ContainerScore.model_validate(
+    {
+        "name": "all",
+        "image": IMAGE,
+        "entrypoint": [],
+        "command": ["serve"],
+        "working_directory": "/www",
+        "hostname": "web-1",
+        "labels": {"traefik.enable": "true"},
+        "groups": ["video", "44"],
+        "add_capabilities": ["NET_ADMIN"],
+        "drop_capabilities": ["ALL"],
+        "no_new_privileges": True,
+        "devices": [
+            {"source": "/dev/ttyUSB0"},
+            {"source": "/dev/serial/by-path/pci-0:1.0", "target": "/dev/gps", "access": "r"},
+        ],
+        "device_rules": ["c 188:* rwm", "b *:* r"],
+        "read_only": True,
+        "tmpfs": [{"target": "/tmp", "size_bytes": 1 << 20, "mode": "1777"}, {"target": "/run"}],
+        "shm_bytes": 1 << 26,
+        "memory_bytes": 1 << 26,
+        "memory_reservation_bytes": 1 << 25,
+        "memory_swap_bytes": -1,
+        "cpus": 1.5,
+        "cpu_shares": 512,
+        "cpuset": "0-1,3",
+        "pids": 50,
+        "ulimits": {"nofile": {"soft": 1024, "hard": -1}},
+        "init": True,
+        "stop_signal": "SIGRTMIN+3",
+        "sysctls": {"net.core.somaxconn": "1024"},
+        "log_bytes": 1 << 22,
+        "timezone": "America/Argentina/Buenos_Aires",
+        "dns": ["192.0.2.1", "2001:db8::1"],
+        "dns_search": ["example.org", "."],
+        "dns_options": ["ndots:2", "rotate"],
+        "extra_hosts": {"db": "192.0.2.2", "pi": "host-gateway"},
+        "pid": "host",
+        "ipc": "shareable",
+        "healthcheck": {"command": ["test", "-e", "/up"], "interval_s": 10},
+    }
+)
 
 
 @pytest.mark.parametrize(
-    "score", [ContainerScore(name="web", image=IMAGE), FULL], ids=["least", "full"]
+    "score",
+    [ContainerScore(name="web", image=IMAGE), FULL, ALL_ELSE],
+    ids=["least", "full", "all else"],
 )
 async def test_interpreted_twice_it_is_success_then_noop(score: ContainerScore) -> None:
     pi = FakePi()
     pi.files.write("/srv/web/index.html", b"hello")
+    for device in score.devices:
+        await pi.containers.plug_in(device.source, "c 188:0")
     first, second = await interpret_twice(score, pi.offers)
     assert isinstance(first, Success)
     assert second == Noop()
@@ -61,6 +108,7 @@ async def test_an_image_that_is_not_there_is_a_failure() -> None:
 def test_json_there_and_back_is_the_same_score() -> None:
     assert ContainerScore.model_validate(FULL.model_dump(mode="json")) == FULL
     assert ContainerScore.model_validate_json(FULL.model_dump_json()) == FULL
+    assert ContainerScore.model_validate_json(ALL_ELSE.model_dump_json()) == ALL_ELSE
 
 
 def test_it_has_every_field_of_a_container() -> None:
@@ -114,19 +162,103 @@ def test_its_image_is_marked_so_that_a_push_can_resolve_the_tag(
         ({"memory_bytes": 1024}, "memory_bytes: "),
         ({"restart": "sometimes"}, "restart: "),
         ({"ready": {"probe": "exec"}}, "ready: "),
-        ({"privileged": True}, "privileged: "),
-        ({"devices": ["/dev/mem"]}, "devices: "),
+        ({"devices": ["/dev/mem"]}, "devices.0: "),
         ({"mounts": [{"source": "/srv,rw", "target": "/www"}]}, "mounts.0.source: "),
         ({"mounts": [{"source": "/srv", "target": "/www:rw"}]}, "mounts.0.target: "),
-        ({"network": "host"}, "network: "),
-        ({"pid": "host"}, "pid: "),
-        ({"ipc": "host"}, "ipc: "),
         ({"userns": "host"}, "userns: "),
         ({"cap_add": ["SYS_ADMIN"]}, "cap_add: "),
         ({"security_opt": ["label=disable"]}, "security_opt: "),
         ({"sysctls": {"kernel.panic": "1"}}, "sysctls: "),
         ({"annotations": {"run.oci.keep_original_groups": "1"}}, "annotations: "),
         ({"volumes_from": ["other"]}, "volumes_from: "),
+        ({"working_directory": "www"}, "working_directory: "),
+        ({"hostname": "web_1"}, "hostname: "),
+        ({"hostname": "a" * 65}, "hostname: "),
+        ({"labels": {"harmony.resource": "x"}}, "labels: harmony.resource begins with harmony."),
+        ({"labels": {"a=b": "x"}}, "labels: "),
+        ({"groups": ["video audio"]}, "groups.0: write the name of a group"),
+        (
+            {"add_capabilities": ["CAP_NET_ADMIN"]},
+            "add_capabilities.0: is no capability of Linux; did",
+        ),
+        ({"add_capabilities": ["net_admin"]}, "add_capabilities.0: "),
+        ({"drop_capabilities": ["ALLES"]}, "drop_capabilities.0: "),
+        (
+            {"add_capabilities": ["NET_RAW"], "drop_capabilities": ["NET_RAW"]},
+            "drop_capabilities: NET_RAW is in add_capabilities, too",
+        ),
+        ({"privileged": True, "drop_capabilities": ["KILL"]}, "drop_capabilities: "),
+        (
+            {"privileged": True, "devices": [{"source": "/dev/a", "target": "/dev/b"}]},
+            "devices: what is privileged sees every device at its own path",
+        ),
+        ({"devices": [{"source": "/srv/x"}]}, "devices.0: source: /srv/x is not below /dev"),
+        ({"devices": [{"source": "/dev"}]}, "devices.0: "),
+        ({"devices": [{"source": "/dev/../etc/shadow"}]}, "devices.0.source: "),
+        ({"devices": [{"source": "/dev/a:b"}]}, "devices.0: target: "),
+        ({"devices": [{"source": "/dev/a", "access": "x"}]}, "devices.0.access: "),
+        ({"device_rules": ["c 188 rwm"]}, "device_rules.0: write a type"),
+        ({"tmpfs": [{"target": "/tmp"}] * 2}, "tmpfs: /tmp is the target of something else"),
+        (
+            {"mounts": [{"source": "/srv", "target": "/tmp"}], "tmpfs": [{"target": "/tmp"}]},
+            "tmpfs: /tmp is the target of something else, too",
+        ),
+        (
+            {"tmpfs": [{"target": "/dev/x"}], "devices": [{"source": "/dev/x"}]},
+            "devices: /dev/x is the target of something else, too",
+        ),
+        ({"tmpfs": [{"target": "/tmp", "size_bytes": 1}]}, "tmpfs.0.size_bytes: "),
+        ({"tmpfs": [{"target": "/tmp", "mode": 1777}]}, "tmpfs.0.mode: write three or four octal"),
+        ({"tmpfs": [{"target": "/tmp", "mode": "rwx"}]}, "tmpfs.0.mode: "),
+        ({"tmpfs": [{"target": "/run/harmony-hold"}], "max_hold_s": 5}, "mounts: "),
+        ({"memory_swap_bytes": 1 << 26}, "memory_swap_bytes: it is memory and swap together; set"),
+        ({"memory_bytes": 1 << 26, "memory_swap_bytes": 1 << 25}, "memory_swap_bytes: "),
+        (
+            {"memory_bytes": 1 << 25, "memory_reservation_bytes": 1 << 26},
+            "memory_reservation_bytes: ",
+        ),
+        ({"cpus": 0}, "cpus: "),
+        ({"cpuset": "0..3"}, "cpuset: write the numbers of processors in quotes"),
+        ({"pids": 0}, "pids: "),
+        ({"ulimits": {"files": {"soft": 1, "hard": 1}}}, "ulimits.files"),
+        (
+            {"ulimits": {"nofile": {"soft": 2, "hard": 1}}},
+            "ulimits.nofile: soft: 2 is more than hard",
+        ),
+        ({"ulimits": {"nofile": {"soft": -1, "hard": 1}}}, "ulimits.nofile: soft: -1 is more"),
+        ({"stop_signal": "SIGNALL"}, "stop_signal: is no signal of Linux"),
+        ({"stop_signal": "SIGRTMIN+99"}, "stop_signal: "),
+        ({"stop_signal": "0"}, "stop_signal: "),
+        ({"sysctls": {"vm.swappiness": "1"}}, "sysctls: vm.swappiness is the whole device's"),
+        ({"sysctls": {"net.core.somaxconn": ""}}, "sysctls: "),
+        (
+            {"sysctls": {"net.ipv4.ip_forward": "1"}, "network": "host"},
+            "sysctls: with network: host",
+        ),
+        ({"sysctls": {"kernel.shmmax": "1"}, "ipc": "host"}, "sysctls: with ipc: host"),
+        ({"shm_bytes": 1 << 20, "ipc": "host"}, "shm_bytes: "),
+        ({"log_bytes": 1}, "log_bytes: "),
+        ({"timezone": "../etc/shadow"}, "timezone: write a time zone, as in Europe/Berlin"),
+        ({"timezone": "/etc/localtime"}, "timezone: "),
+        ({"dns": ["one.one"]}, "dns.0: write an IP address"),
+        ({"dns_search": ["a b"]}, "dns_search.0: "),
+        ({"dns_options": ["ndots: 2"]}, "dns_options.0: "),
+        ({"dns": ["1.1.1.1"], "network": "none"}, "dns: without a network"),
+        ({"extra_hosts": {"db": "somewhere"}}, "extra_hosts.db: write an IP address"),
+        ({"extra_hosts": {"d b": "1.1.1.1"}}, "extra_hosts.d b"),
+        ({"network": "container:db"}, "network: "),
+        ({"network": "host", "ports": [{"host": 1, "container": 1}]}, "ports: in the device's own"),
+        ({"network": "none", "ports": [{"host": 1, "container": 1}]}, "ports: without a network"),
+        ({"pid": "container:db"}, "pid: "),
+        ({"ipc": "other"}, "ipc: "),
+        ({"healthcheck": {}}, "healthcheck"),
+        ({"healthcheck": {"command": ["a"], "shell": "a"}}, "healthcheck"),
+        ({"healthcheck": {"command": []}}, "healthcheck"),
+        ({"healthcheck": {"shell": "a", "retries": 0}}, "healthcheck"),
+        (
+            {"mounts": [{"source": "/srv", "target": "/www", "propagation": "shared"}]},
+            "mounts.0.propagation: ",
+        ),
     ],
     ids=str,
 )

@@ -94,6 +94,15 @@ HONEST: tuple[tuple[type[Score[Any]], Spec], ...] = (
             "mounts": [{"source": "/srv/x", "target": "/data"}],
             "uses": ["/etc/x"],
             "user": "1000:1000",
+            "entrypoint": ["/bin/x"],
+            "hostname": "web",
+            "labels": {"name": "value"},
+            "groups": ["video"],
+            "devices": [{"source": "/dev/x", "target": "/dev/y"}],
+            "sysctls": {"net.core.somaxconn": "1024"},
+            "timezone": "Europe/Berlin",
+            "dns_search": ["example.org"],
+            "extra_hosts": {"db": "192.0.2.1"},
         },
     ),
 )
@@ -418,9 +427,25 @@ def _check_container(spec: Spec, asked: Sequence[object]) -> None:
     _check(request["user"], spec["user"], "user")
     _check(
         [(each["source"], each["destination"], each["options"]) for each in request["mounts"]],
-        [(each["source"], each["target"], ["rbind", "ro"]) for each in spec["mounts"]],
+        [(each["source"], each["target"], ["rbind", "ro", "rprivate"]) for each in spec["mounts"]],
         "mounts",
     )
+    _check(request["entrypoint"], list(spec["entrypoint"]), "entrypoint")
+    _check(request["hostname"], spec["hostname"], "hostname")
+    labels = request["labels"]
+    ours = {name: labels.pop(name) for name in [*labels] if name.startswith("harmony.")}
+    _check(len(ours), 3, "labels of Harmony's")
+    _check(labels, spec["labels"], "labels")
+    _check(request["groups"], list(spec["groups"]), "groups")
+    _check(request["sysctl"], spec["sysctls"], "sysctls")
+    _check(request["timezone"], spec["timezone"], "timezone")
+    _check(request["dns_search"], list(spec["dns_search"]), "dns_search")
+    _check(
+        dict(each.split(":", 1) for each in request["hostadd"]), spec["extra_hosts"], "extra_hosts"
+    )
+    for device in found.devices:
+        _check_path(device.source)
+        _check_path(device.inside)
     for each in spec["mounts"]:
         _check_path(each["source"])
         _check_path(each["target"])

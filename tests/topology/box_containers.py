@@ -161,6 +161,15 @@ class BoxBystander:
         # It ends with its input: killing what entered the box would leave behind what runs there.
         await self._listeners.pop(port).communicate(b"")
 
+    async def plug_in(self, path: str, numbers: str) -> None:
+        kind, _, pair = numbers.partition(" ")
+        major, minor = pair.split(":")
+        node = f"mknod {path}.new {kind} {major} {minor} && mv {path}.new {path}"
+        await self.run("sh", "-c", f"mkdir -p $(dirname {path}) && {node}")
+
+    async def unplug(self, path: str) -> None:
+        await self.run("rm", "-f", path)
+
     async def write_hold(self, name: str, data: bytes | None) -> None:
         write = f"cat > {_HOLD}.new && mv {_HOLD}.new {_HOLD}"
         command = f"rm {_HOLD}" if data is None else write

@@ -110,7 +110,6 @@ async def test_everything_wished_for_reaches_the_container(inbox: InBox, web: Co
             ),
             "user": "1000",
             "read_only": True,
-            "memory_bytes": 64 * 1024 * 1024,
         }
     )
     await inbox.under_test.apply_one(wish)
@@ -118,7 +117,6 @@ async def test_everything_wished_for_reaches_the_container(inbox: InBox, web: Co
     log = (await inbox.podman.run("podman", "logs", "web")).stdout.decode()
     assert log == "good morning, 'world' $HOME\n1000\n"
     host = found["HostConfig"]
-    assert host["Memory"] == wish.memory_bytes
     assert host["ReadonlyRootfs"]
     assert host["RestartPolicy"]["Name"] == "always"
     assert {(mount["Destination"], mount["RW"]) for mount in found["Mounts"]} == {
