@@ -11,9 +11,11 @@ from harmony_core import (
     HasContainers,
     Inventory,
     Mount,
+    NetworkAttachment,
     Outcome,
     PublishedPort,
     Score,
+    VolumeMount,
     outcome_of,
 )
 from harmony_core.images import ImageRef
@@ -92,6 +94,15 @@ class ContainerScore(Score[HasContainers]):
         default=None,
         description="For how many seconds what runs in it may put off changes, by a file "
         "/run/harmony-hold/hold.json; not at all unless set.",
+    )
+    volumes: tuple[VolumeMount, ...] = Field(
+        default=(),
+        description="Volumes that it sees, by name. Each has to be there: a VolumeScore makes it.",
+    )
+    networks: tuple[NetworkAttachment, ...] = Field(
+        default=(),
+        description="Networks that it is on, by name; podman's own unless set. Each has to be there: a "
+        "ContainerNetworkScore makes it. Containers on one find each other by name and aliases.",
     )
 
     @model_validator(mode="after")

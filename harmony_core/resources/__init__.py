@@ -28,6 +28,13 @@ from .container import (
     Running,
     Starting,
 )
+from .container_network import (
+    ContainerNetwork,
+    ContainerNetworkName,
+    ContainerNetworkPresent,
+    ContainerNetworkState,
+    NetworkAttachment,
+)
 from .directory import Directory, DirectoryAt, DirectoryState, NotADirectory
 from .file import (
     File,
@@ -69,6 +76,7 @@ from .systemd_unit import (
     UnitName,
     UnitState,
 )
+from .volume import ObjectLabels, Volume, VolumeMount, VolumeName, VolumePresent, VolumeState
 
 __all__ = [
     "HOLD_DIRECTORY",
@@ -81,6 +89,10 @@ __all__ = [
     "Connecting",
     "Container",
     "ContainerName",
+    "ContainerNetwork",
+    "ContainerNetworkName",
+    "ContainerNetworkPresent",
+    "ContainerNetworkState",
     "ContainerState",
     "ContainerUser",
     "Directory",
@@ -109,11 +121,13 @@ __all__ = [
     "Link",
     "Mount",
     "MountPath",
+    "NetworkAttachment",
     "NetworkProfile",
     "NetworkState",
     "NotADirectory",
     "NotAFile",
     "NotNeeded",
+    "ObjectLabels",
     "Port",
     "PresentAt",
     "Privilege",
@@ -135,6 +149,11 @@ __all__ = [
     "UnitState",
     "UserName",
     "Vlan",
+    "Volume",
+    "VolumeMount",
+    "VolumeName",
+    "VolumePresent",
+    "VolumeState",
     "Wifi",
     "all_problems",
     "first_problem",

@@ -25,7 +25,9 @@ from harmony_core.paths import AbsolutePath
 from harmony_core.steps import Created, KeptVolume, Pulled, Recreated, Renamed, Started, Step
 
 from ._base import Privilege, Resource, State, in_words
+from .container_network import NetworkAttachment
 from .probes import Port, Probe, Seconds
+from .volume import VolumeMount
 
 __all__ = [
     "HOLD_DIRECTORY",
@@ -201,6 +203,10 @@ class Container(Resource):
     """How long fetching its image may take, in seconds."""
     max_hold_s: Annotated[int, Field(ge=1, le=HOLD_MOST_S)] | None = None
     """How long what runs in it may put off changes of its Score (`harmony_core.holds`); None: not at all."""
+    volumes: tuple[VolumeMount, ...] = ()
+    """Volumes that it sees."""
+    networks: tuple[NetworkAttachment, ...] = ()
+    """Networks that it is on; none is podman's own."""
 
     @property
     def key(self) -> str:
@@ -235,7 +241,9 @@ class Container(Resource):
 
     @property
     def exclusive(self) -> frozenset[str]:
-        return frozenset({*map(_claim, self.ports), *_tree_claims(self.mounts)})
+        return frozenset(
+            {*map(_claim, self.ports), *_tree_claims(self.mounts), *_address_claims(self.networks)}
+        )
 
     @model_validator(mode="after")
     def _ports_and_targets_are_distinct(self) -> Self:
@@ -255,6 +263,27 @@ class Container(Resource):
                 f"mounts: {HOLD_DIRECTORY} is where it puts its holds, since max_hold_s is set"
             )
         return self
+
+    @model_validator(mode="after")
+    def _volumes_and_networks_are_distinct(self) -> Self:
+        taken = {mount.target for mount in self.mounts}
+        if self.max_hold_s:
+            taken.add(HOLD_DIRECTORY)
+        for volume in self.volumes:
+            if volume.target in taken:
+                raise ValueError(f"volumes: something else is seen at {volume.target} already")
+            taken.add(volume.target)
+        names = [each.network for each in self.networks]
+        if len(set(names)) != len(names):
+            raise ValueError("networks: one network is named twice; put all aliases into one entry")
+        return self
+
+
+def _address_claims(networks: Collection[NetworkAttachment]) -> Iterator[str]:
+    """Yield the addresses that only one container can have."""
+    for each in networks:
+        if each.address is not None:
+            yield f"container-address:{each.network}/{each.address}"
 
 
 def _claim(port: PublishedPort) -> str:
