@@ -13,8 +13,8 @@
   + CapabilityError             the device could not do it; becomes that Score's FAILURE
     - TransientError            worth another try, after ``retry_after_s`` or the queue's own back-off
       CapabilityUnavailable TimedOut RegistryUnreachable ImageNotFound PortTaken UnitFailed ContainerFailed
-      NetworkFailed NotReadyInTime WriteFailed JobAttemptFailed MountMissing VolumeMissing ContainerNetworkMissing InUse
-      InternalError
+      NetworkFailed NotReadyInTime WriteFailed JobAttemptFailed MountMissing VolumeMissing
+      ContainerNetworkMissing InUse InternalError
     - PermanentError            not worth another try until the Score or the device changes
       InvalidResource UnsafePath NotOurs PolicyRefused FactMissing SecretMissing OwnershipConflict Poisoned
       RolledBack InterpretationFailed NetworkRolledBack PriorTooLarge JobFailed JobInterrupted DidNotStick

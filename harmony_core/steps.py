@@ -16,6 +16,7 @@ import attrs
 __all__ = [
     "Changed",
     "Created",
+    "DeletedData",
     "Did",
     "Disabled",
     "Enabled",
@@ -219,6 +220,16 @@ class KeptVolume(Step):
     def __str__(self) -> str:
         where = f" ({self.target})" if self.target else " and its data"
         return f"kept volume {self.name}{where}; delete it with: podman volume rm {self.name}"
+
+
+@attrs.frozen
+class DeletedData(Step):
+    """The volume *name* is gone, and all that was in it."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"deleted volume {self.name} with all its data"
 
 
 def list_due(steps: Mapping[Step, bool]) -> tuple[Step, ...]:

@@ -17,8 +17,8 @@ __all__ = ["VolumeScore"]
 class VolumeScore(Score[HasVolumes]):
     """There is a volume of this name, which containers see by naming it in their ``volumes``.
 
-    Its data outlives the containers, and this Score too: removing it leaves the volume on the device, and says
-    so. With ``delete_data`` it deletes the data, once that is approved.
+    Its data outlives the containers, and this Score too: removing it leaves the volume on the device, and
+    says so. With ``delete_data`` it deletes the data, once that is approved.
     """
 
     name: VolumeName = Field(description="The volume's name, the only one of that name.")

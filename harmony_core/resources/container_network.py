@@ -78,7 +78,8 @@ class NetworkAttachment(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     network: ContainerNetworkName
-    """The network's name. It has to be there: a ContainerNetworkScore before this one makes it, or anybody."""
+    """The network's name. It has to be there: a ContainerNetworkScore before this one makes it, or
+    anybody."""
     aliases: tuple[HostAlias, ...] = ()
     """Names by which others on this network find it, beside its own."""
     address: Annotated[str, AfterValidator(_plain_address)] | None = None

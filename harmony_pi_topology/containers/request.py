@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from harmony_core.resources import HOLD_DIRECTORY, Container
 
+from .attachments import describe_networks
 from .confinement import DROPPED_CAPABILITIES, PROFILE
 from .holds import hold_volume
 from .spec import DesiredContainer
@@ -46,6 +47,10 @@ def build_request(desired: DesiredContainer, volumes: Mapping[str, str]) -> dict
             for mount in container.mounts
         ],
         "volumes": [{"Name": name, "Dest": target} for target, name in volumes.items()]
+        + [
+            {"Name": each.volume, "Dest": each.target, "Options": ["ro"] if each.read_only else []}
+            for each in container.volumes
+        ]
         + _holds(container),
         "read_only_filesystem": container.read_only,
         "restart_policy": container.restart,
@@ -59,6 +64,8 @@ def build_request(desired: DesiredContainer, volumes: Mapping[str, str]) -> dict
         "seccomp_profile_path": PROFILE,
         "netns": {"nsmode": "bridge"},
     }
+    if container.networks:
+        request["networks"] = describe_networks(container)
     if container.command:
         request["command"] = container.command
     if container.user is not None:

@@ -13,6 +13,7 @@ from harmony_control import Class, DeviceConfig, Entry
 from harmony_control.fleet import Device, Fleet
 from harmony_core import (
     Capability,
+    ContainerNetworkHost,
     ContainerRuntime,
     DirectoryHost,
     File,
@@ -29,6 +30,7 @@ from harmony_core import (
     Score,
     State,
     SystemdHost,
+    VolumeHost,
     outcome_of,
 )
 from harmony_core.reconciler import Reconciler
@@ -194,6 +196,8 @@ def a_topology_of(
     directories: DirectoryHost,
     jobs: JobRunner,
     network: NetworkConfigurator,
+    volumes: VolumeHost,
+    container_networks: ContainerNetworkHost,
 ) -> None:
     pi = PiTopology(
         systemd=systemd,
@@ -202,6 +206,8 @@ def a_topology_of(
         directories=directories,
         jobs=jobs,
         network=network,
+        volumes=volumes,
+        container_networks=container_networks,
     )
     # accepted: a topology satisfies every offer whose capability it has
     offers: tuple[HasSystemd, HasContainers, HasFiles, HasNetwork] = (pi, pi, pi, pi)
