@@ -36,7 +36,10 @@ __all__ = ["JobPolicy", "PolicyTable", "refuse_foreign"]
 JobPolicy: TypeAlias = Literal["none", "confined", "any"]
 """Which jobs this device runs: none, those that can change nothing, or also privileged ones."""
 
-_ONLY_APPLIANCE: Final = ("kinds", "registries", "digest", "networks", "packages")
+_ONLY_APPLIANCE: Final = (
+    *("kinds", "registries", "digest", "networks", "packages"),
+    *("volumes", "container_networks"),
+)
 _PATH: Final = Path("/etc/harmony/policy.toml")
 _SHOWN_MOST: Final = 160
 _KEY: Final = re.compile(r"""\s*([\w-]+|"(?:[^"\\]|\\.)*"|'[^']*')\s*=""")
@@ -72,6 +75,10 @@ class PolicyTable(BaseModel):
     """Whether an image must be named by its digest."""
     networks: tuple[Pattern, ...] = ()
     """Network profiles."""
+    volumes: tuple[Pattern, ...] = ()
+    """Volumes that a Score may make, and that a container may see."""
+    container_networks: tuple[Pattern, ...] = ()
+    """Networks that a Score may make, and that a container may be on."""
     packages: tuple[Pattern, ...] = ()
     """Packages of Debian. They are installed by a privileged job, which `jobs` must allow too."""
 

@@ -65,7 +65,7 @@ class _Store:
         wanted = [ip_network(each) for each in network.subnets]
         for name, other in self._device.networks.items():
             if any(
-                one.version == two.version and one.overlaps(two)  # type: ignore[arg-type]
+                one.version == two.version and one.overlaps(two)
                 for one in wanted
                 for two in map(ip_network, other.subnets)
             ):

@@ -59,7 +59,8 @@ class Somebody:
 
 class AtVolumes(Somebody):
     def identity(self, key: str) -> object | None:
-        return self.found("volume", key)
+        found: object = self.found("volume", key)
+        return found
 
     def disturb(self, key: str) -> None:
         self.run("podman", "volume", "rm", "-f", key)
@@ -80,10 +81,9 @@ class AtVolumes(Somebody):
 
 class AtNetworks(Somebody):
     def identity(self, key: str) -> object | None:
-        found = self.found("network", key)
-        if found is not None:
-            del found["containers"]
-        return found
+        if (found := self.found("network", key)) is None:
+            return None
+        return {name: value for name, value in found.items() if name != "containers"}
 
     def disturb(self, key: str) -> None:
         path = f"/etc/containers/networks/{key}.json"
