@@ -140,6 +140,9 @@ class _Device:
         self.volumes: set[str] = set()
 
 
+def _tell_nobody(_: str) -> None: ...
+
+
 class FakeAttachments:
     """The volumes and networks of a device that have names of their own, and who is on which."""
 
@@ -148,6 +151,7 @@ class FakeAttachments:
         self.networks: dict[str, FoundNetwork] = {}
         self.made: dict[str, _Made] = {}
         """The containers of the device."""
+        self.on_end: Callable[[str], None] = _tell_nobody
 
     def users_of_volume(self, name: str) -> list[str]:
         """Return the names of the containers that have it."""
@@ -164,8 +168,10 @@ class FakeAttachments:
     def take_off(self, container: str, network: str) -> None:
         """End *container*, and take it off *network*."""
         made = self.made[container]
-        made.running = False
+        was_running, made.running = made.running, False
         made.networks.discard(network)
+        if was_running:
+            self.on_end(container)
 
     def require(self, container: Container) -> None:
         """Raise for the first volume or network that *container* names in vain."""
@@ -205,6 +211,7 @@ class FakeContainers(FakeReconciler):
         self.attachments = FakeAttachments()
         """The volumes and networks of this device: those of `FakeVolumes` and `FakeContainerNetworks`."""
         self.attachments.made = self._device.made
+        self.attachments.on_end = self._watch.tell
         self._holds: dict[str, WrittenHold] = {}
         self._hold_clock = HoldClock(monotonic_s=lambda: self._now_s, now=self._now)
 

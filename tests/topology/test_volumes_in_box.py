@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -24,12 +26,15 @@ from harmony_core.testing import (
 from harmony_pi_topology.container_networks.podman_networks import PodmanNetworks
 from harmony_pi_topology.volumes.podman_volumes import PodmanVolumes
 from tests.box import Bed, Box
+from tests.soak import runs, seed
 from tests.topology.box_containers import (
     BoxBystander,
     pushed_images,
     under_test,
     without_tag,
 )
+from tests.topology.converge_an_application import Spec, converge
+from tests.topology.killing import killed
 
 SLEEP = ("sleep", "1000")
 SERVE = ("httpd", "-f", "-p", "80", "-h", "/www")
@@ -404,3 +409,60 @@ async def test_a_strangers_volume_may_be_seen_as_it_is(app: Application, web: Co
     await app.have(beside(web, "other", volumes=({"volume": "theirs", "target": "/data"},)))
     app.within("web", "sh", "-c", "echo shared > /data/it")
     assert app.within("other", "cat", "/data/it") == "shared\n"
+
+
+@pytest.mark.soak
+async def test_not_a_byte_is_lost_whatever_becomes_of_the_application(
+    clean: Box, images: ImagesUnderTest, web: Container, tmp_path: Path
+) -> None:
+    """Changed, renamed, rolled back, removed with its volumes' Scores, and killed meanwhile; two volumes."""
+    dice, records = random.Random(seed()), str(tmp_path / "records.json")
+    somebody = AtVolumes(clean, without_tag(images.first))
+    names = ("left", "right")
+    expected = dict.fromkeys(names, "")
+    wish, before = sees_both(web, "web"), sees_both(web, "web")
+    for run in range(runs(1000, part=125)):
+        removed: tuple[str, ...] = ()
+        removed_volumes: tuple[str, ...] = ()
+        after = wish
+        match dice.choice(["change", "image", "rename", "rollback", "remove"]):
+            case "change":
+                after = wish.model_copy(update={"environment": {"RUN": str(run)}})
+            case "image":
+                image = dice.choice([images.first, images.second, images.with_volume])
+                after = wish.model_copy(update={"image": image})
+            case "rename":
+                after, removed = wish.model_copy(update={"name": f"web-{run}"}), (wish.name,)
+            case "rollback":
+                after = before
+                removed = (wish.name,) if wish.name != before.name else ()
+            case _:
+                removed, removed_volumes = (wish.name,), names
+        spec = Spec(
+            url=clean.podman_url,
+            root=str(clean.root),
+            records=records,
+            volumes=tuple(Volume(name=each).model_dump_json() for each in names),
+            container=after.model_dump_json(),
+            removed=removed,
+            removed_volumes=removed_volumes,
+        )
+        if dice.random() < 0.6:
+            within_s = dice.uniform(0, 2.5)
+            await killed("tests.topology.converge_an_application", spec, after_s=within_s)
+        await converge(spec)
+        before, wish = wish, after
+        assert {each: somebody.read(each) for each in names} == expected, f"in run {run}"
+        side, text = dice.choice(names), f"{run}: {dice.random()}\n"
+        append = f"printf '%s' '{text}' >> /{side}/it"
+        somebody.run("podman", "exec", wish.name, "sh", "-c", append)
+        expected[side] += text
+        assert somebody.run("podman", "ps", "-a", "--format={{.Names}}") == f"{wish.name}\n"
+
+
+def sees_both(web: Container, name: str) -> Container:
+    return beside(
+        web,
+        name,
+        volumes=({"volume": "left", "target": "/left"}, {"volume": "right", "target": "/right"}),
+    )

@@ -1,4 +1,5 @@
-"""Data of a volume goes only where its Score has said so, and somebody has approved it."""
+"""Data of a volume goes only where its Score has said so, and somebody has approved it; and a network that is
+made anew takes along the containers on it."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from harmony_core.reconciler import JsonRecord
 from harmony_core.testing import FakePi, FakeVolumes
 from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.manifest import SerializedScore
-from harmony_scores import ContainerScore, VolumeScore
+from harmony_scores import ContainerNetworkScore, ContainerScore, VolumeScore
 
 from .rig import Note, entry, status
 from .virtual import VirtualDevice
@@ -47,7 +48,7 @@ def pi() -> FakePi:
 async def device(tmp_path: Path, pi: FakePi) -> AsyncGenerator[VirtualDevice]:
     records = DeviceRecords()
     volumes = FakeVolumes(pi.containers.attachments, records=records)
-    kinds = Registry([Note, VolumeScore, ContainerScore])
+    kinds = Registry([Note, VolumeScore, ContainerScore, ContainerNetworkScore])
     it = VirtualDevice(tmp_path, generate_key(), kinds, {**pi.offers, "VolumeHost": volumes})
     records.device = it
     yield it
@@ -116,3 +117,24 @@ async def test_whoever_renames_a_score_is_not_asked_since_nothing_goes(
     pages = await device.pages([volume(delete_data=True, id_="renamed")])
     assert status(pages) == {"renamed": "NOOP"}
     assert pi.containers.attachments.volumes["data"] == before
+
+
+@pytest.mark.parametrize("after", [("back",), ()])
+async def test_a_network_that_is_made_anew_takes_along_the_containers_on_it(
+    device: VirtualDevice, pi: FakePi, after: tuple[str, ...]
+) -> None:
+    def wanted(*, internal: bool) -> list[SerializedScore]:
+        web: Score[FakePi] = ContainerScore.model_validate(
+            {"name": "web", "image": IMAGE, "networks": ({"network": "back"},)}
+        )
+        network = ContainerNetworkScore(name="back", internal=internal)
+        return [entry(network, "back"), entry(web, "web", after=after)]
+
+    await device.start()
+    await device.pages(wanted(internal=False)[:1])
+    assert status(await device.pages(wanted(internal=False)))["web"] == "SUCCESS"
+    before = await pi.containers.identity("web")
+    pages = await device.pages(wanted(internal=True))
+    assert status(pages)["back"] == "SUCCESS"
+    assert await pi.containers.identity("web") != before
+    assert pi.containers.attachments.users_of_network("back") == {"web": True}
