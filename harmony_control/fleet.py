@@ -813,10 +813,12 @@ async def _states(reports: Reports, agent_id: str) -> AsyncGenerator[AsyncIterat
 
 
 def _count_resources(scores: Iterable[str], state: ActualState | None) -> int:
-    """Return how many resources these Scores have, as far as the device has said."""
-    if state is None:
+    """Return how many resources these Scores have, as far as the device has said, and so may go unasked; none
+    where data would go for good with one."""
+    pages = [state.scores[name] for name in scores if name in state.scores] if state else []
+    if any(page.deletes_data for page in pages):
         return 0
-    return sum(state.scores[name].resources_total for name in scores if name in state.scores)
+    return sum(page.resources_total for page in pages)
 
 
 def _merge(new: Mapping[str, SerializedScore], removed: frozenset[str]) -> Change:

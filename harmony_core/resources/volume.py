@@ -107,9 +107,10 @@ class Volume(Resource):
 
 @attrs.frozen(kw_only=True)
 class VolumePresent(State):
-    """It is there, since ``created_at`` (RFC 3339)."""
+    """It is there, since ``created_at`` (RFC 3339). ``deletes_data`` says whether its data goes with it."""
 
     created_at: str
+    deletes_data: bool = False
 
     @property
     def is_ready(self) -> bool:

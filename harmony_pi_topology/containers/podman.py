@@ -45,6 +45,8 @@ from .podman_reply import (
     parse_network,
     parse_published_ports,
     parse_volume,
+    parse_volume_sizes,
+    parse_volumes,
     refusal,
     torn_container,
     volume_options,
@@ -64,6 +66,8 @@ _PING_S = 2.0
 _CUT_WITHIN_S = 5.0
 _ANY_LENGTH_S = 86_400.0
 _LOG_WITHIN_S = 20.0
+_COUNTED_WITHIN_S = 30.0
+"""Where there are very many files in volumes, their size is not told."""
 _LOG_BYTES = 1024 * 1024
 _PULL_SILENCE_S = 300.0
 """How long a registry may send nothing at all before a pull is given up."""
@@ -316,6 +320,18 @@ class Podman:
             params={"all": True, "filters": json.dumps({kind: [name]})},
         )
         return parse_listed_ids(_accept(await self._ask(question, what), what), what)
+
+    async def list_volumes(self) -> list[FoundVolume]:
+        """Return all volumes that there are, whoever made them."""
+        what = "list volumes"
+        answer = await self._ask(Question(method="get", path="/volumes/json"), what)
+        return parse_volumes(_accept(answer, what), what)
+
+    async def volume_sizes(self) -> Mapping[str, int]:
+        """Return how many bytes are in each volume: podman counts them, file by file."""
+        what = "count what is in volumes"
+        answer = await self._ask(Question(method="get", path="/system/df"), what, _COUNTED_WITHIN_S)
+        return parse_volume_sizes(_accept(answer, what), what)
 
     async def inspect_volume(self, name: str) -> FoundVolume | None:
         """Return the volume of this name; None when there is none."""

@@ -228,6 +228,10 @@ class _Volume(_Reply):
     created_at: datetime = _LONG_AGO
 
 
+class _Volumes(RootModel[list[_Volume]]):
+    """Of each volume what podman has in its own database."""
+
+
 class _VolumeSize(_Reply):
     volume_name: str
     size: int = 0
@@ -415,6 +419,21 @@ def parse_volume(answer: Answer, what: str) -> FoundVolume:
     """Raises `CapabilityUnavailable` when *answer* is not the description of a volume."""
     reply = _read(_Volume, answer, what)
     return FoundVolume(name=reply.name, labels=reply.labels or {}, created_at=reply.created_at)
+
+
+def parse_volumes(answer: Answer, what: str) -> list[FoundVolume]:
+    """Return the volumes in a list, by their names."""
+    found = [
+        FoundVolume(name=reply.name, labels=reply.labels or {}, created_at=reply.created_at)
+        for reply in _read(_Volumes, answer, what).root
+    ]
+    return sorted(found, key=lambda each: each.name)
+
+
+def parse_volume_sizes(answer: Answer, what: str) -> dict[str, int]:
+    """Return how many bytes are in each volume, by its name."""
+    reply = _read(_DiskUse, answer, what)
+    return {each.volume_name: each.size for each in reply.volumes or ()}
 
 
 def volume_options(answer: Answer, what: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from harmony_core.change import Change
 from harmony_core.errors import InUse
 from harmony_core.reconciler import MemoryRecords, Records
 from harmony_core.resources import Volume, VolumeState
+from harmony_core.volumes import FoundUse
 from harmony_pi_topology.containers.podman_reply import FoundVolume
 from harmony_pi_topology.volumes.reconciler import Volumes
 
@@ -48,6 +49,18 @@ class FakeVolumes(FakeReconciler):
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`."""
         return await self._volumes.remove(keys, apply=apply)
+
+    async def list_volumes(self) -> Sequence[FoundUse]:
+        """As `ListsVolumes.list_volumes`: nothing is in them."""
+        return [
+            FoundUse(
+                name=name,
+                created_at=each.created_at,
+                size_bytes=0,
+                used_by=tuple(self.device.users_of_volume(name)),
+            )
+            for name, each in sorted(self.device.volumes.items())
+        ]
 
 
 class _Store:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from harmony_core.change import Change
+from harmony_core.errors import TimedOut
 from harmony_core.reconciler import Availability, MemoryRecords, OnChange, Records
 from harmony_core.resources import Volume, VolumeState
+from harmony_core.volumes import FoundUse
 from harmony_pi_topology.containers.podman import DEFAULT_URL, Podman, can_be_a_name
 from harmony_pi_topology.containers.podman_reply import FoundVolume
 
@@ -46,6 +48,23 @@ class PodmanVolumes:
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`."""
         return await self._volumes.remove(keys, apply=apply)
+
+    async def list_volumes(self) -> Sequence[FoundUse]:
+        """As `ListsVolumes.list_volumes`."""
+        found = await self._podman.list_volumes()
+        try:
+            sizes = await self._podman.volume_sizes() if found else {}
+        except TimedOut:
+            sizes = {}
+        return [
+            FoundUse(
+                name=each.name,
+                created_at=each.created_at,
+                size_bytes=sizes.get(each.name),
+                used_by=tuple(sorted(await self._podman.list_users("volume", each.name))),
+            )
+            for each in found
+        ]
 
     async def availability(self) -> Availability:
         """As `Reconciler.availability`. Does not wake podman, but when it did not answer last time."""

@@ -19,6 +19,8 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
+import attrs
+
 from harmony_core.change import Change
 from harmony_core.errors import DidNotStick, InUse, InvalidResource, NotOurs
 from harmony_core.reconciler import DELETES_DATA, Records
@@ -64,7 +66,7 @@ class Volumes:
 
     async def observe(self, key: str) -> VolumePresent | None:
         """As `Reconciler.observe`."""
-        return _state(await self._store.look(key))
+        return self._state(await self._store.look(key))
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`: its data stays, unless its Score has said otherwise."""
@@ -79,14 +81,17 @@ class Volumes:
                 _refuse_other_labels(found, volume)
             record = self._records.get(volume.id)
             steps: tuple[Step, ...] = () if found is not None else (Created(),)
+            before = self._state(found)
             had = bool(record[DELETES_DATA]) if record is not None else volume.delete_data
             if found is not None and had != volume.delete_data:
                 steps = (Changed("delete_data", _word(had), _word(volume.delete_data)),)
             if apply:
                 await self._records.put(volume.id, {DELETES_DATA: volume.delete_data})
-            if not apply or found is not None:
-                state = _state(found)
-                return Change(resource=volume.id, steps=steps, before=state, after=state)
+            if before is not None:
+                after = attrs.evolve(before, deletes_data=volume.delete_data)
+                return Change(resource=volume.id, steps=steps, before=before, after=after)
+            if not apply:
+                return Change(resource=volume.id, steps=steps)
             labels = {**volume.labels, RESOURCE_LABEL: volume.id}
             await self._store.make(volume.name, labels)
             now = await self._store.look(volume.name)
@@ -98,13 +103,13 @@ class Volumes:
                     found="no volume" if now is None else str(dict(now.labels)),
                     remedy="look at what else makes or removes volumes here: podman events",
                 )
-            return Change(resource=volume.id, steps=steps, after=_state(now))
+            return Change(resource=volume.id, steps=steps, after=self._state(now))
 
     async def _remove(self, name: str, *, apply: bool) -> Change:
         async with self._locks[name]:
             rid = _id(name)
             found, record = await self._store.look(name), self._records.get(rid)
-            before = _state(found)
+            before = self._state(found)
             if found is None or record is None:
                 if found is not None:
                     _refuse_strangers(found)
@@ -122,6 +127,14 @@ class Volumes:
                 await self._delete(found)
                 await self._records.forget(rid)
             return Change(resource=rid, steps=(DeletedData(name),), before=before)
+
+    def _state(self, found: FoundVolume | None) -> VolumePresent | None:
+        if found is None:
+            return None
+        record = self._records.get(_id(found.name)) or {}
+        return VolumePresent(
+            created_at=rfc3339(found.created_at), deletes_data=bool(record.get(DELETES_DATA))
+        )
 
     async def _delete(self, found: FoundVolume) -> None:
         """Raise `InUse` while a container has it: that is somebody's data until then."""
@@ -159,10 +172,6 @@ def _refuse_other_labels(found: FoundVolume, volume: Volume) -> None:
             f"labels: volume {volume.name} was made with {labels or 'none'}, and podman cannot change them "
             "without its data; write these, or choose another name"
         )
-
-
-def _state(found: FoundVolume | None) -> VolumePresent | None:
-    return VolumePresent(created_at=rfc3339(found.created_at)) if found is not None else None
 
 
 def _word(deletes: bool) -> str:

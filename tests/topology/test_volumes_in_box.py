@@ -412,6 +412,7 @@ async def test_a_strangers_volume_may_be_seen_as_it_is(app: Application, web: Co
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7200)
 async def test_not_a_byte_is_lost_whatever_becomes_of_the_application(
     clean: Box, images: ImagesUnderTest, web: Container, tmp_path: Path
 ) -> None:
