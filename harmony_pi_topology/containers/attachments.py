@@ -76,7 +76,7 @@ def has_its_networks(container: Container, found: FoundContainer) -> bool:
     """
     if not container.networks:
         return True
-    if {each.network for each in container.networks} != found.networks.keys():
+    if {each.network for each in container.networks} != set(found.networks):
         return False
     for each in container.networks:
         now = found.networks[each.network]
@@ -90,8 +90,10 @@ def has_its_networks(container: Container, found: FoundContainer) -> bool:
     return True
 
 
-def list_volume_mounts(container: Container, found: FoundContainer) -> Mapping[str, Mount]:
+def list_volume_mounts(container: Container, found: FoundContainer | None) -> Mapping[str, Mount]:
     """Return where the data of the volumes is that *container* names and *found* has, by their names."""
+    if found is None:
+        return {}
     return {
         each.volume: Mount(source=place, target=each.target, read_only=each.read_only)
         for each in container.volumes

@@ -324,7 +324,7 @@ class PodmanContainers:
         """Return what the files hold that it uses, and how its mounts are, those of volumes included."""
         if not container.uses and not container.mounts and not container.volumes:
             return {}, NO_MOUNTS
-        volumes = list_volume_mounts(container, found) if found is not None else {}
+        volumes = list_volume_mounts(container, found)
         return await self._files.run(_read, container, volumes, self._root, pid)
 
     async def _plan_steps(

@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import attrs
 import pytest
 
-from harmony_core import Score
+from harmony_agent.rpc.volumes import DeviceVolumes
+from harmony_core.errors import RequestFailed
 from harmony_core.outcome import Running
 from harmony_core.plugins import Registry
-from harmony_core.reconciler import JsonRecord
+from harmony_core.reconciler import JsonRecord, Offers
 from harmony_core.testing import FakePi, FakeVolumes
 from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.manifest import SerializedScore
@@ -61,7 +63,7 @@ def volume(*, delete_data: bool, id_: str = "data") -> SerializedScore:
 
 
 def container() -> SerializedScore:
-    web: Score[FakePi] = ContainerScore.model_validate(
+    web = ContainerScore.model_validate(
         {"name": "web", "image": IMAGE, "volumes": ({"volume": "data", "target": "/data"},)}
     )
     return entry(web, "web", after=("data",))
@@ -108,6 +110,21 @@ async def test_without_it_nothing_is_asked_and_the_data_stays(
     assert volumes["data"] == before
 
 
+async def test_all_volumes_are_listed_with_who_has_them(device: VirtualDevice, pi: FakePi) -> None:
+    await device.start()
+    await device.pages([volume(delete_data=False), container()])
+    attachments = pi.containers.attachments
+    attachments.volumes["theirs"] = attrs.evolve(attachments.volumes["data"], name="theirs")
+    offers: Offers = {"VolumeHost": FakeVolumes(attachments)}
+    listed = await DeviceVolumes(offers=offers, ledger=device.ledger).read()
+    assert [(each.name, each.used_by, each.scores) for each in listed] == [
+        ("data", ("web",), ("data",)),
+        ("theirs", (), ()),
+    ]
+    with pytest.raises(RequestFailed, match="podman is not installed"):
+        await DeviceVolumes(offers={}, ledger=device.ledger).read()
+
+
 async def test_whoever_renames_a_score_is_not_asked_since_nothing_goes(
     device: VirtualDevice, pi: FakePi
 ) -> None:
@@ -124,7 +141,7 @@ async def test_a_network_that_is_made_anew_takes_along_the_containers_on_it(
     device: VirtualDevice, pi: FakePi, after: tuple[str, ...]
 ) -> None:
     def wanted(*, internal: bool) -> list[SerializedScore]:
-        web: Score[FakePi] = ContainerScore.model_validate(
+        web = ContainerScore.model_validate(
             {"name": "web", "image": IMAGE, "networks": ({"network": "back"},)}
         )
         network = ContainerNetworkScore(name="back", internal=internal)

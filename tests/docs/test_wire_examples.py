@@ -61,6 +61,7 @@ from harmony_core.wire.replies import (
     ChainedEvent,
     End,
     Item,
+    ListedVolume,
     LoggedLine,
     Planned,
     PlannedChange,
@@ -378,6 +379,11 @@ def test_what_would_change_is_read_and_written_as_told() -> None:
         planned = item_as(PlannedChange if "resource" in item else Planned, item)
         assert isinstance(planned, Planned | PlannedChange)
         assert json.loads(json.dumps(to_item(planned))) == item
+
+
+def test_a_volume_that_is_listed_is_read_and_written_as_told() -> None:
+    for item in lines("volumes-items"):
+        assert json.loads(json.dumps(to_item(item_as(ListedVolume, item)))) == item
 
 
 def test_the_chain_of_events_is_as_told() -> None:

@@ -59,6 +59,7 @@ async def converge(spec: Spec) -> None:
 
 
 async def _whole(step: Callable[[], Awaitable[Sequence[Change | Exception]]]) -> None:
+    results: Sequence[Change | Exception] = ()
     for _ in range(100):
         results = await step()
         if failed := next((each for each in results if isinstance(each, Exception)), None):

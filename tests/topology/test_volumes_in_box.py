@@ -218,7 +218,7 @@ def web(images: ImagesUnderTest) -> Container:
 
 
 def beside(web: Container, name: str, **changed: Any) -> Container:
-    return Container(**{**web.model_dump(), "name": name, **changed})
+    return Container.model_validate({**web.model_dump(), "name": name, **changed})
 
 
 def fetch(app: Application, name: str, of: str) -> str:
