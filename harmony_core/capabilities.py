@@ -21,7 +21,7 @@ from .change import Changes
 from .resources import (
     Container,
     ContainerNetwork,
-    ContainerNetworkState,
+    ContainerNetworkPresent,
     ContainerState,
     Directory,
     DirectoryState,
@@ -34,7 +34,7 @@ from .resources import (
     SystemdUnit,
     UnitState,
     Volume,
-    VolumeState,
+    VolumePresent,
 )
 
 __all__ = [
@@ -98,11 +98,11 @@ class ContainerRuntime(Capability[Container, ContainerState], Protocol):
     """A host that runs OCI containers. Keys are container names."""
 
 
-class VolumeHost(Capability[Volume, VolumeState], Protocol):
+class VolumeHost(Capability[Volume, VolumePresent], Protocol):
     """A host that keeps data of containers in volumes. Keys are the volumes' names."""
 
 
-class ContainerNetworkHost(Capability[ContainerNetwork, ContainerNetworkState], Protocol):
+class ContainerNetworkHost(Capability[ContainerNetwork, ContainerNetworkPresent], Protocol):
     """A host on which networks join containers. Keys are the networks' names."""
 
 

@@ -32,7 +32,6 @@ from .container_network import (
     ContainerNetwork,
     ContainerNetworkName,
     ContainerNetworkPresent,
-    ContainerNetworkState,
     NetworkAttachment,
 )
 from .directory import Directory, DirectoryAt, DirectoryState, NotADirectory
@@ -76,7 +75,7 @@ from .systemd_unit import (
     UnitName,
     UnitState,
 )
-from .volume import ObjectLabels, Volume, VolumeMount, VolumeName, VolumePresent, VolumeState
+from .volume import ObjectLabels, Volume, VolumeMount, VolumeName, VolumePresent
 
 __all__ = [
     "HOLD_DIRECTORY",
@@ -92,7 +91,6 @@ __all__ = [
     "ContainerNetwork",
     "ContainerNetworkName",
     "ContainerNetworkPresent",
-    "ContainerNetworkState",
     "ContainerState",
     "ContainerUser",
     "Directory",
@@ -153,7 +151,6 @@ __all__ = [
     "VolumeMount",
     "VolumeName",
     "VolumePresent",
-    "VolumeState",
     "Wifi",
     "all_problems",
     "first_problem",

@@ -23,7 +23,6 @@ __all__ = [
     "ContainerNetwork",
     "ContainerNetworkName",
     "ContainerNetworkPresent",
-    "ContainerNetworkState",
     "NetworkAttachment",
     "Subnet",
 ]
@@ -155,6 +154,3 @@ class ContainerNetworkPresent(State):
     @property
     def is_ready(self) -> bool:
         return True
-
-
-ContainerNetworkState = ContainerNetworkPresent

@@ -11,7 +11,7 @@ from harmony_core.paths import AbsolutePath
 
 from ._base import Privilege, Resource, State, in_words
 
-__all__ = ["ObjectLabels", "Volume", "VolumeMount", "VolumeName", "VolumePresent", "VolumeState"]
+__all__ = ["ObjectLabels", "Volume", "VolumeMount", "VolumeName", "VolumePresent"]
 
 HOLDS_OF_CONTAINERS = "harmony-hold-"
 """What the volumes are called in which containers put their holds."""
@@ -115,6 +115,3 @@ class VolumePresent(State):
     @property
     def is_ready(self) -> bool:
         return True
-
-
-VolumeState = VolumePresent

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harmony_core.change import Change, NotReady
 from harmony_core.reconciler import Availability, MemoryRecords, OnChange, Records
-from harmony_core.resources import ContainerNetwork, ContainerNetworkState
+from harmony_core.resources import ContainerNetwork, ContainerNetworkPresent
 from harmony_pi_topology.common.path_calls import PathCalls
 from harmony_pi_topology.containers.holds import ContainerHolds
 from harmony_pi_topology.containers.podman import DEFAULT_URL, Podman, can_be_a_name
@@ -48,7 +48,7 @@ class PodmanNetworks:
         """As `Reconciler.converge`."""
         return await self._networks.converge(resources, apply=apply)
 
-    async def observe(self, key: str) -> ContainerNetworkState | None:
+    async def observe(self, key: str) -> ContainerNetworkPresent | None:
         """As `Reconciler.observe`."""
         return await self._networks.observe(key)
 

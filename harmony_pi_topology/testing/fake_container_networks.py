@@ -9,7 +9,7 @@ from itertools import count
 from harmony_core.change import Change, NotReady
 from harmony_core.errors import ContainerFailed, InUse
 from harmony_core.reconciler import MemoryRecords, Records
-from harmony_core.resources import ContainerNetwork, ContainerNetworkState
+from harmony_core.resources import ContainerNetwork, ContainerNetworkPresent
 from harmony_pi_topology.container_networks.reconciler import ContainerNetworks, NetworkUser
 from harmony_pi_topology.containers.podman_reply import FoundNetwork
 
@@ -42,7 +42,7 @@ class FakeContainerNetworks(FakeReconciler):
         """As `Reconciler.converge`."""
         return await self._networks.converge(resources, apply=apply)
 
-    async def observe(self, key: str) -> ContainerNetworkState | None:
+    async def observe(self, key: str) -> ContainerNetworkPresent | None:
         """As `Reconciler.observe`."""
         return await self._networks.observe(key)
 

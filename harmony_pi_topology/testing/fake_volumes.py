@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from harmony_core.change import Change
 from harmony_core.errors import InUse
 from harmony_core.reconciler import MemoryRecords, Records
-from harmony_core.resources import Volume, VolumeState
+from harmony_core.resources import Volume, VolumePresent
 from harmony_core.volumes import FoundUse
 from harmony_pi_topology.containers.podman_reply import FoundVolume
 from harmony_pi_topology.volumes.reconciler import Volumes
@@ -42,7 +42,7 @@ class FakeVolumes(FakeReconciler):
         """As `Reconciler.converge`."""
         return await self._volumes.converge(resources, apply=apply)
 
-    async def observe(self, key: str) -> VolumeState | None:
+    async def observe(self, key: str) -> VolumePresent | None:
         """As `Reconciler.observe`."""
         return await self._volumes.observe(key)
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from harmony_core.change import Change
 from harmony_core.errors import TimedOut
 from harmony_core.reconciler import Availability, MemoryRecords, OnChange, Records
-from harmony_core.resources import Volume, VolumeState
+from harmony_core.resources import Volume, VolumePresent
 from harmony_core.volumes import FoundUse
 from harmony_pi_topology.containers.podman import DEFAULT_URL, Podman, can_be_a_name
 from harmony_pi_topology.containers.podman_reply import FoundVolume
@@ -42,7 +42,7 @@ class PodmanVolumes:
         """As `Reconciler.converge`."""
         return await self._volumes.converge(resources, apply=apply)
 
-    async def observe(self, key: str) -> VolumeState | None:
+    async def observe(self, key: str) -> VolumePresent | None:
         """As `Reconciler.observe`."""
         return await self._volumes.observe(key)
 

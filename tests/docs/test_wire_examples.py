@@ -325,7 +325,7 @@ def test_every_resource_that_is_shown_has_exactly_its_state_s_fields() -> None:
 
 @pytest.mark.parametrize("name", STATES)
 def test_every_state_of_a_resource_stands_in_the_table_with_its_fields(name: str) -> None:
-    rows = re.findall(r"^\| `[a-z]+` \| `[A-Z][a-z].*$", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `[a-z-]+` \| `[A-Z][a-z].*$", PAGE, re.MULTILINE)
     (row,) = [row for row in rows if f"`{name}`" in row]
     for field in attrs.fields_dict(STATES[name]):
         assert f"`{field}`" in row
