@@ -39,6 +39,7 @@ JobPolicy: TypeAlias = Literal["none", "confined", "any"]
 _ONLY_APPLIANCE: Final = (
     *("kinds", "registries", "digest", "networks", "packages"),
     *("devices", "device_rules", "capabilities", "host_namespaces", "propagation", "privileged"),
+    *("volumes", "container_networks"),
 )
 _PATH: Final = Path("/etc/harmony/policy.toml")
 _SHOWN_MOST: Final = 160
@@ -75,6 +76,10 @@ class PolicyTable(BaseModel):
     """Whether an image must be named by its digest."""
     networks: tuple[Pattern, ...] = ()
     """Network profiles."""
+    volumes: tuple[Pattern, ...] = ()
+    """Volumes that a Score may make, and that a container may see."""
+    container_networks: tuple[Pattern, ...] = ()
+    """Networks that a Score may make, and that a container may be on."""
     packages: tuple[Pattern, ...] = ()
     """Packages of Debian. They are installed by a privileged job, which `jobs` must allow too."""
     devices: tuple[Pattern, ...] = ()

@@ -345,6 +345,7 @@ def _answering(
     from .rpc.dispatch import Answering  # noqa: PLC0415
     from .rpc.handlers import Answers  # noqa: PLC0415
     from .rpc.logs import ScoreLogs  # noqa: PLC0415
+    from .rpc.volumes import DeviceVolumes  # noqa: PLC0415
 
     logs = ScoreLogs(
         offers=controller.runner.device.offers,
@@ -362,6 +363,7 @@ def _answering(
         look=queue.enqueue,
         holds=controller.holds,
         insistence=controller.drift,
+        volumes=DeviceVolumes(offers=logs.offers, ledger=logs.ledger),
     )
     desired = controller.desired
     return Answering(

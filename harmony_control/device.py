@@ -18,7 +18,7 @@ from harmony_core.score import Score
 from harmony_core.wire.actual_state import ActualState, Heartbeat
 from harmony_core.wire.envelope import Signer
 from harmony_core.wire.manifest import ScorePolicy, SerializedScore
-from harmony_core.wire.replies import LoggedLine
+from harmony_core.wire.replies import ListedVolume, LoggedLine
 
 from .audit.ask import audit
 from .audit.verify import AuditFault, AuditResult
@@ -306,6 +306,10 @@ class Device(Generic[TopologyT_co]):
         async with self._asking.reconcile(score, enforce=enforce) as told:
             yield told
 
+    async def volumes(self) -> list[ListedVolume]:
+        """Return, as `Asking.volumes`, all volumes of the device, whoever made them, by name."""
+        return await self._asking.volumes()
+
     async def release(self, score: str) -> None:
         """Do now, as `Asking.release`, what an application has asked to put off."""
         await self._asking.release(score)
@@ -519,10 +523,12 @@ class Device(Generic[TopologyT_co]):
 
 
 def _count_resources(scores: Iterable[str], state: ActualState | None) -> int:
-    """Return how many resources these Scores have, as far as the device has said."""
-    if state is None:
+    """Return how many resources these Scores have, as far as the device has said, and so may go unasked; none
+    where data would go for good with one."""
+    pages = [state.scores[name] for name in scores if name in state.scores] if state else []
+    if any(page.deletes_data for page in pages):
         return 0
-    return sum(state.scores[name].resources_total for name in scores if name in state.scores)
+    return sum(page.resources_total for page in pages)
 
 
 def _merge(new: Mapping[str, SerializedScore], removed: frozenset[str]) -> Change:

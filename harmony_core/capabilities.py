@@ -20,6 +20,8 @@ from typing import Protocol, TypeVar, get_type_hints
 from .change import Changes
 from .resources import (
     Container,
+    ContainerNetwork,
+    ContainerNetworkPresent,
     ContainerState,
     Directory,
     DirectoryState,
@@ -31,22 +33,28 @@ from .resources import (
     NetworkState,
     SystemdUnit,
     UnitState,
+    Volume,
+    VolumePresent,
 )
 
 __all__ = [
     "Capability",
+    "ContainerNetworkHost",
     "ContainerRuntime",
     "DirectoryHost",
     "FileSystemHost",
+    "HasContainerNetworks",
     "HasContainers",
     "HasDirectories",
     "HasFiles",
     "HasJobs",
     "HasNetwork",
     "HasSystemd",
+    "HasVolumes",
     "JobRunner",
     "NetworkConfigurator",
     "SystemdHost",
+    "VolumeHost",
     "capabilities_of",
     "offers_of",
 ]
@@ -90,6 +98,14 @@ class ContainerRuntime(Capability[Container, ContainerState], Protocol):
     """A host that runs OCI containers. Keys are container names."""
 
 
+class VolumeHost(Capability[Volume, VolumePresent], Protocol):
+    """A host that keeps data of containers in volumes. Keys are the volumes' names."""
+
+
+class ContainerNetworkHost(Capability[ContainerNetwork, ContainerNetworkPresent], Protocol):
+    """A host on which networks join containers. Keys are the networks' names."""
+
+
 class FileSystemHost(Capability[File, FileState], Protocol):
     """A host whose files can be replaced atomically and durably. Keys are absolute paths."""
 
@@ -122,6 +138,20 @@ class HasContainers(Protocol):
 
     @property
     def containers(self) -> ContainerRuntime: ...
+
+
+class HasVolumes(Protocol):
+    """A topology with volumes."""
+
+    @property
+    def volumes(self) -> VolumeHost: ...
+
+
+class HasContainerNetworks(Protocol):
+    """A topology with networks between containers."""
+
+    @property
+    def container_networks(self) -> ContainerNetworkHost: ...
 
 
 class HasFiles(Protocol):

@@ -13,7 +13,8 @@
   + CapabilityError             the device could not do it; becomes that Score's FAILURE
     - TransientError            worth another try, after ``retry_after_s`` or the queue's own back-off
       CapabilityUnavailable TimedOut RegistryUnreachable ImageNotFound PortTaken UnitFailed ContainerFailed
-      NetworkFailed NotReadyInTime WriteFailed JobAttemptFailed MountMissing HardwareMissing InternalError
+      NetworkFailed NotReadyInTime WriteFailed JobAttemptFailed MountMissing HardwareMissing VolumeMissing
+      ContainerNetworkMissing InUse InternalError
     - PermanentError            not worth another try until the Score or the device changes
       InvalidResource UnsafePath NotOurs PolicyRefused FactMissing SecretMissing OwnershipConflict Poisoned
       RolledBack InterpretationFailed NetworkRolledBack PriorTooLarge JobFailed JobInterrupted DidNotStick
@@ -45,6 +46,7 @@ __all__ = [
     "ClassConflict",
     "ConfigError",
     "ContainerFailed",
+    "ContainerNetworkMissing",
     "DependencyCycle",
     "DidNotStick",
     "Drifted",
@@ -57,6 +59,7 @@ __all__ = [
     "HardwareMissing",
     "HarmonyError",
     "ImageNotFound",
+    "InUse",
     "InternalError",
     "InterpretationFailed",
     "InvalidManifest",
@@ -119,6 +122,7 @@ __all__ = [
     "UnsupportedVersion",
     "UntrustedSignature",
     "UsageError",
+    "VolumeMissing",
     "WireError",
     "WriteFailed",
     "WrongEpoch",
@@ -471,6 +475,30 @@ class NetworkFailed(TransientError):
 
     To do: do what the message says: plug in the interface, name another one, or correct the profile. It is
     tried again by itself.
+    """
+
+
+class VolumeMissing(TransientError):
+    """A volume that a container is to see is not there; podman would make an empty one unasked.
+
+    To do: push a VolumeScore of that name, and have the container wait for it (`after`); or correct the
+    name.
+    """
+
+
+class ContainerNetworkMissing(TransientError):
+    """A network that a container is to be on is not there.
+
+    To do: push a ContainerNetworkScore of that name, and have the container wait for it (`after`); or
+    correct the name.
+    """
+
+
+class InUse(TransientError):
+    """What is to be removed, or made anew, is used by a container.
+
+    To do: remove the container that the message names, or the Score that makes it. It is tried again by
+    itself.
     """
 
 

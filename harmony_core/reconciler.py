@@ -15,6 +15,7 @@ from .change import Change
 from .resources import Resource, State
 
 __all__ = [
+    "DELETES_DATA",
     "ORIGINAL_MAX_BYTES",
     "AnyReconciler",
     "Availability",
@@ -173,6 +174,11 @@ class Unwatched:
 AnyReconciler: TypeAlias = Reconciler[Any, State]
 Offers: TypeAlias = Mapping[str, AnyReconciler]
 """What a device offers: the capability's name, and what stands behind it."""
+
+
+DELETES_DATA = "deletes_data"
+"""In the record of a resource: true where removing it deletes data for good, so that it is asked first, as
+a large removal is."""
 
 
 class Records(Protocol):

@@ -16,6 +16,7 @@ import attrs
 __all__ = [
     "Changed",
     "Created",
+    "DeletedData",
     "Did",
     "Disabled",
     "Enabled",
@@ -210,15 +211,25 @@ class Recreated(Step):
 
 @attrs.frozen(kw_only=True)
 class KeptVolume(Step):
-    """The volume *name* stays on the device, though no container sees it at *target* any more."""
+    """The volume *name* stays on the device, though no container sees it at *target* any more; or no Score
+    wants it."""
 
     name: str
-    target: str
+    target: str = ""
 
     def __str__(self) -> str:
-        return (
-            f"kept volume {self.name} ({self.target}); delete it with: podman volume rm {self.name}"
-        )
+        where = f" ({self.target})" if self.target else " and its data"
+        return f"kept volume {self.name}{where}; delete it with: podman volume rm {self.name}"
+
+
+@attrs.frozen
+class DeletedData(Step):
+    """The volume *name* is gone, and all that was in it."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"deleted volume {self.name} with all its data"
 
 
 def list_due(steps: Mapping[Step, bool]) -> tuple[Step, ...]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harmony_core.capabilities import (
+    ContainerNetworkHost,
     ContainerRuntime,
     DirectoryHost,
     FileSystemHost,
     JobRunner,
     NetworkConfigurator,
     SystemdHost,
+    VolumeHost,
 )
 
 __all__ = ["PiTopology"]
@@ -30,3 +32,5 @@ class PiTopology:
     directories: DirectoryHost
     jobs: JobRunner
     network: NetworkConfigurator
+    volumes: VolumeHost
+    container_networks: ContainerNetworkHost

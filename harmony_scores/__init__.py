@@ -4,6 +4,8 @@
 * `DirectoryScore`       a directory with this mode and owner
 * `SystemdServiceScore`  a service, from a few fields, from a unit file, or one that is there already
 * `ContainerScore`       a container
+* `VolumeScore`          a volume: data of containers, under a name
+* `ContainerNetworkScore` a network between containers, on which they find each other by name
 * `NetworkConfigScore`   a network profile: addresses, routes, name servers, a Wi-Fi password
 * `PackageScore`         packages of Debian
 * `ShellJobScore`        a shell script that is run once, where nothing better describes what is wanted
@@ -22,6 +24,7 @@ from harmony_core.plugins.spec import impl
 from harmony_core.score import Score
 
 from .container import ContainerScore
+from .container_network import ContainerNetworkScore
 from .directory import DirectoryScore
 from .file import FileScore
 from .network_config import NetworkConfigScore
@@ -31,9 +34,11 @@ from .sysctl import SysctlScore
 from .systemd_service import SystemdServiceScore
 from .timer import TimerScore
 from .user import UserScore
+from .volume import VolumeScore
 from .web_app import WebAppScore
 
 __all__ = [
+    "ContainerNetworkScore",
     "ContainerScore",
     "DirectoryScore",
     "FileScore",
@@ -44,6 +49,7 @@ __all__ = [
     "SystemdServiceScore",
     "TimerScore",
     "UserScore",
+    "VolumeScore",
     "WebAppScore",
 ]
 
@@ -56,6 +62,8 @@ def harmony_scores() -> Iterable[type[Score[Any]]]:
         DirectoryScore,
         SystemdServiceScore,
         ContainerScore,
+        VolumeScore,
+        ContainerNetworkScore,
         NetworkConfigScore,
         PackageScore,
         TimerScore,

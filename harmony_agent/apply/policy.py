@@ -19,12 +19,14 @@ from harmony_core.claims import slot_of
 from harmony_core.images import parse_image
 from harmony_core.resources import (
     Container,
+    ContainerNetwork,
     File,
     Job,
     NetworkProfile,
     Resource,
     ResourceId,
     SystemdUnit,
+    Volume,
 )
 from harmony_core.unit_install import read_install_words, resolve_specifiers
 
@@ -73,9 +75,13 @@ class DevicePolicy:
                 why = self._unit(name, is_kept_up=only_keeps_up(resource))
                 why = why or self._installed(name, resource.content or "")
             case Container():
-                why = self._container(resource)
+                why = self._container(resource) or self._attached(resource)
             case NetworkProfile():
                 why = self._network(resource)
+            case Volume(name=name):
+                why = self._volume(name)
+            case ContainerNetwork(name=name):
+                why = self._container_network(name)
             case _:
                 why = self._made_of(type(resource), resource.key)
         return why or self._packages(resource) or self._privileges(resource)
@@ -89,6 +95,10 @@ class DevicePolicy:
             return self._unit(key, is_kept_up=False)
         if issubclass(resource_class, NetworkProfile):
             return self._unlisted("networks", key, f"the network profile {key} is not a Score's")
+        if issubclass(resource_class, Volume):
+            return self._volume(key)
+        if issubclass(resource_class, ContainerNetwork):
+            return self._container_network(key)
         return self._made_of(resource_class, key)
 
     def _made_of(self, resource_class: type[Resource], key: str) -> str | None:
@@ -245,6 +255,21 @@ class DevicePolicy:
         for name in container.add_capabilities:
             why = f"no container has the capability {name} here"
             yield self._unlisted("capabilities", name, why)
+
+    def _attached(self, container: Container) -> str | None:
+        """Judge the volumes and networks of others that *container* names."""
+        refusals = (
+            *(self._volume(each.volume) for each in container.volumes),
+            *(self._container_network(each.network) for each in container.networks),
+        )
+        return next((each for each in refusals if each), None)
+
+    def _volume(self, name: str) -> str | None:
+        return self._unlisted("volumes", name, f"the volume {name} is not a Score's")
+
+    def _container_network(self, name: str) -> str | None:
+        why = f"the network {name} of containers is not a Score's"
+        return self._unlisted("container_networks", name, why)
 
     def _mount(self, source: str) -> str | None:
         if inside(source, self._own) or self._holds_the_agent(source):

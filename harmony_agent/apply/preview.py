@@ -50,7 +50,8 @@ class Preview:
             made = [rid for rid in self.ledger.owned_by(score) if rid not in named]
             removals = await self.removal.preview(made)
             plans.append(ScorePlan(score=score, planned=None, removals=removals))
-        if not needs_approval(sum(len(each.removals) for each in plans), owned=self.ledger.owned):
+        gone = [change.resource for each in plans for change in each.removals]
+        if not needs_approval(gone, owned=self.ledger.owned, deletes_data=self.ledger.deletes_data):
             return plans
         return [attrs.evolve(each, held=bool(each.removals)) for each in plans]
 

@@ -17,6 +17,7 @@ import attrs
 
 from harmony_agent.plan.device import find_reconciler
 from harmony_agent.plan.generation import Generations
+from harmony_agent.plan.removal_budget import RemovalBudget
 from harmony_agent.store.desired import Desired
 from harmony_agent.store.events import Events
 from harmony_agent.store.ledger import Ledger
@@ -68,10 +69,14 @@ class Removal:
             reason="Held",
             message=(
                 f"{count} of {score_id}'s resources would be removed, {len(budget.pending)} in all, "
-                "which is very much at once; see them and allow it with `harmony approve`"
+                f"{self._why_asked(budget)}; see them and allow it with `harmony approve`"
             ),
             progress=Progress(done=0, total=count, unit="resources"),
         )
+
+    def _why_asked(self, budget: RemovalBudget) -> str:
+        data = sorted(rid for rid in budget.pending if self.ledger.deletes_data(rid))
+        return f"with all data of {', '.join(data)}" if data else "which is very much at once"
 
     async def take_away(self, score_id: str, queue: WorkQueue) -> Next:
         """Remove all that *score_id* made, newest first. Works without its package."""

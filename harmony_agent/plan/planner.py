@@ -119,7 +119,9 @@ class Planner:
     def _set_budget(self, going: Collection[str], *, owned: int) -> None:
         in_force = self.desired.in_force
         approved = in_force.removals_allowed if in_force else 0
-        budget = RemovalBudget.of(going, owned=owned, approved=approved)
+        budget = RemovalBudget.of(
+            going, owned=owned, approved=approved, deletes_data=self.ledger.deletes_data
+        )
         self._generation.removals = budget
         self.statuses.device.set_pending_removals(len(budget.pending))
 

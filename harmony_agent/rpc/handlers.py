@@ -29,10 +29,11 @@ from harmony_core.wire.replies import (
     cut_for_wire,
     to_item,
 )
-from harmony_core.wire.requests import Ask, Audit, Diff, Events, Logs, Reconcile, Release
+from harmony_core.wire.requests import Ask, Audit, Diff, Events, Logs, Reconcile, Release, Volumes
 from harmony_core.wire.times import rfc3339
 
 from .logs import ScoreLogs, unknown_score
+from .volumes import DeviceVolumes
 
 __all__ = ["Answers", "EventSource", "Holds", "PreviewSource", "Statuses"]
 
@@ -99,24 +100,28 @@ class Answers:
     """Have a Score looked at, sooner or later."""
     holds: Holds
     insistence: Insistence
+    volumes: DeviceVolumes
 
     def of(self, ask: Ask) -> AsyncGenerator[JsonItem]:
         """The items of the answer to *ask*. Raises `RequestError`s, and what the device itself raises."""
         match ask:
             case Reconcile():
-                return self._reconcile(ask)
+                answer = self._reconcile(ask)
             case Logs():
-                return self._logs(ask)
+                answer = self._logs(ask)
             case Events():
-                return self._events(ask)
+                answer = self._events(ask)
             case Audit():
-                return self._audit(ask)
+                answer = self._audit(ask)
             case Diff():
-                return self._diff(ask)
+                answer = self._diff(ask)
             case Release():
-                return self._release(ask)
+                answer = self._release(ask)
+            case Volumes():
+                answer = self._volumes()
             case _:
                 assert_never(ask)
+        return answer
 
     async def _reconcile(self, ask: Reconcile) -> AsyncGenerator[JsonItem]:
         scores = self.logs.known()
@@ -201,6 +206,10 @@ class Answers:
         nothing: Sequence[JsonItem] = ()
         for item in nothing:  # what has no items is a stream all the same
             yield item
+
+    async def _volumes(self) -> AsyncGenerator[JsonItem]:
+        for each in await self.volumes.read():
+            yield to_item(each)
 
 
 def _to_planned(plan: ScorePlan) -> Planned:

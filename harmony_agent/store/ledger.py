@@ -18,7 +18,7 @@ import attrs
 
 from harmony_core.claims import collide, names_of, slot_of
 from harmony_core.errors import LedgerUnusable
-from harmony_core.reconciler import JsonRecord
+from harmony_core.reconciler import DELETES_DATA, JsonRecord
 from harmony_core.resources import Resource
 
 from .database import Database, Statement
@@ -249,6 +249,11 @@ class Ledger:
 
     def get(self, resource_id: str) -> JsonRecord | None:
         return self._records.get(resource_id)
+
+    def deletes_data(self, resource_id: str) -> bool:
+        """Return whether removing this resource deletes data for good."""
+        record = self._records.get(resource_id)
+        return record is not None and bool(record.get(DELETES_DATA))
 
     async def put(self, resource_id: str, record: JsonRecord) -> None:
         if self._records.get(resource_id) == record:

@@ -50,6 +50,7 @@ from harmony_core.wire.replies import (
     Failed,
     Item,
     JsonItem,
+    ListedVolume,
     LoggedLine,
     Planned,
     PlannedChange,
@@ -65,6 +66,7 @@ from harmony_core.wire.requests import (
     Logs,
     Reconcile,
     Release,
+    Volumes,
     new_request,
     seal_request,
 )
@@ -90,7 +92,7 @@ _REMEDY = (
     "`journalctl -u harmony-agent`"
 )
 _T = TypeVar("_T")
-_AskT = TypeVar("_AskT", Logs, Events, Audit, Reconcile, Diff, Release)
+_AskT = TypeVar("_AskT", Logs, Events, Audit, Reconcile, Diff, Release, Volumes)
 _FollowedT = TypeVar("_FollowedT", Logs, Events)
 _REFUSALS: dict[str, type[HarmonyError]] = {
     each.code: each for base in (RequestError, EntryRefused) for each in base.__subclasses__()
@@ -216,6 +218,11 @@ class Asking:
         async with aclosing(self._items(_make_ask(Release, score=score))) as items:
             async for _ in items:
                 pass
+
+    async def volumes(self) -> list[ListedVolume]:
+        """Return all volumes of the device, whoever made them, by name."""
+        async with aclosing(self._items(_make_ask(Volumes))) as items:
+            return [self._read(ListedVolume, item) async for item in items]
 
     async def audit(self) -> list[ChainedEvent]:
         """Return all changes that it has noted, oldest first, exactly as they stand there."""

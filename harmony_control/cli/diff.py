@@ -128,7 +128,7 @@ def _summary(found: Sequence[Foreseen]) -> Words:
     in_order = sum(map(_is_in_order, found))
     told = f"{new} new, {len(changes) - new - gone} changed, {gone} removed"
     if any(each.planned.held for each in found):
-        told += " (a large removal: it waits for harmony approve)"
+        told += " (a large removal, or of data: it waits for harmony approve)"
     return f"{told}; {_count(in_order, 'Score')} in order", "bold"
 
 

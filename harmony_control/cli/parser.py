@@ -78,8 +78,12 @@ def parser() -> argparse.ArgumentParser:
         )
     )
     _status(command("status", "status", "show the state of all devices, or of one in full"))
-    _agent(command("describe", "describe", "tell all that is known of a device, and why"))
-    _agent(command("inventory", "inventory", "show of what a device consists"))
+    for name, what in (
+        ("describe", "tell all that is known of a device, and why"),
+        ("inventory", "show of what a device consists"),
+        ("volumes", "list the volumes of a device, and who has each"),
+    ):
+        _agent(command(name, name, what))
     _agent(command("history", "history", "list the revisions of a device"))
     _rollback(command("rollback", "history", "roll a device back to an earlier revision"))
     _diff(command("diff", "diff", "show what a push would change, asked of the device"))

@@ -275,14 +275,16 @@ def _count(text: str, of: int) -> int:
 
 def _count_removed(name: str, kept: Collection[str], seen: Sequence[Seen]) -> int:
     """Return how many resources of one device may go by what is named: the most that any device has of the
-    Scores that this generation of the class has no more."""
-    counts = [
-        sum(
-            page.resources_total
+    Scores that this generation of the class has no more; none where data would go for good with one."""
+    gone = [
+        [
+            page
             for score, page in each.state.scores.items()
             if page.layer == class_target(name) and score not in kept
-        )
+        ]
         for each in seen
         if each.state is not None
     ]
-    return max(counts, default=0)
+    if any(page.deletes_data for pages in gone for page in pages):
+        return 0
+    return max((sum(page.resources_total for page in pages) for pages in gone), default=0)

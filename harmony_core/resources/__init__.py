@@ -28,6 +28,12 @@ from .container import (
     Running,
     Starting,
 )
+from .container_network import (
+    ContainerNetwork,
+    ContainerNetworkName,
+    ContainerNetworkPresent,
+    NetworkAttachment,
+)
 from .container_parts import ContainerDevice, HealthCheck, MountPath, Tmpfs, Ulimit, signal_number
 from .directory import Directory, DirectoryAt, DirectoryState, NotADirectory
 from .file import (
@@ -70,6 +76,7 @@ from .systemd_unit import (
     UnitName,
     UnitState,
 )
+from .volume import ObjectLabels, Volume, VolumeMount, VolumeName, VolumePresent
 
 __all__ = [
     "HOLD_DIRECTORY",
@@ -84,6 +91,9 @@ __all__ = [
     "ContainerDevice",
     "ContainerFields",
     "ContainerName",
+    "ContainerNetwork",
+    "ContainerNetworkName",
+    "ContainerNetworkPresent",
     "ContainerState",
     "ContainerUser",
     "Directory",
@@ -113,11 +123,13 @@ __all__ = [
     "Link",
     "Mount",
     "MountPath",
+    "NetworkAttachment",
     "NetworkProfile",
     "NetworkState",
     "NotADirectory",
     "NotAFile",
     "NotNeeded",
+    "ObjectLabels",
     "Port",
     "PresentAt",
     "Privilege",
@@ -141,6 +153,10 @@ __all__ = [
     "UnitState",
     "UserName",
     "Vlan",
+    "Volume",
+    "VolumeMount",
+    "VolumeName",
+    "VolumePresent",
     "Wifi",
     "all_problems",
     "first_problem",

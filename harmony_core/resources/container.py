@@ -25,6 +25,7 @@ from harmony_core.paths import AbsolutePath
 from harmony_core.steps import Created, KeptVolume, Pulled, Recreated, Renamed, Started, Step
 
 from ._base import Privilege, Resource, State, in_words
+from .container_network import NetworkAttachment
 from .container_parts import (
     Bytes,
     ContainerDevice,
@@ -49,6 +50,7 @@ from .container_parts import (
     Ulimits,
 )
 from .probes import Port, Probe, Seconds
+from .volume import VolumeMount
 
 __all__ = [
     "HOLD_DIRECTORY",
@@ -204,6 +206,10 @@ class ContainerFields(BaseModel):
         "made anew when another takes the place of one, or a read_only file changes, unless that is live. "
         "What is in a directory is not followed: name such files in uses.",
     )
+    volumes: tuple[VolumeMount, ...] = Field(
+        default=(),
+        description="Volumes that it sees, by name. Each has to be there: a VolumeScore makes it.",
+    )
     tmpfs: tuple[Tmpfs, ...] = Field(
         default=(), description="Directories in memory, empty at each start."
     )
@@ -298,6 +304,11 @@ class ContainerFields(BaseModel):
         default="bridge",
         description="Which network it is in: podman's (bridge), the device's own (host), or none.",
     )
+    networks: tuple[NetworkAttachment, ...] = Field(
+        default=(),
+        description="Networks that it is on, by name; podman's own unless set. Each has to be there: a "
+        "ContainerNetworkScore makes it. Containers on one find each other by name and aliases.",
+    )
     dns: tuple[IpAddress, ...] = Field(
         default=(), description="Name servers; the device's own unless set."
     )
@@ -363,6 +374,7 @@ class ContainerFields(BaseModel):
     def _targets(self) -> Iterator[tuple[str, str]]:
         """Yield each with the field that it is from."""
         yield from (("mounts", each.target) for each in self.mounts)
+        yield from (("volumes", each.target) for each in self.volumes)
         yield from (("tmpfs", each.target) for each in self.tmpfs)
         yield from (("devices", each.inside) for each in self.devices)
 
@@ -446,10 +458,17 @@ class Container(ContainerFields, Resource):
 
     @property
     def exclusive(self) -> frozenset[str]:
-        return frozenset({*map(_claim, self.ports), *_tree_claims(self.mounts)})
+        return frozenset(
+            {*map(_claim, self.ports), *_tree_claims(self.mounts), *_address_claims(self.networks)}
+        )
 
 
 def _network_problems(fields: ContainerFields) -> Iterator[str]:
+    names = [each.network for each in fields.networks]
+    if len(set(names)) != len(names):
+        yield "networks: one network is named twice; put all aliases into one entry"
+    if names and fields.network != "bridge":
+        yield f"networks: with network: {fields.network} it is on no other; remove one of them"
     match fields.network:
         case "host":
             if fields.ports:
@@ -502,6 +521,13 @@ def _memory_problems(fields: ContainerFields) -> Iterator[str]:
         )
     if limit is not None and (fields.memory_reservation_bytes or 0) > limit:
         yield f"memory_reservation_bytes: it is more than memory_bytes, {limit}; lower it"
+
+
+def _address_claims(networks: Collection[NetworkAttachment]) -> Iterator[str]:
+    """Yield the addresses that only one container can have."""
+    for each in networks:
+        if each.address is not None:
+            yield f"container-address:{each.network}/{each.address}"
 
 
 def _claim(port: PublishedPort) -> str:

@@ -20,6 +20,10 @@ import pytest
 pytest.register_assert_rewrite(f"{__name__}.capability_contract")
 
 if TYPE_CHECKING:
+    from harmony_pi_topology.testing.container_networks_contract import (
+        ContainerNetworkHostContract,
+        ContainerNetworksUnderTest,
+    )
     from harmony_pi_topology.testing.containers_contract import (
         ContainerBystander,
         ContainerRuntimeContract,
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
         DirectoryBystander,
         DirectoryHostContract,
     )
+    from harmony_pi_topology.testing.fake_container_networks import FakeContainerNetworks
     from harmony_pi_topology.testing.fake_containers import FakeContainers, Program
     from harmony_pi_topology.testing.fake_directories import FakeDirectories
     from harmony_pi_topology.testing.fake_files import FakeFiles
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
     from harmony_pi_topology.testing.fake_network import FakeNetwork
     from harmony_pi_topology.testing.fake_pi import FakePi
     from harmony_pi_topology.testing.fake_systemd import FakeSystemd, ServiceProgram
+    from harmony_pi_topology.testing.fake_volumes import FakeVolumes
     from harmony_pi_topology.testing.files_contract import (
         Bystander,
         FilesUnderTest,
@@ -57,6 +63,7 @@ if TYPE_CHECKING:
     from harmony_pi_topology.testing.network_under_test import NetworkBystander, NetworkUnderTest
     from harmony_pi_topology.testing.systemd_contract import SystemdHostContract
     from harmony_pi_topology.testing.units_under_test import UnitBystander, UnitsUnderTest
+    from harmony_pi_topology.testing.volumes_contract import VolumeHostContract, VolumesUnderTest
 
     from .capability_contract import CapabilityContract, CapabilityUnderTest, Outsider
     from .running import (
@@ -77,11 +84,14 @@ __all__ = [
     "CapabilityContract",
     "CapabilityUnderTest",
     "ContainerBystander",
+    "ContainerNetworkHostContract",
+    "ContainerNetworksUnderTest",
     "ContainerRuntimeContract",
     "ContainersUnderTest",
     "DirectoriesUnderTest",
     "DirectoryBystander",
     "DirectoryHostContract",
+    "FakeContainerNetworks",
     "FakeContainers",
     "FakeDirectories",
     "FakeFiles",
@@ -89,6 +99,7 @@ __all__ = [
     "FakeNetwork",
     "FakePi",
     "FakeSystemd",
+    "FakeVolumes",
     "FileSystemHostContract",
     "FilesUnderTest",
     "Hearer",
@@ -110,6 +121,8 @@ __all__ = [
     "SystemdHostContract",
     "UnitBystander",
     "UnitsUnderTest",
+    "VolumeHostContract",
+    "VolumesUnderTest",
     "interpret_once",
     "interpret_twice",
     "inventory",
@@ -125,6 +138,12 @@ _MODULES = {
     "DirectoriesUnderTest": "harmony_pi_topology.testing.directories_contract",
     "DirectoryBystander": "harmony_pi_topology.testing.directories_contract",
     "DirectoryHostContract": "harmony_pi_topology.testing.directories_contract",
+    "ContainerNetworkHostContract": "harmony_pi_topology.testing.container_networks_contract",
+    "ContainerNetworksUnderTest": "harmony_pi_topology.testing.container_networks_contract",
+    "FakeContainerNetworks": "harmony_pi_topology.testing.fake_container_networks",
+    "FakeVolumes": "harmony_pi_topology.testing.fake_volumes",
+    "VolumeHostContract": "harmony_pi_topology.testing.volumes_contract",
+    "VolumesUnderTest": "harmony_pi_topology.testing.volumes_contract",
     "FakeContainers": "harmony_pi_topology.testing.fake_containers",
     "Program": "harmony_pi_topology.testing.fake_containers",
     "FakeDirectories": "harmony_pi_topology.testing.fake_directories",

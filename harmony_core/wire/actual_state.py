@@ -116,6 +116,12 @@ class ScoreStatus:
     """Whose manifest it comes from, and whose generation ``observed_generation`` is of."""
 
     @property
+    def deletes_data(self) -> bool:
+        """Whether data would go for good with what it has made: then nothing of it counts as meant by whoever
+        names it, and all of it waits until somebody approves."""
+        return any(each.get("deletes_data") is True for each in self.resources.values())
+
+    @property
     def text(self) -> str:
         """Compact JSON, without ``looked_at`` where that is not known."""
         looked = f'"looked_at":"{self.looked_at}",' if self.looked_at else ""

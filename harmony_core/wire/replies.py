@@ -31,6 +31,7 @@ __all__ = [
     "Frame",
     "Item",
     "JsonItem",
+    "ListedVolume",
     "LoggedLine",
     "Planned",
     "PlannedChange",
@@ -136,6 +137,20 @@ class PlannedChange:
 
 
 @attrs.frozen(kw_only=True)
+class ListedVolume:
+    """An item of ``volumes``."""
+
+    name: str
+    created_at: str
+    size_bytes: int | None
+    """None where it could not be counted in time."""
+    used_by: tuple[str, ...]
+    """The names of the containers that have it, running or not."""
+    scores: tuple[str, ...]
+    """The ids of the Scores that want it; none wants those that images bring, and what is kept."""
+
+
+@attrs.frozen(kw_only=True)
 class ChainedEvent:
     """An item of ``audit``: one event, exactly as it stands in the device's database."""
 
@@ -152,7 +167,9 @@ _FRAMES: Mapping[str, type[Frame]] = {each.kind: each for each in (Alive, Item, 
 T = TypeVar("T")
 
 
-def to_item(value: LoggedLine | Reconciled | Planned | PlannedChange | ChainedEvent) -> JsonItem:
+def to_item(
+    value: LoggedLine | Reconciled | Planned | PlannedChange | ListedVolume | ChainedEvent,
+) -> JsonItem:
     """Return it as it stands in an `Item`."""
     fields: dict[str, Any] = _CONVERTER.unstructure(value)
     return fields

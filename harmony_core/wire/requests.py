@@ -61,6 +61,7 @@ __all__ = [
     "Reconcile",
     "Release",
     "Request",
+    "Volumes",
     "accept_request",
     "ask_of",
     "new_request",
@@ -161,11 +162,17 @@ class Release(_Wire):
     score: ScoreId
 
 
-Ask: TypeAlias = Reconcile | Logs | Events | Audit | Diff | Release
+class Volumes(_Wire):
+    """All volumes of the device, whoever made them."""
+
+    verb: ClassVar[str] = "volumes"
+
+
+Ask: TypeAlias = Reconcile | Logs | Events | Audit | Diff | Release | Volumes
 """All that a device can be asked."""
 
 _ASKS: Mapping[str, type[Ask]] = {
-    each.verb: each for each in (Reconcile, Logs, Events, Audit, Diff, Release)
+    each.verb: each for each in (Reconcile, Logs, Events, Audit, Diff, Release, Volumes)
 }
 
 

@@ -33,7 +33,13 @@ from harmony_pi_topology.posix.hashing import sha256_of
 from .paths import list_prefixes, place_in
 from .spec import is_followed
 
-__all__ = ["NO_MOUNTS", "MountsLook", "look_at_mounts", "sees_any_source"]
+__all__ = [
+    "NO_MOUNTS",
+    "MountsLook",
+    "find_replaced_volumes",
+    "look_at_mounts",
+    "sees_any_source",
+]
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -163,6 +169,13 @@ def _hash_content(path: Path, source: str) -> str | None:
         return hashlib.sha256(known_by.encode()).hexdigest()
     finally:
         os.close(handle)
+
+
+def find_replaced_volumes(mounts: Mapping[str, Mount], root: Path, pid: int) -> frozenset[str]:
+    """Return the names of *mounts*, which are of volumes, whose data the process *pid* does not, or no
+    longer, see."""
+    seen = _compare(list(mounts.values()), root, pid)
+    return frozenset(name for name, each in mounts.items() if not seen.get(each.source, True))
 
 
 def _find_replaced(container: Container, root: Path, pid: int) -> frozenset[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harmony_core.place import Place
     from harmony_core.reconciler import AnyReconciler
 
-__all__ = ["harmony_capabilities"]
+__all__ = ["harmony_capabilities", "why_no_podman"]
 
 _PROGRAMS = ("/usr/bin/podman", "/usr/local/bin/podman")
 
@@ -21,14 +21,15 @@ _PROGRAMS = ("/usr/bin/podman", "/usr/local/bin/podman")
 @impl
 def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
     """Harmony's hook."""
-    if (why_not := _why_no_podman(place)) is not None:
+    if (why_not := why_no_podman(place)) is not None:
         return {"ContainerRuntime": why_not}
     from .reconciler import PodmanContainers  # noqa: PLC0415 - needs podman's library
 
     return {"ContainerRuntime": PodmanContainers(place.podman_url, records=place.records)}
 
 
-def _why_no_podman(place: Place) -> str | None:
+def why_no_podman(place: Place) -> str | None:
+    """Return why nothing of podman's is offered at *place*; None where it is."""
     if place.why_no_machine:
         return place.why_no_machine
     socket = Path(place.podman_url.removeprefix("unix://"))

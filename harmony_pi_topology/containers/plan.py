@@ -25,6 +25,7 @@ from harmony_core.steps import (
     list_due,
 )
 
+from .attachments import has_its_networks
 from .podman_reply import FoundContainer
 from .spec import DesiredContainer
 from .volumes import find_kept_volumes
@@ -90,7 +91,8 @@ def plan_steps(
     # What is made anew sees its mounts as they are: so those are a reason only where nothing else is.
     changed = set(desired.differences_from(found.labels)) or {*replaced, *altered}
     wants_ipv6 = any(port.is_ipv6 for port in desired.container.ports)
-    if found.is_cut_off or (found.running and not found.ipv6 and wants_ipv6):
+    is_cut_off = found.is_cut_off or not has_its_networks(desired.container, found)
+    if is_cut_off or (found.running and not found.ipv6 and wants_ipv6):
         changed.add("networks")
     if changed:
         seen = {*desired.container.targets}

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 from harmony_core.errors import CapabilityError
@@ -25,11 +26,15 @@ from .podman_errors import (
     pull_failed,
     silent,
     to_create_error,
+    to_in_use,
+    to_network_error,
     to_refusal,
     to_start_error,
 )
 from .podman_reply import (
     FoundContainer,
+    FoundNetwork,
+    FoundVolume,
     PullProgress,
     Refusal,
     has_ipv6,
@@ -37,16 +42,22 @@ from .podman_reply import (
     parse_container,
     parse_created_id,
     parse_listed_ids,
+    parse_network,
     parse_published_ports,
+    parse_volume,
+    parse_volume_sizes,
+    parse_volumes,
     refusal,
     torn_container,
     volume_options,
+    why_not_removed,
 )
 from .podman_wire import Answer, Body, Cutoff, PodmanSilent, Question
 
 DEFAULT_URL = "unix:///run/podman/podman.sock"
 DEFAULT_NETWORK = "podman"
 
+_DEFAULT_NETWORK_ALONE: Mapping[str, Body] = {DEFAULT_NETWORK: {}}
 _CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
 _NOT_THERE = 404
@@ -55,6 +66,8 @@ _PING_S = 2.0
 _CUT_WITHIN_S = 5.0
 _ANY_LENGTH_S = 86_400.0
 _LOG_WITHIN_S = 20.0
+_COUNTED_WITHIN_S = 30.0
+"""Where there are very many files in volumes, their size is not told."""
 _LOG_BYTES = 1024 * 1024
 _PULL_SILENCE_S = 300.0
 """How long a registry may send nothing at all before a pull is given up."""
@@ -237,27 +250,97 @@ class Podman:
             raise image_gone(refusal(answer))
         return image_volumes(_accept(answer, what), what)
 
-    async def network_has_ipv6(self) -> bool:
-        """Return whether the network has IPv6 in which containers are that name none."""
-        what = f"look at network {DEFAULT_NETWORK}"
-        question = Question(method="get", path=f"/networks/{DEFAULT_NETWORK}/json")
+    async def network_has_ipv6(self, network: str = DEFAULT_NETWORK) -> bool:
+        """Return whether *network* has IPv6: unless named, that in which containers are that name none."""
+        what = f"look at network {network}"
+        question = Question(method="get", path=f"/networks/{network}/json")
         answer = await self._ask(question, what)
         return answer.status != _NOT_THERE and has_ipv6(_accept(answer, what), what)
 
-    async def reconnect(self, container_id: str) -> None:
-        """Take a container off its network, and put it back: its ports are published anew, while it runs.
+    async def reconnect(
+        self, container_id: str, networks: Mapping[str, Body] = _DEFAULT_NETWORK_ALONE
+    ) -> None:
+        """Take a container off *networks*, and put it back, on each with what is said of it (`connect`): its
+        ports are published anew, while it runs.
 
         Cut short in between, it is cut off. podman's own `network reload` is not to be had over its socket.
         """
-        for verb, body in (
-            ("disconnect", {"Container": container_id, "Force": True}),
-            ("connect", {"container": container_id}),
-        ):
-            question = Question(
-                method="post", path=f"/networks/{DEFAULT_NETWORK}/{verb}", body=body
-            )
-            what = f"{verb} a container, to have its ports published anew"
+        for network in networks:
+            await self.disconnect(container_id, network)
+        for network, how in networks.items():
+            body: Body = {"container": container_id, **how}
+            question = Question(method="post", path=f"/networks/{network}/connect", body=body)
+            what = "connect a container, to have its ports published anew"
             _accept(await self._ask(question, what), what)
+
+    async def disconnect(self, container_id: str, network: str) -> None:
+        """Take a container off *network*, whether it runs or not."""
+        body: Body = {"Container": container_id, "Force": True}
+        question = Question(method="post", path=f"/networks/{network}/disconnect", body=body)
+        what = f"take a container off network {network}"
+        _accept(await self._ask(question, what), what)
+
+    async def inspect_network(self, name: str) -> FoundNetwork | None:
+        """Return the network of this name; None when there is none."""
+        what = f"look at network {name}"
+        answer = await self._ask(Question(method="get", path=f"/networks/{name}/json"), what)
+        if answer.status == _NOT_THERE:
+            return None
+        found = parse_network(_accept(answer, what), what)
+        # podman also answers to the beginning of an id.
+        return found if found.name == name else None
+
+    async def create_network(self, specification: Body) -> None:
+        """Make a network, of which *specification* says the name. What podman refuses raises
+        `ContainerFailed`."""
+        what = f"make network {specification['name']}"
+        question = Question(method="post", path="/networks/create", body=specification)
+        answer = await self._ask(question, what)
+        if answer.status >= 400:
+            raise to_network_error(refusal(answer), what)
+
+    async def remove_network(self, name: str) -> None:
+        """Remove the network *name*; one that is gone is fine. `InUse` where a container is on it."""
+        what = f"remove network {name}"
+        answer = await self._ask(Question(method="delete", path=f"/networks/{name}"), what)
+        if answer.status == _NOT_THERE:
+            return
+        if answer.status >= 400:
+            raise to_in_use(refusal(answer), what)
+        if (why := why_not_removed(answer, what)) is not None:
+            raise to_in_use(Refusal(status=answer.status, message=why), what)
+
+    async def list_users(self, kind: Literal["volume", "network"], name: str) -> Mapping[str, str]:
+        """Return the ids of all containers, running or not, that have the volume or network *name*, by their
+        names."""
+        what = f"list who uses {kind} {name}"
+        question = Question(
+            method="get",
+            path="/containers/json",
+            params={"all": True, "filters": json.dumps({kind: [name]})},
+        )
+        return parse_listed_ids(_accept(await self._ask(question, what), what), what)
+
+    async def list_volumes(self) -> list[FoundVolume]:
+        """Return all volumes that there are, whoever made them."""
+        what = "list volumes"
+        answer = await self._ask(Question(method="get", path="/volumes/json"), what)
+        return parse_volumes(_accept(answer, what), what)
+
+    async def volume_sizes(self) -> Mapping[str, int]:
+        """Return how many bytes are in each volume: podman counts them, file by file."""
+        what = "count what is in volumes"
+        answer = await self._ask(Question(method="get", path="/system/df"), what, _COUNTED_WITHIN_S)
+        return parse_volume_sizes(_accept(answer, what), what)
+
+    async def inspect_volume(self, name: str) -> FoundVolume | None:
+        """Return the volume of this name; None when there is none."""
+        what = f"look at volume {name}"
+        answer = await self._ask(Question(method="get", path=f"/volumes/{name}/json"), what)
+        if answer.status == _NOT_THERE:
+            return None
+        found = parse_volume(_accept(answer, what), what)
+        return found if found.name == name else None
 
     async def volume_options(self, name: str) -> Mapping[str, str] | None:
         """With which options the volume *name* was made; None when there is none."""
@@ -265,17 +348,27 @@ class Podman:
         answer = await self._ask(Question(method="get", path=f"/volumes/{name}/json"), what)
         return None if answer.status == _NOT_THERE else volume_options(_accept(answer, what), what)
 
-    async def create_volume(self, name: str, options: Mapping[str, str]) -> None:
+    async def create_volume(
+        self, name: str, options: Mapping[str, str], labels: Mapping[str, str] | None = None
+    ) -> None:
         """Make the volume *name*, which is not there yet."""
         what = f"make volume {name}"
-        body: Body = {"Name": name, "Driver": "local", "Options": dict(options)}
+        body: Body = {
+            "Name": name,
+            "Driver": "local",
+            "Options": dict(options),
+            "Labels": dict(labels or {}),
+        }
         question = Question(method="post", path="/volumes/create", body=body)
         _accept(await self._ask(question, what), what)
 
     async def remove_volume(self, name: str) -> None:
-        """Remove the volume *name*, with what is in it; one that is gone is fine."""
-        question = Question(method="delete", path=f"/volumes/{name}")
-        await self._do(question, f"remove volume {name}")
+        """Remove the volume *name*, with what is in it; one that is gone is fine. `InUse` where a container
+        has it."""
+        what = f"remove volume {name}"
+        answer = await self._ask(Question(method="delete", path=f"/volumes/{name}"), what)
+        if answer.status >= 400 and answer.status != _NOT_THERE:
+            raise to_in_use(refusal(answer), what)
 
     async def remove_image(self, image: str) -> bool:
         """Return whether it is gone now; False when something still uses it."""

@@ -13,6 +13,7 @@ from harmony_core.errors import (
     CapabilityUnavailable,
     ContainerFailed,
     ImageNotFound,
+    InUse,
     PortTaken,
     RegistryUnreachable,
     TimedOut,
@@ -35,6 +36,7 @@ _NO_SUCH_IMAGE = re.compile(
 _DISK_FULL = re.compile(r"(?i)no space left on device|disk quota exceeded|read-only file system")
 
 
+_IN_USE = re.compile(r"(?i)being used|in use|associated containers")
 _NO_CONTROLLER = re.compile(
     r"controller `(?P<controller>\w+)` is not available|opening file `(?P<file>\w+)\.[\w.]+` for writing"
 )
@@ -73,6 +75,23 @@ def to_refusal(refusal: Refusal, what: str) -> TransientError:
     return _disk(refusal) or CapabilityUnavailable(
         f"podman could not {what}: {refusal.message} (status {refusal.status}); "
         "'journalctl -u podman' may say more"
+    )
+
+
+def to_in_use(refusal: Refusal, what: str) -> TransientError:
+    """podman did not do *what*, which takes a volume or a network away."""
+    if _IN_USE.search(refusal.message):
+        return InUse(
+            f"podman could not {what}: {refusal.message}; remove the containers that use it, or the Scores "
+            "that make them"
+        )
+    return to_refusal(refusal, what)
+
+
+def to_network_error(refusal: Refusal, what: str) -> CapabilityError:
+    """podman did not do *what*, which makes a network."""
+    return _disk(refusal) or ContainerFailed(
+        f"podman could not {what}: {refusal.message}; choose other subnets, or leave them to podman"
     )
 
 

@@ -73,6 +73,38 @@ class FoundCheck:
 
 
 @attrs.frozen(kw_only=True)
+class AttachedNetwork:
+    """How a container is on a network."""
+
+    aliases: frozenset[str]
+    addresses: frozenset[str]
+    """None while it does not run."""
+
+
+@attrs.frozen(kw_only=True)
+class FoundVolume:
+    """A volume as podman knows it."""
+
+    name: str
+    labels: Mapping[str, str]
+    created_at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class FoundNetwork:
+    """A network as podman knows it."""
+
+    name: str
+    labels: Mapping[str, str]
+    driver: str
+    subnets: tuple[str, ...]
+    internal: bool
+    has_dns: bool
+    name_servers: tuple[str, ...] = ()
+    """Other name servers than the device's own that its containers are given."""
+
+
+@attrs.frozen(kw_only=True)
 class FoundContainer:
     """A container as podman knows it. Its times are by the device's wall clock when they were taken."""
 
@@ -106,6 +138,10 @@ class FoundContainer:
     """None of one of which podman has lost a part."""
     check: FoundCheck | None = None
     """None where podman checks nothing."""
+    volume_places: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """Where on the device the data of its volumes is, by where it sees them."""
+    networks: Mapping[str, AttachedNetwork] = attrs.field(factory=dict[str, "AttachedNetwork"])
+    """The networks that it is on, by name."""
 
     @property
     def running(self) -> bool:
@@ -268,7 +304,9 @@ class _Mount(_Reply):
 class _Attached(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
+    ipv4: str = Field(default="", alias="IPAddress")
     ipv6: str = Field(default="", alias="GlobalIPv6Address")
+    aliases: list[str] | None = Field(default=None, alias="Aliases")
 
 
 class _NetworkSettings(_Reply):
@@ -298,7 +336,23 @@ class _Image(_Reply):
 
 
 class _Volume(_Reply):
+    name: str = ""
     options: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+    created_at: datetime = _LONG_AGO
+
+
+class _Volumes(RootModel[list[_Volume]]):
+    """Of each volume what podman has in its own database."""
+
+
+class _VolumeSize(_Reply):
+    volume_name: str
+    size: int = 0
+
+
+class _DiskUse(_Reply):
+    volumes: list[_VolumeSize] | None = None
 
 
 class _Subnet(BaseModel):
@@ -310,7 +364,21 @@ class _Subnet(BaseModel):
 class _Network(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
+    name: str = ""
+    driver: str = ""
     subnets: list[_Subnet] | None = None
+    internal: bool = False
+    dns_enabled: bool = False
+    labels: dict[str, str] | None = None
+    network_dns_servers: list[str] | None = None
+
+
+class _RemovedNetwork(_Reply):
+    err: str | None = None
+
+
+class _RemovedNetworks(RootModel[list[_RemovedNetwork]]):
+    """What became of each network that was to be removed."""
 
 
 class _ListedPort(BaseModel):
@@ -387,6 +455,18 @@ def parse_container(answer: Answer, what: str) -> FoundContainer:
         processes=tuple(pid for pid in (reply.state.pid, reply.state.conmon_pid) if pid > 0),
         in_force=_in_force(reply),
         check=_check(reply),
+        volume_places={
+            mount.destination: mount.source
+            for mount in reply.mounts or ()
+            if mount.type == "volume" and mount.source
+        },
+        networks={
+            name: AttachedNetwork(
+                aliases=frozenset(each.aliases or ()),
+                addresses=frozenset({each.ipv4, each.ipv6} - {""}),
+            )
+            for name, each in (reply.network_settings.networks or {}).items()
+        },
     )
 
 
@@ -488,6 +568,46 @@ def parse_published_ports(answer: Answer, what: str) -> dict[tuple[int, str], st
 def has_ipv6(answer: Answer, what: str) -> bool:
     """Return whether the network described in *answer* has IPv6."""
     return any(":" in each.subnet for each in _read(_Network, answer, what).subnets or ())
+
+
+def parse_network(answer: Answer, what: str) -> FoundNetwork:
+    """Raises `CapabilityUnavailable` when *answer* is not the description of a network."""
+    reply = _read(_Network, answer, what)
+    return FoundNetwork(
+        name=reply.name,
+        labels=reply.labels or {},
+        driver=reply.driver,
+        subnets=tuple(each.subnet for each in reply.subnets or ()),
+        internal=reply.internal,
+        has_dns=reply.dns_enabled,
+        name_servers=tuple(reply.network_dns_servers or ()),
+    )
+
+
+def why_not_removed(answer: Answer, what: str) -> str | None:
+    """Return why a network that was to be removed was not; None when it was."""
+    return next((each.err for each in _read(_RemovedNetworks, answer, what).root if each.err), None)
+
+
+def parse_volume(answer: Answer, what: str) -> FoundVolume:
+    """Raises `CapabilityUnavailable` when *answer* is not the description of a volume."""
+    reply = _read(_Volume, answer, what)
+    return FoundVolume(name=reply.name, labels=reply.labels or {}, created_at=reply.created_at)
+
+
+def parse_volumes(answer: Answer, what: str) -> list[FoundVolume]:
+    """Return the volumes in a list, by their names."""
+    found = [
+        FoundVolume(name=reply.name, labels=reply.labels or {}, created_at=reply.created_at)
+        for reply in _read(_Volumes, answer, what).root
+    ]
+    return sorted(found, key=lambda each: each.name)
+
+
+def parse_volume_sizes(answer: Answer, what: str) -> dict[str, int]:
+    """Return how many bytes are in each volume, by its name."""
+    reply = _read(_DiskUse, answer, what)
+    return {each.volume_name: each.size for each in reply.volumes or ()}
 
 
 def volume_options(answer: Answer, what: str) -> dict[str, str]:

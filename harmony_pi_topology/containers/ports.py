@@ -15,7 +15,8 @@ from harmony_core.errors import ContainerFailed
 from harmony_core.resources import Container, PublishedPort
 from harmony_pi_topology.common.path_calls import PathCalls
 
-from .podman import DEFAULT_NETWORK, Podman
+from .attachments import list_network_names
+from .podman import Podman
 from .podman_errors import port_taken
 from .spec import RESOURCE_LABEL
 
@@ -58,13 +59,18 @@ class ContainerPorts:
         """Raise `ContainerFailed` where *container* is to be published on IPv6, and its network has none:
         podman would listen, and answer nobody."""
         on_ipv6 = next((port for port in container.ports if port.is_ipv6), None)
-        if on_ipv6 is not None and not await self._podman.network_has_ipv6():
-            raise ContainerFailed(
-                f"port {on_ipv6.host} is to be published on {on_ipv6.address}, but podman's network "
-                f"{DEFAULT_NETWORK} has no IPv6, so nothing would be answered there; publish on an IPv4 "
-                "address, or give that network an IPv6 subnet (see podman network create --ipv6)",
-                resource=container.id,
-            )
+        if on_ipv6 is None:
+            return
+        networks = list_network_names(container)
+        for network in networks:
+            if await self._podman.network_has_ipv6(network):
+                return
+        raise ContainerFailed(
+            f"port {on_ipv6.host} is to be published on {on_ipv6.address}, but podman's network "
+            f"{networks[0]} has no IPv6, so nothing would be answered there; publish on an IPv4 "
+            "address, or give that network an IPv6 subnet (see podman network create --ipv6)",
+            resource=container.id,
+        )
 
     async def check(self, container: Container, *, apply: bool) -> None:
         """Raise `PortTaken` or `ContainerFailed` for what *container* cannot have.

@@ -39,6 +39,7 @@ from harmony_core.resources import (
     Container,
     ContainerState,
     Exited,
+    Mount,
     Running,
     Starting,
     resource_id,
@@ -50,6 +51,7 @@ from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
 from harmony_pi_topology.common.mounted import MountGuard
 from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls
 
+from .attachments import describe_networks, list_volume_mounts, require_attachments
 from .devices import NO_DEVICES, DevicesLook, look_at_devices
 from .exit_watcher import OpenProcess
 from .health import HealthCheck
@@ -58,7 +60,13 @@ from .image_pull import ImagePulls
 from .images import ContainerImages
 from .in_force import ContainerShortfalls, find_unmet, make_shortfall
 from .logs import read_logs
-from .mounts import NO_MOUNTS, MountsLook, look_at_mounts, sees_any_source
+from .mounts import (
+    NO_MOUNTS,
+    MountsLook,
+    find_replaced_volumes,
+    look_at_mounts,
+    sees_any_source,
+)
 from .plan import ContainerSteps, plan_removal, plan_steps
 from .podman import DEFAULT_URL, Podman
 from .podman_reply import FoundContainer
@@ -226,6 +234,8 @@ class PodmanContainers:
         if apply and look.problem is not None:
             raise await self._refuse(look.problem, container, found)
         if look.steps and look.held is None:
+            if apply and look.steps.make is not None:
+                await require_attachments(self._podman, container)
             await self._ports.check(container, apply=apply)
             if apply:
                 await self._ports.check_ipv6(container)
@@ -250,7 +260,7 @@ class PodmanContainers:
         found, called = await self._ours(container.name, apply=apply)
         pid = found.pid if found is not None and found.running else None
         await self._require_mounts(container, found, pid, apply=apply)
-        used, mounts, devices = await self._read(container, pid)
+        used, mounts, devices = await self._read(container, found, pid)
         self._watcher.note(container, (*mounts.watched, *devices.watched))
         contents = {**mounts.contents, **devices.contents, **used}
         desired = resolve_desired(container, contents, devices.paths)
@@ -332,12 +342,14 @@ class PodmanContainers:
         return await self._holds.find_hold(found, name) if found is not None else None
 
     async def _read(
-        self, container: Container, pid: int | None
+        self, container: Container, found: FoundContainer | None, pid: int | None
     ) -> tuple[dict[str, str], MountsLook, DevicesLook]:
-        """Return what the files hold that it uses, and how its mounts and devices are."""
-        if not container.uses and not container.mounts and not container.devices:
+        """Return what the files hold that it uses, and how its mounts, those of volumes included, and its
+        devices are."""
+        if not (container.uses or container.mounts or container.volumes or container.devices):
             return {}, NO_MOUNTS, NO_DEVICES
-        return await self._files.run(_read, container, self._root, pid)
+        volumes = list_volume_mounts(container, found)
+        return await self._files.run(_read, container, volumes, self._root, pid)
 
     async def _plan_steps(
         self,
@@ -449,7 +461,10 @@ class PodmanContainers:
 
     async def _publish_anew(self, container: Container, found: FoundContainer) -> None:
         """Raise `ContainerFailed` where its ports lead nowhere afterwards."""
-        await self._podman.reconnect(found.id)
+        if container.networks:
+            await self._podman.reconnect(found.id, describe_networks(container))
+        else:
+            await self._podman.reconnect(found.id)
         if dead := await self._published.find_dead(container, found):
             raise ContainerFailed(
                 f"port {', '.join(map(str, sorted(dead)))} of the device does not lead into "
@@ -566,13 +581,13 @@ class PodmanContainers:
 
 
 def _read(
-    container: Container, root: Path, pid: int | None
+    container: Container, volumes: Mapping[str, Mount], root: Path, pid: int | None
 ) -> tuple[dict[str, str], MountsLook, DevicesLook]:
-    return (
-        hash_used_files(container, root),
-        look_at_mounts(container, root, pid),
-        look_at_devices(container, root),
-    )
+    mounts = look_at_mounts(container, root, pid)
+    if pid is not None and (gone := find_replaced_volumes(volumes, root, pid)):
+        told = {f"the data of volume {name}" for name in gone}
+        mounts = attrs.evolve(mounts, replaced=mounts.replaced | told)
+    return hash_used_files(container, root), mounts, look_at_devices(container, root)
 
 
 def _shortfall(container: Container, unmet: Mapping[str, str]) -> NotReady | None:

@@ -13,6 +13,7 @@ from harmony_core.resources import (
     signal_number,
 )
 
+from .attachments import describe_networks
 from .confinement import PROFILE, list_dropped
 from .holds import hold_volume
 from .spec import DesiredContainer
@@ -45,6 +46,10 @@ def build_request(desired: DesiredContainer, volumes: Mapping[str, str]) -> dict
         ],
         "mounts": [*map(_bind, container.mounts), *map(_tmpfs, container.tmpfs)],
         "volumes": [{"Name": name, "Dest": target} for target, name in volumes.items()]
+        + [
+            {"Name": each.volume, "Dest": each.target, "Options": ["ro"] if each.read_only else []}
+            for each in container.volumes
+        ]
         + _holds(container),
         "devices": [{"path": each} for each in desired.devices],
         "device_cgroup_rule": [*map(_rule, container.device_rules)],
@@ -79,6 +84,7 @@ def build_request(desired: DesiredContainer, volumes: Mapping[str, str]) -> dict
     if (check := _health_check(container.healthcheck)) is not None:
         request["healthconfig"] = check
     wished: dict[str, object] = {
+        "networks": describe_networks(container) or None,
         "entrypoint": container.entrypoint,
         "command": container.command or None,
         "user": container.user,

@@ -18,9 +18,10 @@ from harmony_core.steps import KeptVolume
 
 from .podman_reply import FoundContainer
 
-__all__ = ["assign_volumes", "find_kept_volumes", "volume_name"]
+__all__ = ["assign_volumes", "find_kept_volumes", "is_brought", "volume_name"]
 
 _OTHER = re.compile(r"[^a-zA-Z0-9]+")
+_NAMELESS = re.compile(r"[0-9a-f]{64}")
 _TARGET_CHARACTERS = 40
 
 
@@ -31,7 +32,9 @@ def assign_volumes(
     *had*."""
     taken = {*container.targets}
     return {
-        target: had.get(target) or volume_name(container.name, target)
+        target: brought
+        if (brought := had.get(target)) is not None and is_brought(brought)
+        else volume_name(container.name, target)
         for target in of_image
         if target not in taken and target != HOLD_DIRECTORY
     }
@@ -45,12 +48,18 @@ def volume_name(container: str, target: str) -> str:
     return f"harmony-{container}-{words}-{unique}"
 
 
+def is_brought(volume: str) -> bool:
+    """Return whether *volume* is called as those are that images bring: by us, or by podman."""
+    return volume.startswith("harmony-") or _NAMELESS.fullmatch(volume) is not None
+
+
 def find_kept_volumes(
     found: FoundContainer, targets: Collection[str] | None = None
 ) -> tuple[KeptVolume, ...]:
-    """Return which volumes of *found* stay on the device; those at *targets*, if they are given."""
+    """Return which volumes of *found* stay on the device that its image has brought; those at *targets*, if
+    they are given. What has a Score of its own is that one's to tell."""
     return tuple(
         KeptVolume(name=name, target=target)
         for target, name in sorted(found.volumes.items())
-        if target != HOLD_DIRECTORY and (targets is None or target in targets)
+        if target != HOLD_DIRECTORY and is_brought(name) and (targets is None or target in targets)
     )

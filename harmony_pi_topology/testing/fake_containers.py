@@ -23,12 +23,14 @@ import attrs
 from harmony_core.change import Change, NotReady, Progress
 from harmony_core.errors import (
     ContainerFailed,
+    ContainerNetworkMissing,
     HardwareMissing,
     ImageNotFound,
     NotOurs,
     NotReadyInTime,
     PortTaken,
     RegistryUnreachable,
+    VolumeMissing,
 )
 from harmony_core.holds import read_hold
 from harmony_core.images import parse_image
@@ -56,6 +58,7 @@ from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.common.gather import say_whose
 from harmony_pi_topology.common.log_tail import log_tail
 from harmony_pi_topology.containers.hold_clock import HoldClock, WrittenHold
+from harmony_pi_topology.containers.podman_reply import FoundNetwork, FoundVolume
 from harmony_pi_topology.containers.spec import (
     ABSENT,
     RESOURCE_LABEL,
@@ -68,7 +71,7 @@ from harmony_pi_topology.containers.spec import (
 from .fake_files import FakeFiles, FileContents
 from .fake_reconciler import FakeReconciler
 
-__all__ = ["FakeContainers", "Program"]
+__all__ = ["FakeAttachments", "FakeContainers", "Program"]
 
 Health = Literal["healthy", "starting", "unhealthy", "unprobed"]
 _BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -100,6 +103,7 @@ class _Made:
     ports: frozenset[int]
     program: Program
     volumes: dict[str, str] = attrs.Factory(dict[str, str])
+    networks: set[str] = attrs.Factory(set[str])
     restarts_itself: bool
     stop_timeout_s: int = 10
     asked_to_end_s: float | None = None
@@ -139,6 +143,51 @@ class _Device:
         self.volumes: set[str] = set()
 
 
+def _tell_nobody(_: str) -> None: ...
+
+
+class FakeAttachments:
+    """The volumes and networks of a device that have names of their own, and who is on which."""
+
+    def __init__(self) -> None:
+        self.volumes: dict[str, FoundVolume] = {}
+        self.networks: dict[str, FoundNetwork] = {}
+        self.made: dict[str, _Made] = {}
+        """The containers of the device."""
+        self.on_end: Callable[[str], None] = _tell_nobody
+
+    def users_of_volume(self, name: str) -> list[str]:
+        """Return the names of the containers that have it."""
+        return sorted(each for each, made in self.made.items() if name in made.volumes.values())
+
+    def users_of_network(self, name: str) -> dict[str, bool]:
+        """Return the names of the containers that are on it, and whether each is ours."""
+        return {
+            each: RESOURCE_LABEL in made.labels
+            for each, made in self.made.items()
+            if name in made.networks
+        }
+
+    def take_off(self, container: str, network: str) -> None:
+        """End *container*, and take it off *network*."""
+        made = self.made[container]
+        was_running, made.running = made.running, False
+        made.networks.discard(network)
+        if was_running:
+            self.on_end(container)
+
+    def require(self, container: Container) -> None:
+        """Raise for the first volume or network that *container* names in vain."""
+        for volume in container.volumes:
+            if volume.volume not in self.volumes:
+                raise VolumeMissing(f"volume {volume.volume} is not there; push a VolumeScore")
+        for each in container.networks:
+            if each.network not in self.networks:
+                raise ContainerNetworkMissing(
+                    f"network {each.network} is not there; push a ContainerNetworkScore"
+                )
+
+
 class FakeContainers(FakeReconciler):
     """A `ContainerRuntime`'s reconciler over a dictionary.
 
@@ -164,6 +213,10 @@ class FakeContainers(FakeReconciler):
         self._uses: dict[str, tuple[str, ...]] = {}
         self.files = FakeFiles().contents
         self._device = _Device()
+        self.attachments = FakeAttachments()
+        """The volumes and networks of this device: those of `FakeVolumes` and `FakeContainerNetworks`."""
+        self.attachments.made = self._device.made
+        self.attachments.on_end = self._watch.tell
         self._holds: dict[str, WrittenHold] = {}
         self._hold_clock = HoldClock(monotonic_s=lambda: self._now_s, now=self._now)
 
@@ -228,6 +281,22 @@ class FakeContainers(FakeReconciler):
                 program=Program(),
                 restarts_itself=False,
             )
+        )
+
+    def make_beside(
+        self, name: str, *, ours: bool, volume: str | None = None, network: str | None = None
+    ) -> None:
+        """Somebody, or with *ours* Harmony, makes a container that has *volume* or is on *network*, and does
+        not start it."""
+        self._device.made[name] = _Made(
+            id=self._next_id(),
+            labels={RESOURCE_LABEL: _id(name)} if ours else {},
+            image="localhost/theirs:1",
+            ports=frozenset(),
+            program=Program(),
+            volumes={} if volume is None else {"/data": volume},
+            networks=set() if network is None else {network},
+            restarts_itself=False,
         )
 
     async def kill(self, name: str) -> None:
@@ -313,6 +382,9 @@ class FakeContainers(FakeReconciler):
         for name in list(self._device.made):
             self._remove_container(name)
         self._device = _Device()
+        self.attachments.made = self._device.made
+        self.attachments.volumes.clear()
+        self.attachments.networks.clear()
 
     def _remove_container(self, name: str) -> None:
         if self._device.made.pop(name).running:
@@ -357,6 +429,8 @@ class FakeContainers(FakeReconciler):
             )
         self._check_mounts(container)
         self._check_devices(container)
+        if steps and held is None and steps != (Started(),):
+            self.attachments.require(container)
         if held is not None:
             return Change(resource=container.id, before=before, after=before, pending=held)
         if Pulled() in steps and (fetching := self._pull(desired.image)) is not None:
@@ -384,13 +458,16 @@ class FakeContainers(FakeReconciler):
         fetch = () if desired.image in self._device.images else (Pulled(),)
         if found is None:
             return (*fetch, Created(), Started())
-        if changed := desired.differences_from(found.labels):
+        changed = set(desired.differences_from(found.labels))
+        if {each.network for each in desired.container.networks} != found.networks:
+            changed.add("networks")
+        if changed:
             targets = {*desired.container.targets}
             return (
                 *fetch,
-                Recreated(fields=changed),
+                Recreated(fields=frozenset(changed)),
                 Started(),
-                *_find_kept_volumes(found, targets),
+                *_find_kept_volumes(desired.container.name, found, targets),
             )
         return (Started(),) if not found.running and found.end_told else ()
 
@@ -429,6 +506,7 @@ class FakeContainers(FakeReconciler):
                 ports=frozenset(port.host for port in container.ports),
                 program=self.programs.get(container.command, Program()),
                 volumes=self._volumes(container, desired.image),
+                networks={each.network for each in container.networks},
                 restarts_itself=container.restart == "always",
                 stop_timeout_s=container.stop_timeout_s,
             )
@@ -449,10 +527,11 @@ class FakeContainers(FakeReconciler):
             if parse_image(each).pull == image
             for target in targets
         }
+        named = {volume.target: volume.volume for volume in container.volumes}
         wanted = brought - {*container.targets}
         volumes = {target: f"{container.name}:{target}" for target in wanted}
         self._device.volumes.update(volumes.values())
-        return volumes
+        return {**volumes, **named}
 
     def _stop(self, name: str, made: _Made) -> NotReady | None:
         """None once it runs no more; until then, what it is given."""
@@ -518,7 +597,7 @@ class FakeContainers(FakeReconciler):
             return Change(resource=_id(name))
         before = self._state(found)
         stopped = (Stopped(),) if found.running else ()
-        steps = (*stopped, Removed(), *_find_kept_volumes(found, found.volumes))
+        steps = (*stopped, Removed(), *_find_kept_volumes(name, found, found.volumes))
         if (held := self._find_hold(name, found)) is not None:
             after = before if apply else None
             steps = () if apply else steps
@@ -662,11 +741,11 @@ def _answer_one(verb: Callable[[], Change], resource: str) -> Change | Exception
         return say_whose(error, resource)
 
 
-def _find_kept_volumes(made: _Made, targets: Collection[str]) -> tuple[KeptVolume, ...]:
+def _find_kept_volumes(owner: str, made: _Made, targets: Collection[str]) -> tuple[KeptVolume, ...]:
     return tuple(
         KeptVolume(name=name, target=target)
         for target, name in sorted(made.volumes.items())
-        if target in targets
+        if target in targets and name == f"{owner}:{target}"
     )
 
 

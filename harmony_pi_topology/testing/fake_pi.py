@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from harmony_core.reconciler import Offers
 
+from .fake_container_networks import FakeContainerNetworks
 from .fake_containers import FakeContainers
 from .fake_directories import FakeDirectories
 from .fake_files import FakeFiles
 from .fake_jobs import FakeJobs
 from .fake_network import FakeNetwork
 from .fake_systemd import FakeSystemd
+from .fake_volumes import FakeVolumes
 
 __all__ = ["FakePi"]
 
@@ -25,6 +27,8 @@ class FakePi:
         self.directories = FakeDirectories(self.files)
         self.containers = FakeContainers()
         self.containers.files = self.files.contents
+        self.volumes = FakeVolumes(self.containers.attachments)
+        self.container_networks = FakeContainerNetworks(self.containers.attachments)
         self.systemd = FakeSystemd()
         self.systemd.files = self.files.contents
         self.jobs = FakeJobs()
@@ -37,6 +41,8 @@ class FakePi:
             "FileSystemHost": self.files,
             "DirectoryHost": self.directories,
             "ContainerRuntime": self.containers,
+            "VolumeHost": self.volumes,
+            "ContainerNetworkHost": self.container_networks,
             "SystemdHost": self.systemd,
             "JobRunner": self.jobs,
             "NetworkConfigurator": self.network,

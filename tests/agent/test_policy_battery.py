@@ -11,14 +11,18 @@ from harmony_agent.apply.policy import DevicePolicy
 from harmony_agent.policy_toml import PolicyTable
 from harmony_core.resources import (
     Container,
+    ContainerNetwork,
     Directory,
     Ethernet,
     File,
     Job,
     Mount,
+    NetworkAttachment,
     NetworkProfile,
     Resource,
     SystemdUnit,
+    Volume,
+    VolumeMount,
 )
 
 OPEN = """\
@@ -43,6 +47,8 @@ mounts = ["/srv/kiosk", "/etc/ssl/certs"]
 registries = ["ghcr.io/acme"]
 digest = true
 networks = ["office*"]
+volumes = ["kiosk-*"]
+container_networks = ["kiosk"]
 packages = ["chromium*"]
 jobs = "none"
 devices = ["/dev/ttyUSB*", "/dev/dri"]
@@ -76,6 +82,15 @@ def asking(**fields: Any) -> Container:
 
 def image(reference: str) -> Container:
     return Container(name="it", image=reference)
+
+
+def attached(volume: str, network: str) -> Container:
+    return Container(
+        name="it",
+        image=f"ghcr.io/acme/it{DIGEST}",
+        volumes=(VolumeMount(volume=volume, target="/it"),),
+        networks=(NetworkAttachment(network=network),),
+    )
 
 
 def file(path: str) -> File:
@@ -274,6 +289,13 @@ OTHERS: list[tuple[Resource, Verdict, Verdict]] = [
     (NetworkProfile(name="office-1", link=Ethernet(interface="eth0")), None, None),
     (NetworkProfile(name="home", link=Ethernet(interface="eth0")), None, "networks"),
     (NetworkProfile(name="office", link=Ethernet(interface="lo")), AGENT, AGENT),
+    (Volume(name="kiosk-data"), None, None),
+    (Volume(name="data"), None, "volumes"),
+    (ContainerNetwork(name="kiosk"), None, None),
+    (ContainerNetwork(name="kiosks"), None, "container_networks"),
+    (attached("kiosk-data", "kiosk"), None, None),
+    (attached("harmony-other-data-01234567", "kiosk"), None, "volumes"),
+    (attached("kiosk-data", "podman"), None, "container_networks"),
     (Directory(path="/srv/kiosk"), None, None),
     (Directory(path="/srv"), "paths", None),
     (Directory(path="/etc"), AGENT, AGENT),

@@ -23,6 +23,7 @@ from harmony_core.wire.requests import (
     Logs,
     Reconcile,
     Release,
+    Volumes,
     seal_request,
 )
 from tests.agent.asking import Asker, LoggingFiles, asker
@@ -192,6 +193,10 @@ async def test_what_it_does_not_know_it_says(device: Asker) -> None:
         assert answer.code == "UnknownScore"
         assert isinstance(answer.frames[-1], Failed)
         assert "there are: note, other" in answer.frames[-1].error.message
+
+
+async def test_where_there_are_no_volumes_none_are_listed(device: Asker) -> None:
+    assert (await device.ask(Volumes())).code == "RequestFailed"
 
 
 async def test_nothing_is_released_that_is_not_held(device: Asker) -> None:

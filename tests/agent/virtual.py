@@ -212,7 +212,7 @@ class VirtualDevice:
 
     async def start(self) -> None:
         self._database = database = _Mortal(self._disk, _NoThreads())
-        ledger = await Ledger.load(database)
+        self.ledger = ledger = await Ledger.load(database)
         discovery = Discovery(offers=self._offers, missing={})
         self.agent: Agent = await assemble(
             self._config, database, ledger, self._registry, discovery, cast("Bus", self.bus)

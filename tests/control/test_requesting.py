@@ -37,6 +37,7 @@ from harmony_core.wire.requests import (
     Nonces,
     Reconcile,
     Release,
+    Volumes,
     accept_request,
     open_request,
 )
@@ -284,11 +285,13 @@ async def test_the_other_verbs_ask_what_they_say(plane: Ground) -> None:
     async with answering(plane, [ALIVE, End(seq=1)]) as device:
         assert await asking(plane).diff([], whole=True) == []
         await asking(plane).release("web")
+        assert await asking(plane).volumes() == []
         async with asking(plane).reconcile("web") as scores:
             assert [each async for each in scores] == []
     assert device.asked == [
         Diff(entries=(), whole=True),
         Release(score="web"),
+        Volumes(),
         Reconcile(score="web"),
     ]
 

@@ -45,6 +45,8 @@ class Nothing(Protocol):
                 "DirectoryHost",
                 "JobRunner",
                 "NetworkConfigurator",
+                "VolumeHost",
+                "ContainerNetworkHost",
             },
         ),
         (HasCamera, {"CameraHost"}),

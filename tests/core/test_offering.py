@@ -20,7 +20,14 @@ from harmony_pi_topology.files.reconciler import PosixFiles
 from tests.core.installed import Site
 
 ALWAYS = {"FileSystemHost", "DirectoryHost"}
-OURS = ALWAYS | {"SystemdHost", "JobRunner", "ContainerRuntime", "NetworkConfigurator"}
+OURS = ALWAYS | {
+    "SystemdHost",
+    "JobRunner",
+    "ContainerRuntime",
+    "VolumeHost",
+    "ContainerNetworkHost",
+    "NetworkConfigurator",
+}
 
 LAMPS = """
 from harmony_core import Resource, impl

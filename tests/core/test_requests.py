@@ -38,6 +38,7 @@ from harmony_core.wire.requests import (
     Reconcile,
     Release,
     Request,
+    Volumes,
     accept_request,
     new_request,
     open_request,
@@ -61,6 +62,7 @@ ASKS: Sequence[Ask] = (
     Diff(entries=()),
     Diff(entries=(ENTRY,), whole=True),
     Release(score="web"),
+    Volumes(),
 )
 
 Fields = dict[str, Any]

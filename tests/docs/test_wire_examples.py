@@ -61,6 +61,7 @@ from harmony_core.wire.replies import (
     ChainedEvent,
     End,
     Item,
+    ListedVolume,
     LoggedLine,
     Planned,
     PlannedChange,
@@ -324,7 +325,7 @@ def test_every_resource_that_is_shown_has_exactly_its_state_s_fields() -> None:
 
 @pytest.mark.parametrize("name", STATES)
 def test_every_state_of_a_resource_stands_in_the_table_with_its_fields(name: str) -> None:
-    rows = re.findall(r"^\| `[a-z]+` \| `[A-Z][a-z].*$", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `[a-z-]+` \| `[A-Z][a-z].*$", PAGE, re.MULTILINE)
     (row,) = [row for row in rows if f"`{name}`" in row]
     for field in attrs.fields_dict(STATES[name]):
         assert f"`{field}`" in row
@@ -378,6 +379,11 @@ def test_what_would_change_is_read_and_written_as_told() -> None:
         planned = item_as(PlannedChange if "resource" in item else Planned, item)
         assert isinstance(planned, Planned | PlannedChange)
         assert json.loads(json.dumps(to_item(planned))) == item
+
+
+def test_a_volume_that_is_listed_is_read_and_written_as_told() -> None:
+    for item in lines("volumes-items"):
+        assert json.loads(json.dumps(to_item(item_as(ListedVolume, item)))) == item
 
 
 def test_the_chain_of_events_is_as_told() -> None:

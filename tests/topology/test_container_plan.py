@@ -12,6 +12,7 @@ from harmony_core.steps import Created, KeptVolume, Recreated, Removed, Started,
 from harmony_pi_topology.containers.plan import plan_removal, plan_steps
 from harmony_pi_topology.containers.podman_reply import FoundContainer
 from harmony_pi_topology.containers.spec import resolve_desired
+from harmony_pi_topology.containers.volumes import volume_name
 
 WEB = resolve_desired(Container(name="web", image="registry.test/web:1"), {})
 FOUND = FoundContainer(
@@ -27,7 +28,7 @@ FOUND = FoundContainer(
     stop_timeout_s=0,
     stopped_by_user=False,
     ipv6="fd00::2",
-    volumes={"/data": "web-data", "/cache": "web-cache"},
+    volumes={"/data": volume_name("web", "/data"), "/cache": "0" * 64, "/named": "web-data"},
 )
 
 
@@ -71,6 +72,6 @@ def test_removing_tells_what_stays() -> None:
     assert plan_removal(FOUND) == (
         Stopped(),
         Removed(),
-        KeptVolume(name="web-cache", target="/cache"),
-        KeptVolume(name="web-data", target="/data"),
-    )
+        KeptVolume(name="0" * 64, target="/cache"),
+        KeptVolume(name=volume_name("web", "/data"), target="/data"),
+    ), "what has a name of its own is its own Score's to tell"

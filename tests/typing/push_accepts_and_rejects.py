@@ -14,6 +14,7 @@ from harmony_control.device import Device
 from harmony_control.fleet import Fleet
 from harmony_core import (
     Capability,
+    ContainerNetworkHost,
     ContainerRuntime,
     DirectoryHost,
     File,
@@ -30,6 +31,7 @@ from harmony_core import (
     Score,
     State,
     SystemdHost,
+    VolumeHost,
     outcome_of,
 )
 from harmony_core.reconciler import Reconciler
@@ -195,6 +197,8 @@ def a_topology_of(
     directories: DirectoryHost,
     jobs: JobRunner,
     network: NetworkConfigurator,
+    volumes: VolumeHost,
+    container_networks: ContainerNetworkHost,
 ) -> None:
     pi = PiTopology(
         systemd=systemd,
@@ -203,6 +207,8 @@ def a_topology_of(
         directories=directories,
         jobs=jobs,
         network=network,
+        volumes=volumes,
+        container_networks=container_networks,
     )
     # accepted: a topology satisfies every offer whose capability it has
     offers: tuple[HasSystemd, HasContainers, HasFiles, HasNetwork] = (pi, pi, pi, pi)

@@ -1,0 +1,1 @@
+"""Networks between containers, by podman."""

@@ -1,0 +1,133 @@
+"""Networks of podman: the reconciler behind `ContainerNetworkHost`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from harmony_core.change import Change, NotReady
+from harmony_core.reconciler import Availability, MemoryRecords, OnChange, Records
+from harmony_core.resources import ContainerNetwork, ContainerNetworkPresent
+from harmony_pi_topology.common.path_calls import PathCalls
+from harmony_pi_topology.containers.holds import ContainerHolds
+from harmony_pi_topology.containers.podman import DEFAULT_URL, Podman, can_be_a_name
+from harmony_pi_topology.containers.podman_reply import FoundNetwork
+from harmony_pi_topology.containers.spec import RESOURCE_LABEL
+from harmony_pi_topology.containers.stops import ContainerStops
+
+from .reconciler import ContainerNetworks, NetworkUser
+
+__all__ = ["PodmanNetworks"]
+
+
+class PodmanNetworks:
+    """A `Reconciler` of `ContainerNetwork`. podman tells nobody of its networks: what changed is found by
+    looking. ``root`` is where the device's files are read, in which containers hold."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        records: Records | None = None,
+        root: str | Path = "/",
+        answer_within_s: float = 60.0,
+    ) -> None:
+        self._podman = Podman(url, answer_within_s=answer_within_s)
+        self._files = PathCalls("holds of containers on networks", str(root))
+        store = _Store(self._podman, ContainerHolds(self._podman, Path(root), self._files))
+        records = records if records is not None else MemoryRecords()
+        self._networks = ContainerNetworks(store, records)
+
+    @property
+    def resource_class(self) -> type[ContainerNetwork]:
+        return ContainerNetwork
+
+    async def converge(
+        self, resources: Sequence[ContainerNetwork], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """As `Reconciler.converge`."""
+        return await self._networks.converge(resources, apply=apply)
+
+    async def observe(self, key: str) -> ContainerNetworkPresent | None:
+        """As `Reconciler.observe`."""
+        return await self._networks.observe(key)
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        """As `Reconciler.remove`."""
+        return await self._networks.remove(keys, apply=apply)
+
+    async def find_hold(self, key: str) -> NotReady | None:
+        """As `Holding.find_hold`."""
+        return await self._networks.find_hold(key)
+
+    async def release(self, key: str) -> bool:
+        """As `Holding.release`."""
+        return await self._networks.release(key)
+
+    async def availability(self) -> Availability:
+        """As `Reconciler.availability`. Does not wake podman, but when it did not answer last time."""
+        reason = await self._podman.is_expected_to_answer()
+        return Availability(available=reason is None, reason=reason or "")
+
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
+        """Never tells anything."""
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        self._podman.close()
+        self._files.close()
+
+
+class _Store:
+    """A `NetworkStore`."""
+
+    def __init__(self, podman: Podman, holds: ContainerHolds) -> None:
+        self._podman = podman
+        self._holds = holds
+        self._stops = ContainerStops(podman)
+
+    async def look(self, name: str) -> FoundNetwork | None:
+        return await self._podman.inspect_network(name) if can_be_a_name(name) else None
+
+    async def make(self, network: ContainerNetwork, labels: Mapping[str, str]) -> None:
+        await self._podman.create_network(
+            {
+                "name": network.name,
+                "driver": "bridge",
+                "subnets": [{"subnet": each} for each in network.subnets],
+                "internal": network.internal,
+                "ipv6_enabled": network.has_ipv6,
+                "dns_enabled": True,
+                "labels": labels,
+            }
+        )
+
+    async def users(self, name: str) -> Sequence[NetworkUser]:
+        if not can_be_a_name(name):
+            return []
+        names = sorted(await self._podman.list_users("network", name))
+        found = [await self._podman.inspect(each) for each in names]
+        return [
+            NetworkUser(each.name, is_ours=RESOURCE_LABEL in each.labels)
+            for each in found
+            if each is not None
+        ]
+
+    async def find_hold(self, container: str) -> NotReady | None:
+        found = await self._podman.inspect(container)
+        return await self._holds.find_hold(found, container) if found is not None else None
+
+    def release(self, container: str) -> None:
+        self._holds.release(container)
+
+    async def take_off(self, container: str, network: str) -> NotReady | None:
+        found = await self._podman.inspect(container)
+        if found is None:
+            return None
+        if (pending := await self._stops.stop(found)) is not None:
+            return pending
+        await self._podman.disconnect(found.id, network)
+        return None
+
+    async def remove(self, name: str) -> None:
+        await self._podman.remove_network(name)
