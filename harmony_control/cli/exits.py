@@ -56,7 +56,7 @@ __all__ = [
 CONVERGED, FAILED, USAGE, REFUSED, NO_ANSWER = range(5)
 CHANGES = 5
 DEFECT = 70
-_SEVERITY = (CONVERGED, NO_ANSWER, FAILED)
+_SEVERITY = (CONVERGED, NO_ANSWER, REFUSED, USAGE, FAILED)
 
 
 def find_gravest(codes: Iterable[int]) -> int:
