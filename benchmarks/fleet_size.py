@@ -11,6 +11,7 @@ import base64
 import json
 import time
 import tomllib
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,11 +23,12 @@ from harmony_control.bus.reports import Reports
 from harmony_control.enrol import add_agents
 from harmony_control.rollout.documents import ClassDocuments
 from harmony_control.rollout.publish import Wish, publish
+from harmony_control.server.apply import reload
 from harmony_control.store.home import Home
 from harmony_core.outcome import Success
 from harmony_core.wire.envelope import SigningKey
 from tests.control.scripted_device import ScriptedDevice
-from tests.nats import free_address
+from tests.nats import connected, free_address
 from tests.web.serve_process import add_viewer, serve, sign_in
 
 from .bed import Bed, file_scores, floor_command
@@ -40,7 +42,15 @@ from .rounds import Rounds
 __all__ = ["FLEET_SIZE", "fleet_size"]
 
 _MANY, _FEW = 10_000, 1_000
-FLEET_SIZE = ("enrol.10000", "class.10000.writes", "agents.10000", "serve.10000.memory")
+FLEET_SIZE = (
+    "enrol.10000",
+    "revoke.10000",
+    "class.10000.writes",
+    "agents.10000",
+    "serve.10000.memory",
+)
+_LOST = "few"
+"""Those of whom some are revoked."""
 _SERVE_KEEPS_KIB = 4.0
 _READ_WITHIN_S = 60.0
 
@@ -50,17 +60,20 @@ async def fleet_size(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
     home = bed.bus.home
     add_viewer(home)
     empty_kib = await _serve_kib(home, 0)
-    few = await _enrol_us(home, "few", _FEW)
+    few = await _enrol_us(home, _LOST, _FEW)
     many = await _enrol_us(home, "pi", _MANY)
     yield line("enrol.10000", many, few)
+    cut, reloaded = await _revoke_ms(bed, lost := rounds.of(5))
+    yield line("revoke.10000", median(cut, "ms"), median(reloaded, "ms"))
+    enrolled = _MANY + _FEW - lost
     devices = await asyncio.to_thread(_read_devices, home, bed.bus.admin)
     await report(devices, Success(), generation=1)
     # The generation, who is meant by the class, and the gate of the first wave.
-    yield line("class.10000.writes", await _class_writes(bed), Figure(3, 0, "messages"))
+    yield line("class.10000.writes", await _class_writes(bed, enrolled), Figure(3, 0, "messages"))
     ours, floor = await _list_ms(bed, rounds.of(10), devices)
     yield line("agents.10000", median(ours, "ms"), median(floor, "ms"))
-    full_kib = await _serve_kib(home, _MANY + _FEW)
-    kib = Figure((full_kib - empty_kib) / (_MANY + _FEW), 0, "KiB a device")
+    full_kib = await _serve_kib(home, enrolled)
+    kib = Figure((full_kib - empty_kib) / enrolled, 0, "KiB a device")
     yield line("serve.10000.memory", kib, Figure(_SERVE_KEEPS_KIB, 0, "KiB a device"))
 
 
@@ -69,6 +82,29 @@ async def _enrol_us(home: Home, prefix: str, count: int) -> Figure:
     began = time.perf_counter()
     await asyncio.to_thread(add_agents, home, names)
     return Figure((time.perf_counter() - began) * 1e6 / count, 0, "us a device")
+
+
+async def _revoke_ms(bed: Bed, count: int) -> tuple[list[float], list[float]]:
+    """Return what *count* revocations took, from the command until the device was cut off; and as a floor,
+    what it took the server to read such a configuration, and no more."""
+    home = bed.bus.home
+    cut: list[float] = []
+    reloaded: list[float] = []
+    for number in range(count):
+        began = time.perf_counter()
+        await asyncio.to_thread(reload, home)
+        reloaded.append((time.perf_counter() - began) * 1e3)
+        name = f"{_LOST}-{number}"
+        async with connected(home, name) as lost:
+            began = time.perf_counter()
+            command = await asyncio.create_subprocess_exec(
+                HARMONY, "--home", str(home.root), "revoke", name, stdout=DEVNULL
+            )
+            while lost.client.is_connected:  # noqa: ASYNC110 - nats-py tells it nowhere else
+                await asyncio.sleep(0.001)
+            cut.append((time.perf_counter() - began) * 1e3)
+        assert await command.wait() == 0
+    return cut, reloaded
 
 
 def _read_devices(home: Home, client: Client) -> list[ScriptedDevice]:
@@ -91,7 +127,7 @@ def _write_public_keys(devices: Sequence[ScriptedDevice], path: Path) -> None:
     path.write_text(json.dumps(keys))
 
 
-async def _class_writes(bed: Bed) -> Figure:
+async def _class_writes(bed: Bed, enrolled: int) -> Figure:
     """How many messages a first generation for all of them is, in all buckets."""
     before = await _messages(bed.bus.admin)
     reports = Reports(bed.bus.home, bed.bus.admin)
@@ -100,7 +136,7 @@ async def _class_writes(bed: Bed) -> Figure:
     published = await publish(
         documents, reports, "kiosk", lambda _: Wish(selector="", scores=scores)
     )
-    assert len(published.members) == _MANY + _FEW
+    assert len(published.members) == enrolled
     return Figure(await _messages(bed.bus.admin) - before, 0, "messages")
 
 

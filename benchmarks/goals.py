@@ -64,6 +64,7 @@ GOALS = {
     "cli.help": Goal(5),
     "cli.status": Goal(1.5),
     "enrol.10000": Goal(1.1),
+    "revoke.10000": Goal(2.5),
     "class.10000.writes": Goal(1),
     "agents.10000": Goal(1.6),
     "serve.10000.memory": Goal(1),

@@ -18,6 +18,7 @@ from harmony_control.server.apply import log_since, log_size_bytes
 from harmony_control.server.config import Listen, ServerConfig, render
 from harmony_control.server.process import server_binary
 from harmony_control.store.home import Enrolled
+from harmony_control.store.issuers import FLEETS
 from harmony_control.store.nkey import Nkey
 from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.names import MAIL, new_mailbox
@@ -81,12 +82,14 @@ def _configuration(
     if mailboxes:
         return text
     document: dict[str, Any] = json.loads(text)
-    fleet = document["accounts"]["FLEET"]
-    fleet["imports"] = [each for each in fleet["imports"] if "to" not in each]
-    fleet["imports"].append({"stream": {"account": "CTRL", "subject": f"{MAIL}.*.*"}})
-    for user, name in zip(fleet["users"], sorted(agents), strict=True):
-        hears = [f"{MAIL}.{name}.*"]
-        user["permissions"]["subscribe"]["allow"][1:] = hears
+    names = {each.nkey: name for name, each in agents.items()}
+    for account in FLEETS:
+        fleet = document["accounts"][account]
+        fleet["imports"] = [each for each in fleet["imports"] if "to" not in each]
+        fleet["imports"].append({"stream": {"account": "CTRL", "subject": f"{MAIL}.*.*"}})
+        for user in fleet["users"]:
+            hears = [f"{MAIL}.{names[user['nkey']]}.*"]
+            user["permissions"]["subscribe"]["allow"][1:] = hears
     return json.dumps(document)
 
 

@@ -28,7 +28,7 @@ from harmony_control.bus.connection import Bucket, admin, close
 from harmony_control.enrol import add_agent, add_agents
 from harmony_control.server.apply import bring_up_to_date
 from harmony_control.server.buckets import HEARTBEAT_WATCH, ensure_buckets
-from harmony_control.server.config import inbox_prefix
+from harmony_control.server.config import fleet_of, inbox_prefix
 from harmony_control.server.export import STORE, export
 from harmony_control.server.process import Server, running, server_binary
 from harmony_control.store import operator_key
@@ -149,6 +149,12 @@ class Bus:
             await asyncio.to_thread(add_agents, self.home, agents)
         for agent in agents if replace else ():
             await asyncio.to_thread(add_agent, self.home, agent, replace=True)
+
+    async def bring_together(self, first: str, second: str) -> None:
+        """Give *first* new keys until both are in one account, where what each may do has nothing else
+        between."""
+        while len({fleet_of(self.home.agents()[each].nkey) for each in (first, second)}) > 1:
+            await self.enrol(first, replace=True)
 
     async def device(self, agent: str) -> Device:
         """Connected as *agent*, by its agent.toml, until the bus ends."""

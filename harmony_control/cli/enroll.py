@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,13 +18,13 @@ from harmony_control.enrol import device_url
 from harmony_control.fleet import Fleet
 from harmony_control.invitations import invite
 from harmony_control.over_ssh import install_and_enrol
-from harmony_control.package import package_of, package_of_ours
+from harmony_control.package import Package, package_of, package_of_ours
 from harmony_control.store.home import Home
-from harmony_core.errors import BusUnreachable, UsageError
+from harmony_core.errors import BusUnreachable, HarmonyError, UsageError
 from harmony_core.wire.names import is_id
 
 from .common import home_of, out
-from .exits import CONVERGED
+from .exits import CONVERGED, exit_code_of, find_gravest, say
 
 __all__ = ["run"]
 
@@ -33,7 +34,8 @@ _LOOK_AGAIN_S = 1.0
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do it for one device after the other."""
+    """Do it for one device after the other, also where one of them fails. The exit code is that of the
+    gravest."""
     return asyncio.run(_run(options))
 
 
@@ -48,33 +50,74 @@ async def _run(options: argparse.Namespace) -> int:
             "`--listen 0.0.0.0:4222`"
         )
     package = package_of(Path(options.wheel)) if options.wheel else package_of_ours()
+    named = _name(options)
+    codes: dict[str, int] = {}
+    for agent_id, destination in named.items():
+        try:
+            await _enrol(home, options, agent_id, destination, package)
+        except HarmonyError as error:
+            say(error, as_json=options.json)
+            codes[agent_id] = exit_code_of(error)
+        else:
+            codes[agent_id] = CONVERGED
+    if len(codes) > 1:
+        _summarize(options, codes)
+    return find_gravest(codes.values())
+
+
+def _name(options: argparse.Namespace) -> dict[str, str]:
+    """Return where each device is, by its id. `UsageError`, before anything is done."""
+    named: dict[str, str] = {}
     for destination in options.destinations:
         agent_id = options.id or _id_of(destination)
-        invitation = await asyncio.to_thread(
-            invite,
-            home,
-            agent_id=agent_id,
-            url=options.url,
-            expires_in=timedelta(seconds=_INSTALLED_WITHIN_S),
-            replaces=options.replace,
-            again=True,
-        )
-        heard_at = await _heard_at(home, agent_id)
-        await install_and_enrol(
-            destination,
-            invitation.to_text(),
-            package,
-            ssh=options.ssh,
-            sudo=options.sudo,
-            replaces=options.replace,
-        )
-        await _hear(home, agent_id, heard_at)
-        out(
-            options,
-            {"event": "enrolled", "agent": agent_id},
-            f"{agent_id} is enrolled and online: harmony status {agent_id}",
-        )
-    return CONVERGED
+        if agent_id in named:
+            raise UsageError(
+                f"{named[agent_id]} and {destination} would both be {agent_id}; name each once, and enroll "
+                "one of two by itself, with --id"
+            )
+        named[agent_id] = destination
+    return named
+
+
+async def _enrol(
+    home: Home, options: argparse.Namespace, agent_id: str, destination: str, package: Package
+) -> None:
+    invitation = await asyncio.to_thread(
+        invite,
+        home,
+        agent_id=agent_id,
+        url=options.url,
+        expires_in=timedelta(seconds=_INSTALLED_WITHIN_S),
+        replaces=options.replace,
+        again=True,
+    )
+    heard_at = await _heard_at(home, agent_id)
+    await install_and_enrol(
+        destination,
+        invitation.to_text(),
+        package,
+        ssh=options.ssh,
+        sudo=options.sudo,
+        replaces=options.replace,
+    )
+    await _hear(home, agent_id, heard_at)
+    out(
+        options,
+        {"event": "enrolled", "agent": agent_id},
+        f"{agent_id} is enrolled and online: harmony status {agent_id}",
+    )
+
+
+def _summarize(options: argparse.Namespace, codes: Mapping[str, int]) -> None:
+    """Tell how it went with all of them, by the exit code that each alone would have led to."""
+    missing = [name for name, code in codes.items() if code != CONVERGED]
+    enrolled = [name for name in codes if name not in missing]
+    again = f"; not {', '.join(missing)}: what is wrong is above; run it again" if missing else ""
+    out(
+        options,
+        {"event": "summary", "enrolled": enrolled, "not_enrolled": missing},
+        f"{len(enrolled)} of {len(codes)} are enrolled and online{again}",
+    )
 
 
 def _id_of(destination: str) -> str:

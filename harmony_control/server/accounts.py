@@ -3,8 +3,8 @@
     operator  signs  SYS, CTRL, LOOK, DOOR, FLEET-…    nats.conf knows the operator, and SYS
     account   has a key that signs its users, and the rights of them all as one template
 
-The devices of the layout's FLEET are spread over several accounts, by their keys: a JWT has at most 1 MiB,
-and an account's has a line for each device, by which what is sent to it comes into its mailbox.
+A JWT has at most 1 MiB, and an account's has a line for each device, by which what is sent to it comes into
+its mailbox: so a fleet has a largest size here.
 
 The rights of a user stand in the account, not in the user's JWT: a new version of Harmony changes them all at
 once. Who is revoked stands there too: whoever was given a JWT, and is not to be let in.
@@ -12,12 +12,9 @@ once. Who is revoked stands there too: whoever was given a JWT, and is not to be
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, cast
-
-import attrs
 
 from harmony_control.store.home import Enrolled, Home
 from harmony_control.store.issuers import (
@@ -40,6 +37,7 @@ from .config import (
     ServerConfig,
     describe_accounts,
     device_permissions,
+    fleet_of,
     invited_permissions,
     reader_permissions,
 )
@@ -86,35 +84,20 @@ def wanted_users(config: ServerConfig) -> dict[str, set[str]]:
         "CTRL": {config.admin, *config.operators.values()},
         "LOOK": set(config.readers.values()),
         "DOOR": set(config.invitations),
-        **{name: {each.nkey for each in agents.values()} for name, agents in _spread(config)},
+        **{
+            name: {each.nkey for each in agents.values()}
+            for name, agents in config.spread().items()
+        },
         **{each.account_name: {each.key.public} for each in config.sites.by_name.values()},
     }
 
 
-def _spread(config: ServerConfig) -> Iterator[tuple[str, dict[str, Enrolled]]]:
-    """Yield the devices of each account that is for devices, by id."""
-    found: dict[str, dict[str, Enrolled]] = {name: {} for name in FLEETS}
-    for agent_id, each in config.agents_of(None).items():
-        found[_fleet_of(each.nkey)][agent_id] = each
-    yield from found.items()
-
-
-def _fleet_of(nkey: str) -> str:
-    """Return the account of the device with that key, which it keeps for as long as the key."""
-    return FLEETS[hashlib.sha256(nkey.encode()).digest()[0] % len(FLEETS)]
-
-
 def _describe(config: ServerConfig) -> _Layout:
-    """Return what each account has, as in nats.conf of static keys, but several in place of FLEET.
-
-    And a device may ask for another JWT.
-    """
+    """Return what each account has, as in nats.conf of static keys. And a device may ask for another JWT."""
     found = describe_accounts(config)
-    del found["FLEET"]
     renewal = {"service": {"account": "CTRL", "subject": _RENEW}}
-    for name, agents in _spread(config):
-        fleet = describe_accounts(attrs.evolve(config, agents=agents))["FLEET"]
-        found[name] = {**fleet, "imports": [renewal, *_rows(fleet, "imports")]}
+    for name in FLEETS:
+        found[name]["imports"] = [renewal, *_rows(found[name], "imports")]
     found["CTRL"]["exports"] = [{"service": _RENEW}, *_rows(found["CTRL"], "exports")]
     return found
 
@@ -344,7 +327,7 @@ def issue_device(home: Home, agent_id: str, device: Enrolled) -> str | None:
     life_s = issuers.device_life_s if issuers else None
     return _issue(
         home,
-        _fleet_of(device.nkey),
+        fleet_of(device.nkey),
         device.nkey,
         agent_id,
         tags=[f"mailbox:{device.mailbox}"],

@@ -25,6 +25,7 @@ from harmony_control.store.home import (
     write_whole,
 )
 from harmony_control.store.invitations import read_invitations
+from harmony_control.store.issuers import FLEETS
 from harmony_control.store.nkey import Nkey
 from harmony_control.store.operator_key import load_bus_keys
 from harmony_control.store.sites import Sites, read_sites
@@ -92,8 +93,20 @@ def apply_configuration(home: Home) -> bool:
         refuse_equal_keys(config)
         update_accounts(home, config)
         return True
+    _refuse_earlier_server(home)
     write_whole(home.nats_conf, render(config))
     return reload(home)
+
+
+def _refuse_earlier_server(home: Home) -> None:
+    """Raise `ConfigError` where the running server has other accounts for devices: those of a reload would
+    reach nothing, since NATS shows what is exported to no account that it did not start with."""
+    running = read_if_there(home.nats_conf) if server_pid(home) is not None else None
+    if running is not None and not all(f'"{each}"'.encode() in running for each in FLEETS):
+        raise ConfigError(
+            "`harmony server` was started by an earlier version, and nothing was changed; end it, start it "
+            "again, and then do this again"
+        )
 
 
 def bring_up_to_date(home: Home) -> None:

@@ -2,21 +2,26 @@
 
 JetStream lives in CTRL; devices are users of FLEET, which imports a handful of subjects. Rights per
 subject would not be enough: NATS checks the subject of a message but not its *reply* subject, and in
-one account a device could have the server itself write into another one's desired state. In FLEET
-there is no key to be written to. What remains is that a device can have a message of its choice
-delivered to a live subscription whose subject it knows. So what reaches a device comes on subjects with a
-part that nobody can guess, its mailbox; still a hint is worth nothing until its signature is verified, and
-a reply nothing that its own reader does not check.
+one account a device could have the server itself write into another one's desired state. In those of
+devices, `FLEETS`, there is no key to be written to. What remains is that a device can have a message of its
+choice delivered to a live subscription whose subject it knows. So what reaches a device comes on subjects
+with a part that nobody can guess, its mailbox; still a hint is worth nothing until its signature is verified,
+and a reply nothing that its own reader does not check.
 
 For the same reason who may only look is no user of CTRL, but of LOOK, which imports one verb, to read: in
 CTRL, the right to make a consumer or to have an answer sent somewhere would be the right to write.
 
+They are several, over which devices are spread by their keys: whenever the server reads its configuration,
+it compares each import of an account with all others of that account, and a device's mailbox is one.
+
 The file is JSON, which NATS' own format includes, so that nothing in a path or a name can be anything
-but text. It is always rendered whole, from `ServerConfig`; it is never edited.
+but text. It is always rendered whole, from `ServerConfig`, and never edited; without blanks, since until the
+server has read all of it, whoever is revoked stays connected.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +33,7 @@ import attrs
 
 from harmony_control.bus.connection import inbox_prefix as control_inbox_prefix
 from harmony_control.store.home import Enrolled, check_agent_id
+from harmony_control.store.issuers import FLEETS
 from harmony_control.store.sites import Sites
 from harmony_core.errors import ConfigError, UsageError
 from harmony_core.wire.names import (
@@ -61,6 +67,7 @@ __all__ = [
     "describe_accounts",
     "describe_gate",
     "device_permissions",
+    "fleet_of",
     "inbox_prefix",
     "invited_permissions",
     "permissions",
@@ -218,6 +225,18 @@ class ServerConfig:
         """Return the devices that enter by the server of *site*; of None, by the fleet's own."""
         return {name: each for name, each in self.agents.items() if each.site == site}
 
+    def spread(self) -> dict[str, dict[str, Enrolled]]:
+        """Return the devices of each of `FLEETS`, by id."""
+        found: dict[str, dict[str, Enrolled]] = {name: {} for name in FLEETS}
+        for agent_id, each in self.agents_of(None).items():
+            found[fleet_of(each.nkey)][agent_id] = each
+        return found
+
+
+def fleet_of(nkey: str) -> str:
+    """Return the account of the device with that key, which it keeps for as long as the key."""
+    return FLEETS[hashlib.sha256(nkey.encode()).digest()[0] % len(FLEETS)]
+
 
 def render(config: ServerConfig) -> str:
     """Return the text of nats.conf. The same config gives the same text; UsageError for a name not
@@ -228,7 +247,7 @@ def render(config: ServerConfig) -> str:
             "inner hyphens, such as home"
         )
     refuse_equal_keys(config)
-    return json.dumps(to_document(config), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(to_document(config), separators=(",", ":"), ensure_ascii=False) + "\n"
 
 
 def refuse_equal_keys(config: ServerConfig) -> None:
@@ -376,9 +395,9 @@ def describe_accounts(config: ServerConfig) -> dict[str, dict[str, object]]:
     accounts = {
         "CTRL": _control_account(
             (config.admin, *config.operators.values()),
-            ["FLEET", *(each.account_name for each in sites.values())],
+            [*FLEETS, *(each.account_name for each in sites.values())],
         ),
-        "FLEET": _fleet_account(config.agents_of(None)),
+        **{name: _fleet_account(agents) for name, agents in config.spread().items()},
         # Both always there: what a reload adds to accounts is seen by who is connected, a new account is not.
         "LOOK": _look_account(config.readers.values()),
         "DOOR": _door_account(config.invitations),

@@ -98,8 +98,8 @@ _COMMENTS = {
         "The control plane: operators, by their public keys, and JetStream. What devices may "
         "ask of it is exported one by one."
     ),
-    "accounts.FLEET": (
-        "The devices. They have an account of their own, without JetStream: NATS checks to "
+    "accounts.FLEET-00": (
+        "The devices, in this and 15 more, by their keys. No JetStream is there: NATS checks to "
         "which subject a message goes, and not where its reply is to go, so in one account with "
         "the buckets a device could have the server write into another's. Each may publish and "
         "subscribe to what its own id or mailbox is part of, and to nothing else: no stream's "

@@ -262,10 +262,7 @@ class Home:
             ) from error
 
     def save_agents(self, agents: Mapping[str, Enrolled]) -> None:
-        table = {
-            agent_id: attrs.asdict(each, filter=lambda _, value: value is not None)
-            for agent_id, each in sorted(agents.items())
-        }
+        table = {agent_id: _to_table(each) for agent_id, each in sorted(agents.items())}
         self._agents = None
         write_json(self.agents_json, table)
 
@@ -533,6 +530,12 @@ def _control_of(table: Mapping[str, object], root: Path) -> ControlConfig:
         certificate=root / fields["certificate"] if "certificate" in fields else None,
         certificate_key=root / fields["certificate_key"] if "certificate" in fields else None,
     )
+
+
+def _to_table(device: Enrolled) -> dict[str, str]:
+    # By hand: of ten thousand, attrs' own way takes a tenth of a second.
+    table = {"nkey": device.nkey, "mailbox": device.mailbox, "report_key": device.report_key}
+    return table if device.site is None else {**table, "site": device.site}
 
 
 def _agents_of(decoded: object) -> dict[str, Enrolled]:

@@ -36,7 +36,8 @@ __all__ = [
 ]
 
 FLEETS = tuple(f"FLEET-{number:02}" for number in range(16))
-"""A JWT has at most 1 MiB, and an account's names each of its devices: so they are spread over several."""
+"""The accounts of devices. An account's JWT names each of its devices, and has at most 1 MiB; and a server of
+static keys compares, at each reload, each import of an account with all others of that account."""
 ACCOUNTS = ("SYS", "CTRL", "LOOK", "DOOR", *FLEETS)
 
 

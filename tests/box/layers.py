@@ -1,6 +1,7 @@
 """The layers that every box stands on, each made once and then only read.
 
     wheels    what pip is to find there: no layer, but what deps is made of
+              (server-wheels: of the control plane, for a machine that runs the server)
     rootfs    Debian trixie, as Raspberry Pi OS is built on       one to two minutes, 500 MB
     deps      /opt/harmony, with everything the agent imports     half a minute
     product   our own wheel and its unit                          two seconds
@@ -26,7 +27,15 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["Unobtainable", "built_wheel", "cache", "layers", "packages", "why_no_boxes"]
+__all__ = [
+    "Unobtainable",
+    "built_wheel",
+    "cache",
+    "layers",
+    "packages",
+    "server_packages",
+    "why_no_boxes",
+]
 
 TREE = Path(__file__).parents[2]
 SUITE = "trixie"
@@ -84,6 +93,8 @@ def layers() -> list[Path]:
         "rootfs", [SUITE, PACKAGES, CONTAINERS_CONF, UNMANAGED, *NOT_STARTED, "3"], _make_rootfs
     )
     wheels = packages()
+    # Made here, since in a bed's network there is nothing to fetch it from.
+    server_packages()
     deps = _made("deps", [rootfs.name, wheels.name], lambda path: _make_deps(rootfs, wheels, path))
     wheel = built_wheel(TREE)
     content = hashlib.sha256(wheel.read_bytes()).hexdigest()
@@ -96,11 +107,18 @@ def layers() -> list[Path]:
 
 def packages() -> Path:
     """Where the files are that pip in a box is to find: what the agent needs, and to build it."""
-    return _made("wheels", [_pinned()], _fetch_wheels)
+    pinned = _pinned("build", "agent")
+    return _made("wheels", [pinned], lambda path: _fetch_wheels(path, pinned))
 
 
-def _pinned() -> str:
-    locks = (TREE / "requirements" / f"{name}.lock" for name in ("build", "agent"))
+def server_packages() -> Path:
+    """The same for the control plane; ``built`` there has those that are published without a wheel."""
+    pinned = _pinned("build", "control")
+    return _made("server-wheels", [pinned], lambda path: _fetch_wheels(path, pinned))
+
+
+def _pinned(*names: str) -> str:
+    locks = (TREE / "requirements" / f"{name}.lock" for name in names)
     return "".join(lock.read_text() for lock in locks)
 
 
@@ -145,10 +163,9 @@ def _make_deps(rootfs: Path, wheels: Path, path: Path) -> None:
     )
 
 
-def _fetch_wheels(wheels: Path) -> None:
-    """What the locks name, for the boxes' Python, whatever ours is."""
+def _fetch_wheels(wheels: Path, pinned: str) -> None:
+    """What is *pinned*, for the boxes' Python, whatever ours is."""
     wheels.mkdir()
-    pinned = _pinned()
     blocks = re.findall(r"^\S.*\n(?:[ \t].*\n)*", pinned, re.MULTILINE)
     source_only = [block for block in blocks if block.startswith(_SOURCE_ONLY)]
     (wheels / "wheels.txt").write_text("".join(b for b in blocks if b not in source_only))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tomllib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from harmony_control.server.authority import ensure_certificate
 from harmony_control.server.process import running
 from harmony_control.store import operator_key
 from harmony_control.store.home import ControlConfig, Home
+from harmony_control.store.issuers import FLEETS
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import ConfigError, UnknownDevice, UsageError
 from tests.nats import connected, fleet_home, serving
@@ -286,6 +288,39 @@ async def test_a_revoked_device_is_cut_off_and_what_is_known_of_it_stays(tmp_pat
         with pytest.raises(nats.errors.Error):
             async with connected(bus.home, "pi-1"):
                 pass
+
+
+async def test_a_server_of_an_earlier_version_keeps_its_configuration(tmp_path: Path) -> None:
+    async with serving(tmp_path, "pi-1") as bus:
+        conf, agents = bus.home.nats_conf, bus.home.agents_json.read_bytes()
+        earlier = conf.read_text().replace('"FLEET-00"', '"FLEET"')
+        conf.write_text(earlier)
+        with pytest.raises(ConfigError, match="end it, start it again"):
+            await asyncio.to_thread(revoke, bus.home, "pi-1")
+        assert conf.read_text() == earlier
+        assert bus.home.agents_json.read_bytes() == agents
+        device = await bus.device("pi-1")
+        assert await device.bucket("desired-state").get("pi-1") is None
+    async with running(bus.home):
+        await asyncio.to_thread(revoke, bus.home, "pi-1")
+
+
+def test_devices_are_spread_over_accounts_and_each_keeps_its_own(tmp_path: Path) -> None:
+    home = _set_up(tmp_path)
+    add_agents(home, [f"pi-{number}" for number in range(320)])
+    before = _find_accounts(home)
+    assert sum(map(len, before.values())) == 320
+    assert max(map(len, before.values())) < 60
+    revoke(home, "pi-7")
+    assert _find_accounts(home) == {
+        name: keys - set(home.revoked()) for name, keys in before.items()
+    }
+
+
+def _find_accounts(home: Home) -> dict[str, set[str]]:
+    """Who is in which account of devices, by nats.conf."""
+    accounts = json.loads(home.nats_conf.read_text())["accounts"]
+    return {name: {each["nkey"] for each in accounts[name]["users"]} for name in FLEETS}
 
 
 def test_nobody_is_revoked_who_is_not_enrolled(tmp_path: Path) -> None:

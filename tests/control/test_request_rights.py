@@ -51,6 +51,7 @@ class Scene:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Scene]:
     async with serving(tmp_path_factory.mktemp("bus"), "pi-1", "pi-2") as bus:
+        await bus.bring_together("pi-1", "pi-2")
         for name in ("desired-state", "actual-state", "heartbeat"):
             await bus.bucket(name).put("pi-2", b"only for pi-2")
         await bus.bucket("actual-state").put("pi-1", CHOSEN)

@@ -63,6 +63,7 @@ class Scene:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Scene]:
     async with serving(tmp_path_factory.mktemp("bus"), "pi-1", "pi-2") as bus:
+        await bus.bring_together("pi-1", "pi-2")
         scene = Scene(bus, await bus.device("pi-1"), await bus.device("pi-2"))
         for name in BUCKETS:
             await bus.bucket(name).put("pi-2", SECRET)

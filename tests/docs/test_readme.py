@@ -19,7 +19,12 @@ from harmony_core.testing import FakePi, interpret_twice
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-TYPED = [line for kind, block in BLOCKS if not kind for line in block.splitlines()]
+TYPED = [
+    line.removeprefix("~/harmony/bin/")
+    for kind, block in BLOCKS
+    if not kind
+    for line in block.splitlines()
+]
 AT_A_PROMPT = [line[2:] for line in README.splitlines() if line.startswith("$ ")]
 IN_A_TABLE = re.findall(r"^\| `(harmony [^`]*)` \|", README, re.MULTILINE)
 COMMANDS = [
@@ -57,6 +62,32 @@ def test_every_command_that_there_is_is_shown() -> None:
     known = set(re.findall(r"command\(\s*\"([\w-]+)\"", inspect.getsource(parser)))
     assert len(known) > 15
     assert known - shown == {"completion"}
+
+
+def _find_typed_until_the_first_score(section: str) -> list[str]:
+    """All that somebody types who follows *section*, up to the first push; but what only looks."""
+    typed: list[str] = []
+    for kind, block in re.findall(r"^```(\w*)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL):
+        lines = [line for line in block.splitlines() if line]
+        typed += (
+            lines if not kind else [line[2:] for line in lines if line.startswith(("$ ", "# "))]
+        )
+    upto = next(n for n, line in enumerate(typed) if line.startswith("harmony push-score"))
+    looks = ("harmony diff", "/opt/harmony/bin/harmony-agent check")
+    return [line for line in typed[: upto + 1] if not line.startswith(looks)]
+
+
+def test_the_first_score_on_a_pi_takes_eight_commands_and_each_further_pi_one() -> None:
+    section = README.partition("## A fleet of one's own\n")[2].partition("\n## ")[0]
+    typed = ["git clone", "cd", *_find_typed_until_the_first_score(section)]
+    assert len(typed) <= 8, "\n".join(typed)
+    assert "it is eight commands" in section
+    # Of them, what is typed again for another Pi, where Scores are pushed to a class.
+    assert [line for line in typed if "pi-1" in line and "push" not in line] == [
+        "harmony enroll root@pi-1"
+    ]
+    several = parser().parse_args(["enroll", "root@pi-1", "root@pi-2"])
+    assert several.destinations == ["root@pi-1", "root@pi-2"]
 
 
 def test_there_are_commands() -> None:

@@ -39,7 +39,11 @@ from tests.faults.stopwatch import Stopwatch
 from tests.faults.things import is_right, wrong
 from tests.nats import fleet_home, free_address
 
-__all__ = ["Ground", "ground"]
+__all__ = ["SERVER_KINDS", "Ground", "ground"]
+
+SERVER_KINDS = ("server killed", "stream deleted")
+"""What is done to the server that all share."""
+_SERVER_WEIGHTS = (2, 1)
 
 _AGENTS_A_CLOCK = 10
 _LASTS_S = (0.0, 1.5)
@@ -88,6 +92,10 @@ class Ground:
 
     def __attrs_post_init__(self) -> None:
         self.onlooker = Onlooker(self.all, self._turns, self.watch)
+
+    def find_unseen(self) -> list[str]:
+        """Return each kind of fault of which none was seen to hit, be it that none can be done here."""
+        return [each for each in (*KINDS, *SERVER_KINDS) if not self.hits[each]]
 
     def bucket(self, name: str) -> Bucket:
         """As an administrator of NATS."""
@@ -207,7 +215,7 @@ class Ground:
         while not any(each.device.applying.now.under_way for each in self.all):
             await patience.pause(0.005)
         before = [each.device.applying.now for each in self.all]
-        kind = dice.choice(["server killed", "server killed", "stream deleted"])
+        (kind,) = dice.choices(SERVER_KINDS, _SERVER_WEIGHTS)
         for each in self.all:
             each.note(f"server: {kind}")
         if kind == "server killed":

@@ -16,9 +16,13 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 
 from harmony_agent.bus.link import honour_cancellation
-from tests.faults.ground import Ground, ground
+from harmony_control.store.home import Home
+from tests.faults.control import ServerProcess
+from tests.faults.ground import SERVER_KINDS, Ground, ground
+from tests.faults.kinds import KINDS
 from tests.soak import runs, seed, tell
 
 STATED = 2_000
@@ -105,6 +109,30 @@ async def test_whatever_hits_it_each_device_ends_as_it_was_told_last(
         tell(
             "fleet", f"units started again from the same file: {fleet.onlooker.count_repeated():,}"
         )
-        for kind, count in sorted(fleet.hits.items()):
-            tell("fleet", f"{count:>6,}  {kind}")
+        for kind in (*KINDS, *SERVER_KINDS):
+            tell("fleet", f"{fleet.hits[kind]:>6,}  {kind}{_say_why_none(fleet, kind)}")
         assert hits >= stated
+        # The short form has fewer faults than there are kinds.
+        assert stated < STATED or not fleet.find_unseen()
+
+
+def _say_why_none(fleet: Ground, kind: str) -> str:
+    if fleet.hits[kind]:
+        return ""
+    if kind not in (*fleet.kinds, *SERVER_KINDS):
+        return ": none, it cannot be done here (libfaketime is missing: apt install faketime)"
+    late = fleet.misses[kind]
+    return f": none was seen to hit, {late} came too late" if late else ": none was done"
+
+
+def test_a_kind_of_fault_that_never_hit_is_known_by_name(tmp_path: Path) -> None:
+    kinds = [each for each in KINDS if each != "clock jumps"]
+    server = ServerProcess(Home(tmp_path), "127.0.0.1:1")
+    fleet = Ground(server=server, client=Client(), all=[], kinds=kinds)
+    assert fleet.find_unseen() == [*KINDS, *SERVER_KINDS]
+    fleet.hits.update(dict.fromkeys((*kinds, "server killed"), 1))
+    fleet.misses["stream deleted"] = 2
+    assert fleet.find_unseen() == ["clock jumps", "stream deleted"]
+    assert "libfaketime is missing" in _say_why_none(fleet, "clock jumps")
+    assert _say_why_none(fleet, "stream deleted") == ": none was seen to hit, 2 came too late"
+    assert _say_why_none(fleet, "server killed") == ""

@@ -82,11 +82,16 @@ MOTD = '- {id: motd, kind: FileScore, spec: {path: /etc/motd, content: "hello\\n
 async def test_one_command_takes_the_agent_away_again_from_that_device_and_no_other(
     plane: ControlPlane, bare: Box, wheel: Path, tmp_path: Path
 ) -> None:
-    ssh = ssh_to(bare, tmp_path)
+    ssh, reached = ssh_to(bare, tmp_path), tmp_path / "ssh-to-one"
+    reached.write_text(f'#!/bin/sh\n[ "$1" = root@{bare.name} ] || exit 255\nexec {ssh} "$@"\n')
+    reached.chmod(0o755)
+    # Beside one that is away, which keeps no other waiting.
+    hosts = ("root@pi-away", f"root@{bare.name}")
     said = await plane.harmony(
-        *("enroll", f"root@{bare.name}", "--url", URL, "--ssh", ssh, "--wheel", str(wheel))
+        *("enroll", *hosts, "--url", URL, "--ssh", str(reached), "--wheel", str(wheel))
     )
-    assert said.status == 0, said.err + said.out
+    assert said.status == 4, said.err + said.out
+    assert "1 of 2 are enrolled and online; not pi-away:" in said.out
     bare.write("/etc/harmony/policy.toml", b'preset = "open"\n')
     told = await plane.harmony("push-score", bare.name, "-", stdin=MOTD)
     assert told.status == 0, told.err
@@ -237,6 +242,33 @@ async def test_what_cannot_be_reached_is_said_by_ssh_and_by_us(
     assert said.status == 4
     assert "no route to host" in said.err
     assert "root@pi-away cannot be reached" in said.err
+
+
+async def test_of_several_each_is_told_and_the_gravest_is_the_exit_code(
+    plane: ControlPlane, wheel: Path, tmp_path: Path
+) -> None:
+    ssh = tmp_path / "ssh-to-each"
+    ssh.write_text('#!/bin/sh\n[ "$1" = root@pi-full ] && exit 7\nexit 255\n')
+    ssh.chmod(0o755)
+    rest = ("--url", URL, "--ssh", str(ssh), "--wheel", str(wheel))
+    hosts = [f"root@{each}" for each in ("pi-away", "pi-full", "pi-gone")]
+    twice = await plane.harmony("enroll", *hosts, "admin@pi-full.local", *rest)
+    assert twice.status == 2
+    assert "would both be pi-full" in twice.err
+    assert "cannot be reached" not in twice.err
+    said = await plane.harmony("enroll", *hosts, *rest)
+    assert said.status == 2, said.err + said.out
+    assert "root@pi-away cannot be reached" in said.err
+    assert "root@pi-full is not enrolled (status 7)" in said.err
+    assert "root@pi-gone cannot be reached" in said.err
+    assert said.out == (
+        "0 of 3 are enrolled and online; not pi-away, pi-full, pi-gone: what is wrong is above; "
+        "run it again\n"
+    )
+    told = await plane.harmony("enroll", hosts[0], hosts[2], "--json", *rest)
+    assert told.status == 4
+    summary = {"event": "summary", "enrolled": [], "not_enrolled": ["pi-away", "pi-gone"]}
+    assert told.documents == [summary]
 
 
 async def test_a_device_without_what_is_needed_says_what(
