@@ -15,6 +15,8 @@ from harmony_core.wire.times import rfc3339
 
 __all__ = ["find_zone", "is_set_by_a_time_server", "monotonic_s", "timestamp", "wait_until"]
 
+_TICK_S = 1e-6
+"""More than the resolution of any clock that a loop goes by."""
 _SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
 """Made by systemd-timesyncd once it has set the clock, and gone with the next boot."""
 
@@ -25,11 +27,18 @@ def monotonic_s() -> float:
 
 
 async def wait_until(event: asyncio.Event, *, latest_s: float | None) -> bool:
-    """Wait for *event* until *latest_s* on the loop's clock, None: for ever. Return whether it came."""
+    """Wait for *event* until *latest_s* on the loop's clock, None: for ever. Return whether it came.
+
+    Where it did not, it is *latest_s* or later.
+    """
     try:
         async with asyncio.timeout_at(latest_s):
             return await event.wait()
     except TimeoutError:
+        # A loop lets timers end too early by the resolution of its clock. Whoever then looked whether it is
+        # time would wait anew, and on a clock that goes on only while nobody has anything to do, for ever.
+        if latest_s is not None and monotonic_s() < latest_s:
+            await asyncio.sleep(_TICK_S)
         return False
 
 

@@ -35,8 +35,6 @@ log = logging.getLogger(__name__)
 _BACKOFF = Backoff(first_s=1.0, most_s=300.0, jitter=0.2)
 _ECHO_S = 0.05
 """What a turn changes makes events of its own, several of them: so soon after it, they are one look."""
-_EARLY_S = 1e-6
-"""A timer rings by as much as the clock's resolution before its time. What is due is due then, too."""
 
 
 @attrs.frozen
@@ -295,5 +293,4 @@ class WorkQueue:
 
 
 def _left_s(until: float) -> float:
-    left_s = until - monotonic_s()
-    return left_s if left_s > _EARLY_S else 0.0
+    return max(0.0, until - monotonic_s())
