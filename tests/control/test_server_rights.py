@@ -26,6 +26,8 @@ CHOSEN = b"chosen by pi-1"
 INBOX = "_INBOX_pi-1.loot"
 OWN_STATE = "$JS.API.DIRECT.GET.KV_actual-state.$KV.actual-state.pi-1"
 
+OWN_KEYS = {f"$KV.{each}.pi-1" for each in ("actual-state", "heartbeat", "inventory")}
+
 
 @attrs.frozen
 class Scene:
@@ -43,10 +45,12 @@ class Scene:
             info = await streams.stream_info(name, subjects_filter=">")
             # What HEARTBEAT_WATCH copies arrives in its own time.
             subjects = {} if name == HEARTBEAT_WATCH else info.state.subjects or {}
-            seen[name] = (info.config, info.state.consumer_count, sorted(subjects))
+            # Its own, which it may give a lifetime, may end at any moment.
+            others = [each for each in sorted(subjects) if each not in OWN_KEYS]
+            seen[name] = (info.config, info.state.consumer_count, others)
         for name in BUCKETS:
             for key in ("pi-1", "pi-2", "kiosk"):
-                if key != "pi-1" or name not in {"actual-state", "heartbeat", "inventory"}:
+                if f"$KV.{name}.{key}" not in OWN_KEYS:
                     seen[f"{name}.{key}"] = await self.bus.bucket(name).get(key)
         return seen
 
