@@ -30,6 +30,7 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import CodeType, FrameType
+from unittest.mock import patch
 
 import attrs
 from nats.js.errors import KeyNotFoundError
@@ -193,7 +194,9 @@ async def _agent(home: Home, directory: Path) -> AsyncGenerator[None]:
     async with open_agent(config, Bus.of(config)) as (agent, _):
         running = asyncio.create_task(agent.run())
         try:
-            yield
+            # Once it is connected, it looks at its classes: at once, not some time while a push is recorded.
+            with patch("harmony_agent.class_watch._SPREAD_S", 0.0):
+                yield
         finally:
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
