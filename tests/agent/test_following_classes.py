@@ -102,6 +102,7 @@ async def test_what_is_admitted_is_not_applied_before_it_is_in_force(
         (each.phase, each.generation, each.observed_generation)
         for layers in told
         for each in layers.values()
+        if each.phase != "Waiting"
     ]
     assert before == [("Admitted", 1, 0), ("Admitted", 2, 1)]
 
