@@ -71,6 +71,7 @@ __all__ = [
 HOLD_DIRECTORY = "/run/harmony-hold"
 """Where a container that may hold (`harmony_core.holds`) finds its directory."""
 HOLD_MOST_S = 7 * 86_400
+_LABEL_MOST = 63
 
 ContainerName = Annotated[
     str,
@@ -407,6 +408,7 @@ class ContainerFields(BaseModel):
         """Refuse what podman refuses only when it is started, or leaves out without a word."""
         problems = (
             *_network_problems(self),
+            *_lookup_problems(self),
             *_ipc_problems(self),
             *_privilege_problems(self),
             *_memory_problems(self),
@@ -485,6 +487,15 @@ def _network_problems(fields: ContainerFields) -> Iterator[str]:
                 yield "dns: without a network no names are looked up; remove dns, or network"
         case "bridge":
             pass
+
+
+def _lookup_problems(fields: ContainerFields) -> Iterator[str]:
+    labels = fields.name.split(".")
+    if fields.networks and not all(0 < len(each) <= _LABEL_MOST for each in labels):
+        yield (
+            f"name: others on its networks cannot look up {fields.name}, since DNS takes 1 to {_LABEL_MOST} "
+            "characters between dots; choose another name"
+        )
 
 
 def _ipc_problems(fields: ContainerFields) -> Iterator[str]:

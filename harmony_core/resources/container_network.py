@@ -32,10 +32,14 @@ ContainerNetworkName = Annotated[
     StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$"),
     in_words("write a name of letters, digits and _.-, as in web-net"),
 ]
+_LABEL = r"[a-zA-Z0-9_](?:[a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?"
 HostAlias = Annotated[
     str,
-    StringConstraints(pattern=r"^[a-zA-Z0-9_]([a-zA-Z0-9_.-]{0,251}[a-zA-Z0-9_])?$"),
-    in_words("write a name that others can look up, of letters, digits and _.-, as in db"),
+    StringConstraints(pattern=rf"^{_LABEL}(?:\.{_LABEL})*$", max_length=253),
+    in_words(
+        "write a name that others can look up, of letters, digits and _.-, as in db, with no more than 63 "
+        "characters between dots"
+    ),
 ]
 
 _RESERVED = frozenset(
@@ -131,12 +135,13 @@ class ContainerNetwork(Resource):
     @model_validator(mode="after")
     def _subnets_are_distinct(self) -> Self:
         for one, other in combinations([ip_network(each) for each in self.subnets], 2):
-            if _overlap(one, other):
+            if overlap(one, other):
                 raise ValueError(f"subnets: {one} and {other} overlap; leave out one of them")
         return self
 
 
-def _overlap(one: IPv4Network | IPv6Network, other: IPv4Network | IPv6Network) -> bool:
+def overlap(one: IPv4Network | IPv6Network, other: IPv4Network | IPv6Network) -> bool:
+    """Return whether an address is in both."""
     if isinstance(one, IPv4Network) and isinstance(other, IPv4Network):
         return one.overlaps(other)
     if isinstance(one, IPv6Network) and isinstance(other, IPv6Network):

@@ -7,9 +7,8 @@ from typing import Annotated, ClassVar
 import attrs
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from harmony_core.paths import AbsolutePath
-
 from ._base import Privilege, Resource, State, in_words
+from .container_parts import MountPath
 
 __all__ = ["ObjectLabels", "Volume", "VolumeMount", "VolumeName", "VolumePresent"]
 
@@ -62,7 +61,7 @@ class VolumeMount(BaseModel):
 
     volume: Annotated[VolumeName, AfterValidator(_no_holds)]
     """The volume's name. It has to be there: a VolumeScore before this one makes it, or anybody."""
-    target: AbsolutePath
+    target: MountPath
     """The path in the container."""
     read_only: bool = False
     """Whether the container may only read it."""

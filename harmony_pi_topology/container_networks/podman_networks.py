@@ -78,6 +78,10 @@ class PodmanNetworks:
         self._files.close()
 
 
+_TRIAL = "harmony-trial-"
+_TRIAL_LABEL = "harmony.trial"
+
+
 class _Store:
     """A `NetworkStore`."""
 
@@ -90,17 +94,17 @@ class _Store:
         return await self._podman.inspect_network(name) if can_be_a_name(name) else None
 
     async def make(self, network: ContainerNetwork, labels: Mapping[str, str]) -> None:
-        await self._podman.create_network(
-            {
-                "name": network.name,
-                "driver": "bridge",
-                "subnets": [{"subnet": each} for each in network.subnets],
-                "internal": network.internal,
-                "ipv6_enabled": network.has_ipv6,
-                "dns_enabled": True,
-                "labels": labels,
-            }
-        )
+        await self._podman.create_network(_describe(network.name, network, network.subnets, labels))
+
+    async def try_subnets(self, network: ContainerNetwork, subnets: Sequence[str]) -> None:
+        name = f"{_TRIAL}{network.name}"
+        labels = {_TRIAL_LABEL: network.name}
+        left = await self.look(name)
+        if left is not None and left.labels.get(_TRIAL_LABEL) == network.name:
+            await self._podman.remove_network(name)  # an agent was killed in between
+        asked = _describe(name, network, subnets, labels)
+        await self._podman.create_network(asked, called=network.name)
+        await self._podman.remove_network(name)
 
     async def users(self, name: str) -> Sequence[NetworkUser]:
         if not can_be_a_name(name):
@@ -131,3 +135,18 @@ class _Store:
 
     async def remove(self, name: str) -> None:
         await self._podman.remove_network(name)
+
+
+def _describe(
+    name: str, network: ContainerNetwork, subnets: Sequence[str], labels: Mapping[str, str]
+) -> dict[str, object]:
+    """Return podman's words for what *network* says, under this name and with these subnets."""
+    return {
+        "name": name,
+        "driver": "bridge",
+        "subnets": [{"subnet": each} for each in subnets],
+        "internal": network.internal,
+        "ipv6_enabled": network.ipv6 or any(":" in each for each in subnets),
+        "dns_enabled": True,
+        "labels": labels,
+    }

@@ -2,7 +2,8 @@
 
     look -> not there                 -> made, with our label -> looked at again
          -> ours, and as desired      -> left
-         -> ours, and otherwise       -> its containers end -> they are taken off it -> removed -> made
+         -> ours, and otherwise       -> would podman take the new subnets? -> its containers end
+                                         -> they are taken off it -> removed -> made
          -> anybody else's            -> NotOurs, and left
 
 podman cannot change a network, and removes none that a container is on. So those of ours that are end first,
@@ -16,6 +17,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from ipaddress import ip_network
 from typing import Protocol
 
 import attrs
@@ -24,6 +26,7 @@ from harmony_core.change import Change, NotReady
 from harmony_core.errors import DidNotStick, InUse, NotOurs
 from harmony_core.reconciler import Records
 from harmony_core.resources import ContainerNetwork, ContainerNetworkPresent, resource_id
+from harmony_core.resources.container_network import overlap
 from harmony_core.steps import Created, Did, Recreated, Removed, Step
 from harmony_pi_topology.common.gather import gather_results, say_whose
 from harmony_pi_topology.containers.podman_reply import FoundNetwork
@@ -49,6 +52,9 @@ class NetworkStore(Protocol):
 
     async def make(self, network: ContainerNetwork, labels: Mapping[str, str]) -> None:
         """`ContainerFailed` for what podman refuses, such as a subnet that is taken."""
+
+    async def try_subnets(self, network: ContainerNetwork, subnets: Sequence[str]) -> None:
+        """Raise `ContainerFailed` where podman would refuse *subnets*; leave nothing of that behind."""
 
     async def users(self, name: str) -> Sequence[NetworkUser]: ...
 
@@ -135,6 +141,9 @@ class ContainerNetworks:
                 )
             await self._records.put(network.id, {})
             if found is not None:
+                # What is refused only once the old one is gone would leave its containers without any.
+                if fresh := _list_fresh(network.subnets, found.subnets):
+                    await self._store.try_subnets(network, fresh)
                 for each in users:
                     if (pending := await self._store.take_off(each.name, network.name)) is not None:
                         return Change(
@@ -198,6 +207,12 @@ def find_differing(network: ContainerNetwork, found: FoundNetwork) -> frozenset[
         "dns": found.has_dns and not found.name_servers,
     }
     return frozenset(field for field, is_alike in facts.items() if not is_alike)
+
+
+def _list_fresh(subnets: Sequence[str], had: Sequence[str]) -> list[str]:
+    """Return those of *subnets* that podman can be asked for while the network that *had* others is there."""
+    old = [ip_network(each) for each in had]
+    return [each for each in subnets if not any(overlap(ip_network(each), other) for other in old)]
 
 
 def _fact(found: FoundNetwork, field: str) -> object:

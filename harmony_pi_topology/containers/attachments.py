@@ -14,7 +14,7 @@ from harmony_core.errors import ContainerFailed, ContainerNetworkMissing, Volume
 from harmony_core.resources import Container, Mount
 
 from .podman import DEFAULT_NETWORK, Podman
-from .podman_reply import FoundContainer
+from .podman_reply import FoundContainer, FoundNetwork
 
 __all__ = [
     "describe_networks",
@@ -51,6 +51,24 @@ async def require_attachments(podman: Podman, container: Container) -> None:
                 "choose one that is, or give the network the subnet that it is of",
                 resource=container.id,
             )
+        if network.address is not None and not _may_have(network.address, found):
+            raise ContainerFailed(
+                f"{network.address} of network {network.network} is no container's to have: it is the "
+                "device's own there, or that of the whole network; choose another one",
+                resource=container.id,
+            )
+
+
+def _may_have(address: str, network: FoundNetwork) -> bool:
+    wanted = ip_address(address)
+    if wanted in {ip_address(each) for each in network.gateways}:
+        return False
+    subnets = [ip_network(each) for each in network.subnets]
+    return not any(
+        wanted in {each.network_address, each.broadcast_address}
+        for each in subnets
+        if each.num_addresses > 2 and (each.version == 4 or wanted == each.network_address)
+    )
 
 
 def list_network_names(container: Container) -> list[str]:

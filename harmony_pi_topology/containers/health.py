@@ -6,6 +6,7 @@
                      -> not ready within within_s ----------> NotReady
                      -> not ready later --------------------> NotReadyInTime, with its last lines
     podman's own check, before the probe: healthy, starting, or unhealthy: as above
+                     -> none has ended for too long ------> NotReadyInTime: podman waits for one that hangs
 
 Judged by what podman knows of the container, so that an agent that has just started judges as one that
 was there all along. What is remembered in between is only a help: how often a container had restarted
@@ -62,6 +63,9 @@ class _Sight:
     settled: bool = False
     was_ready: bool = False
     end_told: bool = False
+    check_ended_at: str = ""
+    check_seen_s: float = 0.0
+    """When it was first seen that the last check had ended then, by the clock that only goes forward."""
 
 
 class HealthCheck:
@@ -102,7 +106,7 @@ class HealthCheck:
                 raise await self._make_failure(found, container, how)
             return _settling(container, age_s)
         sight.settled = True
-        pending = await self._heed_check(found, container, age_s)
+        pending = await self._heed_check(found, container, sight, age_s)
         return pending or await self._probe(found, container, sight, age_s)
 
     def has_just_failed(self, found: FoundContainer, container: Container) -> bool:
@@ -120,6 +124,8 @@ class HealthCheck:
         sight = self._sights.get(name)
         probed = sight.health if sight is not None and _is_of(sight, found) else "unprobed"
         checked = _checked(found)
+        if sight is not None and _is_of(sight, found) and self._hangs(sight, found.check):
+            checked = "unhealthy"
         for worst in _WORST_FIRST:
             if worst in {probed, checked}:
                 return worst
@@ -189,7 +195,7 @@ class HealthCheck:
         )
 
     async def _heed_check(
-        self, found: FoundContainer, container: Container, age_s: float
+        self, found: FoundContainer, container: Container, sight: _Sight, age_s: float
     ) -> NotReady | None:
         """Return what podman's own checks of *container* still wait for; None where they are content."""
         check = found.check
@@ -198,16 +204,24 @@ class HealthCheck:
             return None
         if check is None:
             raise ContainerFailed(
-                f"container {container.name} has no health check: its image brings none; write one as "
-                "healthcheck, or leave that out",
+                f"container {container.name} has no health check: its image brings none, or somebody has "
+                "switched it off (podman update); write one as healthcheck, or leave that out",
                 resource=container.id,
             )
+        hangs = self._hangs(sight, check)
         self._checks.record_check(
             container.name,
             partial(self._is_healthy, found),
-            answers=check.status == "healthy",
+            answers=check.status == "healthy" and not hangs,
             every_s=check.interval_s,
         )
+        if hangs:
+            raise NotReadyInTime(
+                f"{container.name} runs, but for {check.fails_within_s:g} s none of its health checks has "
+                "ended, so podman begins no other; have its command end by itself, as by a time limit"
+                + await self._tail(found),
+                resource=container.id,
+            )
         if check.status == "healthy":
             return None
         said = f": {cut(check.said, _SAID_MOST)}" if check.said else ""
@@ -224,11 +238,26 @@ class HealthCheck:
             resource=container.id,
         )
 
+    def _hangs(self, sight: _Sight, check: FoundCheck | None) -> bool:
+        """Return whether no check has ended for as long as it takes to call a container unhealthy.
+
+        podman kills none that takes longer than its time-out, and begins no other before it has ended: the
+        last verdict would stand for ever.
+        """
+        if check is None or not check.ended_at:
+            return False
+        if check.ended_at != sight.check_ended_at:
+            sight.check_ended_at, sight.check_seen_s = check.ended_at, self._monotonic_s()
+        unheard_s = self._monotonic_s() - sight.check_seen_s
+        return unheard_s > check.fails_within_s + _CHECK_GRACE_S
+
     async def _is_healthy(self, found: FoundContainer) -> bool:
         """Return whether *found* is healthy, and there; a podman that does not answer tells nothing."""
         with contextlib.suppress(CapabilityError):
             now = await self._podman.inspect(found.name)
-            return now is not None and now.id == found.id and _checked(now) == "healthy"
+            if now is None or now.id != found.id or _checked(now) != "healthy":
+                return False
+            return not self._hangs(self._see(now, found.name), now.check)
         return _checked(found) == "healthy"
 
     def _list_endpoints(

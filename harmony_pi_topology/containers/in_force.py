@@ -3,8 +3,8 @@
     asked, what podman says of what runs -> the fields in which they differ, in words
 
 podman leaves out what the kernel cannot do, such as a limit whose control group is not there, and somebody
-may change a limit while the container runs (podman update). What podman does not say of a container is not
-here: the access to a device, settings of the kernel.
+may change a limit, a health check or the restarting while the container runs (podman update). What podman
+does not say of a container is not here: the access to a device, settings of the kernel.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import attrs
 
 from harmony_core.errors import ContainerFailed
 from harmony_core.reconciler import Records
-from harmony_core.resources import Container, resource_id, signal_number
+from harmony_core.resources import Container, HealthCheck, resource_id, signal_number
 
 from .confinement import list_dropped
-from .podman_reply import FoundContainer, InForce
+from .podman_reply import FoundContainer, InForce, describe_check
+from .request import list_check_words
 
 __all__ = ["ContainerShortfalls", "find_unmet", "make_shortfall"]
 
@@ -45,6 +46,8 @@ _ALWAYS: Mapping[str, Callable[[Container, InForce], tuple[object, object]]] = {
     ),
     "privileged": lambda c, now: (c.privileged, now.privileged),
     "read_only": lambda c, now: (c.read_only, now.read_only),
+    # Where it is empty, podman means that it does not.
+    "restart": lambda c, now: (c.restart, now.restart or "no"),
     "no_new_privileges": lambda c, now: (c.no_new_privileges, now.no_new_privileges),
     "memory_bytes": lambda c, now: (c.memory_bytes or 0, max(now.memory_bytes, 0)),
     "memory_reservation_bytes": lambda c, now: (
@@ -87,6 +90,7 @@ _WHERE_ASKED: Mapping[str, Callable[[Container, InForce], tuple[object, object]]
         {*now.extra_hosts},
     ),
     "groups": lambda c, now: ({*c.groups}, {*c.groups} & {*now.groups}),
+    "healthcheck": lambda c, now: (_describe_asked(c.healthcheck, now), now.healthcheck),
 }
 
 
@@ -130,6 +134,19 @@ def _differences(
         yield "drop_capabilities", f"with {_shown(left)}"
     if absent := {*devices} - now.devices:
         yield "devices", f"without {_shown(absent)}"
+
+
+def _describe_asked(check: HealthCheck | str | None, now: InForce) -> str:
+    """Return *check* in words; of the image's own nothing is known here."""
+    if not isinstance(check, HealthCheck):
+        return now.healthcheck
+    return describe_check(
+        list_check_words(check),
+        check.interval_s,
+        check.timeout_s,
+        check.retries,
+        check.start_period_s,
+    )
 
 
 def _shown(value: object) -> str:

@@ -290,10 +290,10 @@ class Podman:
         # podman also answers to the beginning of an id.
         return found if found.name == name else None
 
-    async def create_network(self, specification: Body) -> None:
+    async def create_network(self, specification: Body, *, called: str = "") -> None:
         """Make a network, of which *specification* says the name. What podman refuses raises
-        `ContainerFailed`."""
-        what = f"make network {specification['name']}"
+        `ContainerFailed`, which says *called* where that is given."""
+        what = f"make network {called or specification['name']}"
         question = Question(method="post", path="/networks/create", body=specification)
         answer = await self._ask(question, what)
         if answer.status >= 400:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -57,6 +57,9 @@ class InForce:
     dns_options: tuple[str, ...]
     extra_hosts: tuple[str, ...]
     groups: tuple[str, ...]
+    restart: str
+    healthcheck: str
+    """As `describe_check` says it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -67,9 +70,13 @@ class FoundCheck:
     """podman's word: starting, healthy, unhealthy; empty before the first."""
     said: str
     """What the last one wrote."""
+    ended_at: str
+    """When the last one ended, by the device's wall clock; empty where podman says of none."""
     interval_s: float
     due_within_s: float
     """How long after its start the first verdict may take."""
+    fails_within_s: float
+    """How long after the last verdict checks that fail may take to make it unhealthy."""
 
 
 @attrs.frozen(kw_only=True)
@@ -100,6 +107,8 @@ class FoundNetwork:
     subnets: tuple[str, ...]
     internal: bool
     has_dns: bool
+    gateways: frozenset[str] = frozenset()
+    """The device's own addresses on it."""
     name_servers: tuple[str, ...] = ()
     """Other name servers than the device's own that its containers are given."""
 
@@ -212,6 +221,7 @@ _ReplyT = TypeVar("_ReplyT", bound=BaseModel)
 
 class _CheckRun(_Reply):
     output: str = ""
+    end: str = ""
 
 
 class _Health(_Reply):
@@ -227,6 +237,10 @@ class _Check(_Reply):
     timeout: int = 0
     retries: int = 0
     start_period: int = 0
+
+    @property
+    def is_none(self) -> bool:
+        return (self.test or ["NONE"])[0] == "NONE"
 
 
 class _State(_Reply):
@@ -265,6 +279,10 @@ class _Ulimit(_Reply):
     hard: int
 
 
+class _RestartPolicy(_Reply):
+    name: str = ""
+
+
 class _HostConfig(_Reply):
     network_mode: str = ""
     pid_mode: str = ""
@@ -292,6 +310,7 @@ class _HostConfig(_Reply):
     dns_options: list[str] | None = None
     extra_hosts: list[str] | None = None
     group_add: list[str] | None = None
+    restart_policy: _RestartPolicy = Field(default=_RestartPolicy())
 
 
 class _Mount(_Reply):
@@ -359,6 +378,7 @@ class _Subnet(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     subnet: str
+    gateway: str = ""
 
 
 class _Network(BaseModel):
@@ -506,6 +526,8 @@ def _in_force(reply: _Container) -> InForce:
         dns_options=tuple(host.dns_options or ()),
         extra_hosts=tuple(host.extra_hosts or ()),
         groups=tuple(host.group_add or ()),
+        restart=host.restart_policy.name,
+        healthcheck=_described(config.healthcheck),
     )
 
 
@@ -514,17 +536,37 @@ def _limit(number: int) -> int:
     return -1 if number >= 2**64 - 1 else number
 
 
+def describe_check(
+    words: Sequence[str], interval_s: float, timeout_s: float, retries: int, start_period_s: float
+) -> str:
+    """Return a health check in words; two that differ in anything differ in them."""
+    return (
+        f"{list(words)} every {interval_s:g} s for {timeout_s:g} s, {retries} times, "
+        f"from {start_period_s:g} s on"
+    )
+
+
+def _described(check: _Check | None) -> str:
+    if check is None or check.is_none:
+        return ""
+    times = (check.interval, check.timeout, check.start_period)
+    interval_s, timeout_s, start_period_s = (each / _NS for each in times)
+    return describe_check(check.test or (), interval_s, timeout_s, check.retries, start_period_s)
+
+
 def _check(reply: _Container) -> FoundCheck | None:
     check, health = reply.config.healthcheck, reply.state.health
-    if check is None or (check.test or ["NONE"])[0] == "NONE":
+    if check is None or check.is_none:
         return None
     runs = (health.log if health is not None else None) or []
-    first_ns = check.start_period + (check.interval + check.timeout) * max(check.retries, 1)
+    all_ns = (check.interval + check.timeout) * max(check.retries, 1)
     return FoundCheck(
         status=health.status if health is not None else "",
         said=runs[-1].output.strip() if runs else "",
         interval_s=check.interval / _NS,
-        due_within_s=first_ns / _NS,
+        ended_at=runs[-1].end if runs else "",
+        due_within_s=(check.start_period + all_ns) / _NS,
+        fails_within_s=all_ns / _NS,
     )
 
 
@@ -580,6 +622,7 @@ def parse_network(answer: Answer, what: str) -> FoundNetwork:
         subnets=tuple(each.subnet for each in reply.subnets or ()),
         internal=reply.internal,
         has_dns=reply.dns_enabled,
+        gateways=frozenset(each.gateway for each in reply.subnets or () if each.gateway),
         name_servers=tuple(reply.network_dns_servers or ()),
     )
 

@@ -18,7 +18,7 @@ from .confinement import PROFILE, list_dropped
 from .holds import hold_volume
 from .spec import DesiredContainer
 
-__all__ = ["build_request"]
+__all__ = ["build_request", "list_check_words"]
 
 _CPU_PERIOD_US = 100_000
 _NS = 1_000_000_000
@@ -164,13 +164,8 @@ def _health_check(check: HealthCheck | str | None) -> dict[str, object] | None:
             # An image may bring one of its own: each would be an exec, with writes to the disk.
             return {"Test": ["NONE"]}
         case HealthCheck():
-            command: Sequence[str] = (
-                ["CMD", *check.command]
-                if check.command is not None
-                else ["CMD-SHELL", check.shell or ""]
-            )
             return {
-                "Test": command,
+                "Test": list_check_words(check),
                 "Interval": round(check.interval_s * _NS),
                 "Timeout": round(check.timeout_s * _NS),
                 "Retries": check.retries,
@@ -178,6 +173,13 @@ def _health_check(check: HealthCheck | str | None) -> dict[str, object] | None:
             }
         case _:
             return None
+
+
+def list_check_words(check: HealthCheck) -> Sequence[str]:
+    """Return what *check* runs, in podman's words."""
+    if check.command is not None:
+        return ["CMD", *check.command]
+    return ["CMD-SHELL", check.shell or ""]
 
 
 def _holds(container: Container) -> list[dict[str, object]]:

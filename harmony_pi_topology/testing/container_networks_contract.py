@@ -8,7 +8,7 @@ from typing import Protocol
 import attrs
 import pytest
 
-from harmony_core.errors import InUse, NotOurs
+from harmony_core.errors import ContainerFailed, InUse, NotOurs
 from harmony_core.resources import ContainerNetwork, ContainerNetworkPresent
 from harmony_core.testing.capability_contract import CapabilityContract, CapabilityUnderTest
 from harmony_core.testing.capability_contract import Outsider as AnyOutsider
@@ -77,6 +77,22 @@ class ContainerNetworkHostContract(CapabilityContract[ContainerNetwork]):
         assert planned.actions[1].startswith("ended, to be made anew on it: container ")
         assert (await host.applied(host.changed)).actions == planned.actions
         assert not (await host.applied(host.changed)).changed
+
+    async def test_subnets_that_are_taken_leave_it_and_what_is_on_it_as_they_are(
+        self, host: ContainerNetworksUnderTest
+    ) -> None:
+        await host.applied(ContainerNetwork(name=host.beside.name, subnets=("10.212.0.0/24",)))
+        old = ContainerNetwork(name=host.wish.name, subnets=("10.213.0.0/24",))
+        await host.applied(old)
+        host.outsider.use(old.name, ours=True)
+        identity = host.outsider.identity(old.key)
+        for subnets in (("10.212.0.0/25",), (*old.subnets, "10.212.0.0/16")):
+            taken = old.model_copy(update={"subnets": subnets})
+            (error,) = await host.reconciler.converge([taken], apply=True)
+            assert isinstance(error, ContainerFailed)
+            assert host.outsider.identity(old.key) == identity
+        other = old.model_copy(update={"subnets": (*old.subnets, "10.211.0.0/24")})
+        assert (await host.applied(other)).actions[1].startswith("ended, ")
 
     async def test_it_stays_as_it_is_while_a_strangers_container_is_on_it(
         self, host: ContainerNetworksUnderTest

@@ -61,8 +61,8 @@ class _Store:
     async def look(self, name: str) -> FoundNetwork | None:
         return self._device.networks.get(name)
 
-    async def make(self, network: ContainerNetwork, labels: Mapping[str, str]) -> None:
-        wanted = [ip_network(each) for each in network.subnets]
+    async def try_subnets(self, network: ContainerNetwork, subnets: Sequence[str]) -> None:
+        wanted = [ip_network(each) for each in subnets]
         for name, other in self._device.networks.items():
             if any(
                 one.version == two.version and one.overlaps(two)
@@ -72,6 +72,9 @@ class _Store:
                 raise ContainerFailed(
                     f"a subnet of {network.name} is that of {name}; choose others"
                 )
+
+    async def make(self, network: ContainerNetwork, labels: Mapping[str, str]) -> None:
+        await self.try_subnets(network, network.subnets)
         number = next(self._chosen)
         subnets = list(network.subnets)
         if not any("." in each for each in subnets) and (not subnets or network.has_ipv6):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import attrs
 import pytest
@@ -149,6 +150,26 @@ async def test_a_container_names_volumes_and_networks_that_are_there(pi: FakePi)
     (again,) = await pi.containers.converge([web], apply=True)
     assert not isinstance(again, Exception)
     assert not again.changed
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"volumes": [{"volume": "data", "target": "/data:ro"}]}, "mount options"),
+        ({"volumes": [{"volume": "data", "target": "/a,b"}]}, "mount options"),
+        ({"networks": [{"network": "back", "aliases": ["d" * 64]}]}, "no more than 63"),
+        ({"networks": [{"network": "back", "aliases": ["a..b"]}]}, "between dots"),
+        ({"name": "w" * 64, "networks": [{"network": "back"}]}, "DNS takes 1 to 63"),
+        ({"name": "w..b", "networks": [{"network": "back"}]}, "DNS takes 1 to 63"),
+    ],
+)
+def test_what_could_not_be_mounted_or_looked_up_is_refused(
+    fields: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        Container.model_validate({"name": "web", "image": IMAGE, **fields})
+    longest = {"networks": [{"network": "back", "aliases": ["d" * 63, "a_b.c"]}]}
+    Container.model_validate({"name": "w" * 63, "image": IMAGE, **longest})
 
 
 async def test_a_network_that_is_made_anew_takes_its_containers_along(pi: FakePi) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from harmony_core.errors import ContainerFailed, NotReadyInTime
 from harmony_core.resources import Container, PublishedPort, TcpProbe
+from harmony_core.resources import HealthCheck as Check
 from harmony_pi_topology.containers.health import HealthCheck
 from harmony_pi_topology.containers.podman import Podman
-from harmony_pi_topology.containers.podman_reply import FoundContainer
+from harmony_pi_topology.containers.podman_reply import FoundCheck, FoundContainer
 
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
@@ -195,6 +196,33 @@ async def test_what_does_not_serve_is_not_ready_and_then_too_late(clocks: Clocks
     with pytest.raises(NotReadyInTime, match=r"(?s)within 10 s.*its last words"):
         await clocks.judge.evaluate(FOUND, wish)
     assert clocks.judge.health(FOUND, "web") == "unhealthy"
+
+
+async def test_a_health_check_that_hangs_is_no_health_whatever_the_wall_clock_does(
+    clocks: Clocks,
+) -> None:
+    wish = WEB.model_copy(update={"healthcheck": Check(command=("true",))})
+    check = FoundCheck(
+        status="healthy",
+        said="",
+        ended_at="2026-01-01T00:00:30Z",
+        interval_s=30,
+        due_within_s=180,
+        fails_within_s=180,
+    )
+    found = attrs.evolve(FOUND, check=check)
+    clocks.pass_time(60.0)
+    assert await clocks.judge.evaluate(found, wish) is None
+    clocks.jump(YEAR_S)
+    clocks.pass_time(200.0)
+    assert await clocks.judge.evaluate(found, wish) is None
+    clocks.pass_time(20.0)
+    assert clocks.judge.health(found, "web") == "unhealthy"
+    with pytest.raises(NotReadyInTime, match=r"(?s)180 s none of its health checks.*last words"):
+        await clocks.judge.evaluate(found, wish)
+    again = attrs.evolve(found, check=attrs.evolve(check, ended_at="2026-01-01T00:05:00Z"))
+    assert await clocks.judge.evaluate(again, wish) is None
+    assert clocks.judge.health(again, "web") == "healthy"
 
 
 async def test_a_port_published_on_one_address_is_probed_there(clocks: Clocks) -> None:

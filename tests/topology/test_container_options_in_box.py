@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import attrs
 import pytest
 
-from harmony_core.errors import ContainerFailed
+from harmony_core.errors import ContainerFailed, NotReadyInTime
 from harmony_core.resources import Container
 from harmony_core.testing import ContainersUnderTest, ImagesUnderTest
+from harmony_pi_topology.containers import health
 from tests.box import Bed, Box
 from tests.topology.box_containers import BoxBystander, emptied, pushed_images, under_test
 
@@ -315,6 +317,36 @@ async def test_a_limit_that_somebody_else_sets_is_taken_back(here: Here) -> None
     assert planned.actions == ("recreated: memory_bytes changed", "started")
     assert (await here.under_test.look(desired)).actions == planned.actions
     assert (await here.podman.inspect("web"))["HostConfig"]["Memory"] == 64 * MIB
+
+
+async def test_what_podman_update_changes_beside_limits_is_taken_back(here: Here) -> None:
+    desired = here.container(healthcheck={"shell": "true", "interval_s": 1.5, "start_period_s": 3})
+    await here.under_test.apply_one(desired)
+    for option, field in (
+        (["--restart", "no"], "restart"),
+        (["--health-interval", "1h"], "healthcheck"),
+        (["--no-healthcheck"], "healthcheck"),
+    ):
+        assert not (await here.under_test.apply_one(desired)).changed
+        await here.podman.run("podman", "update", *option, "web")
+        change = await here.under_test.apply_one(desired)
+        assert change.actions == (f"recreated: {field} changed", "started")
+
+
+async def test_a_health_check_that_hangs_is_told(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_CHECK_GRACE_S", 1.0)
+    hangs = "test ! -e /hangs || exec sleep 1000"
+    check = {"shell": hangs, "interval_s": 1, "timeout_s": 1, "retries": 1}
+    desired = here.container(healthcheck=check)
+    await here.under_test.apply_one(desired)
+    await here.inside(": > /hangs")
+    told: object = None
+    while not isinstance(told, NotReadyInTime):
+        (told,) = await here.under_test.containers.converge([desired], apply=True)
+        await asyncio.sleep(0.1)
+    assert "none of its health checks has ended" in told.message
 
 
 async def test_its_first_process_is_what_takes_in_the_others_where_that_is_installed(

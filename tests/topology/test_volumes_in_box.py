@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -356,11 +357,17 @@ async def test_an_address_that_is_not_of_the_network_is_told_while_the_old_one_r
     app: Application, web: Container
 ) -> None:
     await app.have(ContainerNetwork(name="back", subnets=("10.214.0.0/24",)), web)
-    wrong = beside(web, "web", networks=({"network": "back", "address": "10.9.0.9"},))
     before = await app.podman.identity("web")
-    with pytest.raises(ContainerFailed, match=r"10\.9\.0\.9 is no address of network back"):
-        await app.containers.apply_one(wrong)
-    assert await app.podman.identity("web") == before
+    for address, told in (
+        ("10.9.0.9", "is no address of network back"),
+        ("10.214.0.0", "is no container's"),
+        ("10.214.0.1", "is no container's"),
+        ("10.214.0.255", "is no container's"),
+    ):
+        wrong = beside(web, "web", networks=({"network": "back", "address": address},))
+        with pytest.raises(ContainerFailed, match=f"{re.escape(address)} .*{told}"):
+            await app.containers.apply_one(wrong)
+        assert await app.podman.identity("web") == before
 
 
 async def test_data_outlives_another_image_another_name_and_the_removal_of_all(
