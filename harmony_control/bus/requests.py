@@ -497,7 +497,9 @@ def _now() -> float:
 def _why_unheard(seen: Seen) -> str:
     """Say why a device that is not heard does not answer, as far as is known."""
     if seen.is_unverified:
-        return f"{seen.agent_id} does not answer, and nothing in its place is believed: {seen.problem}"
+        return (
+            f"{seen.agent_id} does not answer, and nothing in its place is believed: {seen.problem}"
+        )
     told = "is offline, it has missed its heartbeats"
     if seen.presence == "Never":
         told = "was never heard of"
