@@ -202,11 +202,13 @@ async def test_a_server_that_is_lost_while_it_is_waited_is_told_of_each(several:
     async with asyncio.timeout(30):
         while len(await several.generations()) < 2:
             await asyncio.sleep(0.05)
-        os.kill(several.bus.server.pid, signal.SIGSTOP)
+        pid = several.bus.server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
         try:
             said = await running
         finally:
-            os.kill(several.bus.server.pid, signal.SIGCONT)
+            os.kill(pid, signal.SIGCONT)
     assert said.status == 4
     told = {each["agent"] for each in said.documents if each["event"] == "error"}
     assert told == {"door", "kiosk-1"}
