@@ -31,7 +31,7 @@ from .push.check import check, doubts, refused_by_policy
 from .push.entries import Entry, Pushable, as_entry, default_id, serialize
 from .push.history import Differences, Generation, History, explain_conflict, read_history
 from .push.pending_removals import removals_held
-from .push.push import Change, Contents, Pushed, push
+from .push.push import Change, Contents, Pushed, check_push, push
 from .push.resolve import with_digests
 from .push.several import PreparedPush, each_of
 from .push.wait import Wanted, Watcher, wait_until_settled
@@ -161,6 +161,18 @@ class Device(Generic[TopologyT_co]):
         checked, report = await self._check(entries, force=force, resolve=resolve)
         unasked = () if force else await self._ask_policy(checked, report)
         return Prepared(entries=checked, report=report, warnings=unasked)
+
+    async def check_prepared(self, ready: Prepared, *, force: bool = False) -> None:
+        """Raise what `put_prepared` would raise of what is known now: of the merged manifest, who has signed
+        what it is built upon, and what the device has taken in. Nothing is written."""
+        await check_push(
+            self._home,
+            self._client,
+            self.id,
+            _merge(ready.entries, frozenset()),
+            force=force,
+            signers=self._sign_with,
+        )
 
     async def put_prepared(
         self,

@@ -76,7 +76,8 @@ def _add(
     for each in paths:
         check_agent_id(each)
     pins = read_pins(home)
-    with changing(home, home.agents_json, home.revoked_json):
+    # A key that is let in nowhere is of no use, and one in place of that which is would do harm.
+    with changing(home, home.agents_json, home.revoked_json, *paths.values()):
         config = home.control()
         way = _way_of(home, config, url, site)
         agents, added = home.agents(), dict[str, Enrolled]()

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .alerts.notifier import Notifier, Watched
     from .alerts.settings import Settings
     from .bus.requests import Event, Foreseen
-    from .device import Device
+    from .device import Device, Prepared
     from .fleet_view.events import FleetEvent, Untold
     from .fleet_view.watching import SharedWatch
     from .fleet_view.where import Predicate
@@ -167,7 +167,8 @@ class Fleet:
         force: bool = False,
         resolve: bool = True,
     ) -> PreparedPush:
-        """Ask each of the devices whether it would take *entries*, a few at a time. Nothing is written.
+        """Ask each of the devices whether it would take *entries*, a few at a time, and whether they can be
+        merged into what it is to be already. Nothing is written.
 
         A tag is asked for once, so that all run the same image. Raises what `Device.put` raises of that; what
         a device would refuse is in `PreparedPush.refused`.
@@ -180,13 +181,14 @@ class Fleet:
         if resolve:
             plain = {**await with_digests(plain)}
         devices = {each: self.device(each) for each in agent_ids}
-        return PreparedPush(
-            devices=devices,
-            answers=await each_of(
-                devices, lambda _, each: each.prepare(plain, force=force, resolve=False)
-            ),
-            force=force,
-        )
+
+        async def prepare(_: str, device: Device[PiTopology]) -> Prepared:
+            ready = await device.prepare(plain, force=force, resolve=False)
+            await device.check_prepared(ready, force=force)
+            return ready
+
+        answers = await each_of(devices, prepare)
+        return PreparedPush(devices=devices, answers=answers, force=force)
 
     async def push_class(
         self,

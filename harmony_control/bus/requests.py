@@ -76,7 +76,7 @@ from .connection import Bucket, bus_errors, raise_if_refused, signature_of
 from .device_keys import DeviceKeys
 from .devices import refuse_unknown
 from .lifetimes import lifetime_of
-from .reports import Reports
+from .reports import Reports, Seen
 
 __all__ = ["Asking", "Event", "Foreseen", "Looked", "Waits"]
 
@@ -366,11 +366,9 @@ class Asking:
             with suppress(TimeoutError):
                 return await _message(answer, self.waits.first_look_s)
             raise_if_refused(self.client, f"asking {self.agent_id}")
-            if await Reports(self.home, self.client).read_heartbeat(self.agent_id) is None:
-                raise NoAnswer(
-                    f"{self.agent_id} is offline, it has missed its heartbeats; is it on, does it reach the "
-                    "message server?"
-                )
+            seen = await Reports(self.home, self.client).read_seen(self.agent_id)
+            if seen.heartbeat is None:
+                raise NoAnswer(_why_unheard(seen))
             return await self._ask_again(answer)
         except TimeoutError:
             said = "did not reply" if is_first else "has stopped replying"
@@ -494,3 +492,15 @@ async def _message(answer: _Answer, within_s: float) -> Msg:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _why_unheard(seen: Seen) -> str:
+    """Say why a device that is not heard does not answer, as far as is known."""
+    if seen.is_unverified:
+        return (
+            f"{seen.agent_id} does not answer, and nothing in its place is believed: {seen.problem}"
+        )
+    told = "is offline, it has missed its heartbeats"
+    if seen.presence == "Never":
+        told = "was never heard of"
+    return f"{seen.agent_id} {told}; is it on, does it reach the message server?"

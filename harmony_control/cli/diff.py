@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from harmony_control.device import Foreseen, refused_by_policy
 from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
+from harmony_core.errors import UsageError
 from harmony_core.visible import word
 from harmony_core.wire.replies import Planned, PlannedChange, to_item
 
@@ -36,6 +37,8 @@ def run(options: argparse.Namespace) -> int:
         from .push_several import diff_several
 
         return diff_several(options)
+    if not options.files:
+        raise UsageError("name the Score files")
     check_agent_id(options.agent)  # before the files: the two are easily swapped
     # Before any loop runs: a Python file may have one of its own.
     entries = read_score_files(options.files, plugins.load())

@@ -92,8 +92,9 @@ def exit_code_of(error: Exception) -> int:
             return DEFECT
 
 
-def say(error: Exception, *, as_json: bool) -> None:
-    """Tell *error* on standard error: what is wrong, and what to do."""
+def say(error: Exception, *, as_json: bool, agent_id: str | None = None) -> None:
+    """Tell *error* on standard error: what is wrong, and what to do; with whose it is, where *agent_id* is
+    given."""
     if os.environ.get("HARMONY_DEBUG"):
         traceback.print_exception(error)
     if isinstance(error, HarmonyError):
@@ -102,6 +103,8 @@ def say(error: Exception, *, as_json: bool) -> None:
         code = type(error).__name__
         message = f"a defect in harmony: {code}: {error}; HARMONY_DEBUG=1 shows where"
     if as_json:
-        print(json.dumps({"error": {"code": code, "message": message}}), file=sys.stderr)
+        whose = {} if agent_id is None else {"agent": agent_id}
+        print(json.dumps({"error": {**whose, "code": code, "message": message}}), file=sys.stderr)
     else:
-        print(f"harmony: {indent(message)}", file=sys.stderr)
+        whose_it_is = "" if agent_id is None else f"{agent_id}: "
+        print(f"harmony: {whose_it_is}{indent(message)}", file=sys.stderr)

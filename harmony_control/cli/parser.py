@@ -576,7 +576,7 @@ def _rollback(made: argparse.ArgumentParser) -> None:
 def _diff(made: argparse.ArgumentParser) -> None:
     _agents_chosen(made)
     files = made.add_argument(
-        "files", nargs="+", metavar="FILE", help="Python, YAML or JSON; - is stdin"
+        "files", nargs="*", default=[], metavar="FILE", help="Python, YAML or JSON; - is stdin"
     )
     _completes(files, _FILES)
     made.add_argument(

@@ -9,7 +9,7 @@ from functools import partial
 
 from harmony_control.device import Foreseen, PreparedPush, Pushable, Pushed, each_of
 from harmony_control.fleet import Fleet
-from harmony_core.errors import HarmonyError, NoAnswer, UsageError
+from harmony_core.errors import HarmonyError, UsageError
 from harmony_core.visible import word
 from harmony_pi_topology import PiTopology
 
@@ -50,7 +50,15 @@ def push_several(options: argparse.Namespace) -> int:
             )
             if ready.refused:
                 return _tell_refused(options, ready)
-            done = await ready.put(expires_in=expires_in)
+            try:
+                done = await ready.put(expires_in=expires_in)
+            except asyncio.CancelledError:
+                warn(
+                    options,
+                    "interrupted while it was written: some of the devices may have it, and apply it; "
+                    "see which: harmony status",
+                )
+                raise
             return await _follow_all(options, ready, done)
 
     return asyncio.run(push())
@@ -78,9 +86,9 @@ def diff_several(options: argparse.Namespace) -> int:
     codes: list[int] = []
     for agent_id, found in asyncio.run(ask()).items():
         if not options.json:
-            print(f"{agent_id}:")
+            print(f"{agent_id}:", flush=True)
         if isinstance(found, HarmonyError):
-            say(found, as_json=options.json)
+            say(found, as_json=options.json, agent_id=agent_id)
             codes.append(exit_code_of(found))
         else:
             show(options, found, agent_id)
@@ -95,7 +103,7 @@ def _read_files(options: argparse.Namespace) -> Mapping[str, Pushable[PiTopology
     # With --where, there is no AGENT.
     files = options.files if options.where is None else [options.agent, *options.files]
     if not files:
-        raise UsageError("name the Score files to push")
+        raise UsageError("name the Score files")
     # Before any loop runs: a Python file may have one of its own.
     return read_score_files(files, plugins.load())
 
@@ -153,7 +161,7 @@ async def _follow(
     """Tell what became of it on one device, once that is settled."""
     try:
         state = await ready.devices[agent_id].wait(pushed, timeout_s=options.timeout)
-    except NoAnswer as error:
+    except HarmonyError as error:
         _tell_problem(options, agent_id, error)
         return exit_code_of(error)
     held = sum(find_held(pushed, state).values())

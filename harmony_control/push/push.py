@@ -50,7 +50,7 @@ from .base_revision import (
 )
 from .downstream import downstream, in_order
 
-__all__ = ["Change", "Contents", "Pushed", "push"]
+__all__ = ["Change", "Contents", "Pushed", "check_push", "push"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -161,29 +161,67 @@ async def push(
     place = await read_push_target(home, client, agent_id, signers)
     for _ in range(TRIES):
         async with _alone(place):
-            known = await read_base_revision(place, force=force)
-            if not force:
-                refuse_undoing(agent_id, known)
-            wanted = change(Contents.of(known.base))
-            for fault in graph_faults(list(wanted.scores.values())).values():
-                raise fault
-            manifest = _next(place, known, wanted, removals_allowed, expires_in)
-            manifest = _within_scope(place, manifest, known.base)
-            payload = _payload(manifest)
+            merged = await _merge(place, change, removals_allowed, expires_in, force=force)
+            manifest, known = merged.manifest, merged.known
             try:
-                await _write(place, manifest.generation, payload, known.revision)
+                await _write(place, manifest.generation, merged.payload, known.revision)
             except RevisionConflict:
                 # Another operator pushed meanwhile: read, merge and sign again.
                 continue
             return Pushed(
                 epoch=manifest.epoch,
                 generation=manifest.generation,
-                manifest_sha256=hashlib.sha256(payload).hexdigest(),
-                entries=wanted.scores,
+                manifest_sha256=hashlib.sha256(merged.payload).hexdigest(),
+                entries=merged.wanted.scores,
                 before=Contents.of(known.base).scores,
-                in_order=in_order(known.state, wanted.scores),
+                in_order=in_order(known.state, merged.wanted.scores),
             )
     raise StoreError(f"others keep pushing to {agent_id} at the same time; try again")
+
+
+async def check_push(
+    home: Home,
+    client: Client,
+    agent_id: str,
+    change: Change,
+    *,
+    force: bool = False,
+    signers: Sequence[Signer] = (),
+) -> None:
+    """Raise what `push` would raise of what is known now. Nothing is signed or written."""
+    place = await read_push_target(home, client, agent_id, signers)
+    async with _alone(place):
+        await _merge(place, change, force=force)
+
+
+@attrs.frozen(kw_only=True)
+class _Merged:
+    """What would be signed next, and all that it is built upon."""
+
+    known: BaseRevision
+    wanted: Contents
+    manifest: Manifest
+    payload: bytes
+
+
+async def _merge(
+    place: PushTarget,
+    change: Change,
+    removals_allowed: int = 0,
+    expires_in: timedelta | None = None,
+    *,
+    force: bool,
+) -> _Merged:
+    """Return the manifest that *change* comes to, by what is known now."""
+    known = await read_base_revision(place, force=force)
+    if not force:
+        refuse_undoing(place.agent_id, known)
+    wanted = change(Contents.of(known.base))
+    for fault in graph_faults(list(wanted.scores.values())).values():
+        raise fault
+    manifest = _next(place, known, wanted, removals_allowed, expires_in)
+    manifest = _within_scope(place, manifest, known.base)
+    return _Merged(known=known, wanted=wanted, manifest=manifest, payload=_payload(manifest))
 
 
 @asynccontextmanager

@@ -297,6 +297,13 @@ async def test_a_server_of_an_earlier_version_keeps_its_configuration(tmp_path: 
         conf.write_text(earlier)
         with pytest.raises(ConfigError, match="end it, start it again"):
             await asyncio.to_thread(revoke, bus.home, "pi-1")
+        toml, elsewhere = bus.home.agent_toml("pi-1"), tmp_path / "pi-2.toml"
+        key = toml.read_bytes()
+        with pytest.raises(ConfigError, match="nothing was changed"):
+            await asyncio.to_thread(add_agent, bus.home, "pi-1", replace=True)
+        with pytest.raises(ConfigError, match="nothing was changed"):
+            await asyncio.to_thread(add_agent, bus.home, "pi-2", out=elsewhere)
+        assert (toml.read_bytes(), elsewhere.exists()) == (key, False)
         assert conf.read_text() == earlier
         assert bus.home.agents_json.read_bytes() == agents
         device = await bus.device("pi-1")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
@@ -148,4 +151,64 @@ async def test_who_does_not_say_what_would_change_is_told(several: Several) -> N
     said = await several.harmony("diff", "door,kiosk-1", "-", "--json")
     assert said.status == 4
     assert said.documents == [{"event": "chosen", "agents": ["door", "kiosk-1"]}]
-    assert len(said.err.splitlines()) == 2, said.err
+    errors = [json.loads(line)["error"] for line in said.err.splitlines()]
+    assert [(each["agent"], each["code"]) for each in errors] == [
+        ("door", "NoAnswer"),
+        ("kiosk-1", "NoAnswer"),
+    ]
+
+
+@pytest.mark.parametrize("command", ["diff", "push-score --dry-run"])
+async def test_what_is_true_of_them_names_devices_of_a_diff_too(
+    several: Several, command: str
+) -> None:
+    said = await several.harmony(*command.split(), "--where", "id == door", "-", "--json")
+    assert said.status == 4
+    assert said.documents == [{"event": "chosen", "agents": ["door"]}]
+
+    said = await several.harmony("diff", "door")
+    assert (said.status, "name the Score files" in said.err) == (2, True)
+
+
+async def test_where_it_cannot_be_merged_into_what_one_has_none_gets_it(several: Several) -> None:
+    """That one has no Score for it to wait for; and of another, somebody else has written the bucket."""
+    await several.pushed("door", "-", door=Success())
+    later = (
+        "- {id: later, kind: FileScore, after: [motd], spec: {path: /etc/later, content: hello}}\n"
+    )
+    said = await several.harmony("push-score", "door,kiosk-1", "-", "--json", stdin=later)
+    assert said.status == 2
+    assert [each["event"] for each in said.documents] == ["chosen", "error", "not pushed"]
+    assert (said.documents[1]["agent"], said.documents[1]["code"]) == (
+        "kiosk-1",
+        "UnknownDependency",
+    )
+    assert await several.generations() == {"door": 1}
+
+    await several.bus.bucket("desired-state").create("kiosk-2", b"{}")
+    said = await several.harmony("push-score", "door,kiosk-2", "-", "--json")
+    assert said.status == 3
+    assert (said.documents[1]["agent"], said.documents[1]["code"]) == (
+        "kiosk-2",
+        "UntrustedSignature",
+    )
+    assert (await several.generations())["door"] == 1
+
+
+async def test_a_server_that_is_lost_while_it_is_waited_is_told_of_each(several: Several) -> None:
+    running = asyncio.create_task(
+        several.harmony("push-score", "door,kiosk-1", "-", "--timeout", "4", "--json")
+    )
+    async with asyncio.timeout(30):
+        while len(await several.generations()) < 2:
+            await asyncio.sleep(0.05)
+        pid = several.bus.server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            said = await running
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert said.status == 4
+    told = {each["agent"] for each in said.documents if each["event"] == "error"}
+    assert told == {"door", "kiosk-1"}

@@ -190,6 +190,9 @@ async def test_what_it_is_refused_with_is_raised(
 
 
 async def test_a_device_that_is_not_there_is_told_as_that(plane: Ground) -> None:
+    with pytest.raises(NoAnswer, match="pi-1 was never heard of"):
+        await texts(plane)
+    await plane.pi.report(plane.pi.state(0))
     with pytest.raises(NoAnswer, match="offline, it has missed its heartbeats"):
         await texts(plane)
 
