@@ -341,7 +341,7 @@ async def test_without_the_device_what_it_has_told_is_compared_and_what_is_missi
     said = await place.harmony("audit", "verify", "pi-1")
     assert said.status == 4
     assert "its record was not read" in said.out
-    assert "not checked: pi-1 is offline" in said.out
+    assert "not checked: pi-1 does not answer, and nothing in its place is believed" in said.out
 
 
 async def test_a_report_that_contradicts_what_was_seen_is_enough(plane: Ground) -> None:

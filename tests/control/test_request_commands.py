@@ -253,7 +253,7 @@ async def test_1_while_what_has_drifted_is_left_so_and_it_is_put_right_once_wher
         (("logs", "pi-1", "motd", "--since", "tomorrow"), "is no time"),
         (("logs", "pi-1", "motd", "--lines", "0"), "from 1 to 10000"),
         (("events", "*"), "cannot be a device's id"),
-        (("diff", "pi-1"), "FILE"),
+        (("diff", "pi-1"), "name the Score files"),
         (("push-score", "pi-1", "--all", "--dry-run"), "name files"),
     ],
 )
@@ -280,7 +280,7 @@ async def test_4_for_a_device_that_does_not_answer(
 ) -> None:
     said = await place.harmony(*arguments)
     assert said.status == 4
-    assert "pi-2 is offline" in said.err
+    assert "pi-2 was never heard of" in said.err
 
 
 async def test_1_for_what_the_device_could_not_do(place: Place) -> None:
