@@ -196,7 +196,7 @@ async def test_a_device_that_is_away_is_told_as_that(ground: Ground) -> None:
         async with events(client, "/api/devices/pi-3/logs?score=web") as told:
             problem, _ = await until(told, "problem")
         assert problem["code"] == "NoAnswer"
-        assert "pi-3 is offline" in problem["message"]
+        assert "pi-3 was never heard of" in problem["message"]
         reply = await asked
         assert (reply.status_code, reply.json()["code"]) == (504, "NoAnswer")
 
