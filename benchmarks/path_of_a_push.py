@@ -30,7 +30,6 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import CodeType, FrameType
-from unittest.mock import patch
 
 import attrs
 from nats.js.errors import KeyNotFoundError
@@ -65,7 +64,8 @@ class PushFailed(Exception):
 
 _is_operator: ContextVar[bool] = ContextVar("_is_operator", default=False)
 """Whether it is the command that runs: true in its thread, its tasks and its threads, and nowhere else."""
-_QUIET_S = 0.5
+_QUIET_S = 2.5
+"""Longer than an agent waits, once it is connected, before it looks at its classes."""
 _NOW_AND_THEN = frozenset({"harmony_pi_topology/posix/hashing.py"})
 """A file that was written just before it was looked at is hashed once more: that depends on the moment."""
 
@@ -112,7 +112,7 @@ class _Recorder:
             threading.setprofile(None)
 
     async def until_quiet(self) -> None:
-        """Return once nothing of ours has been called for half a second."""
+        """Return once nothing of ours has been called for that long."""
         before = -1
         while before != self.calls:
             before = self.calls
@@ -194,9 +194,7 @@ async def _agent(home: Home, directory: Path) -> AsyncGenerator[None]:
     async with open_agent(config, Bus.of(config)) as (agent, _):
         running = asyncio.create_task(agent.run())
         try:
-            # Once it is connected, it looks at its classes: at once, not some time while a push is recorded.
-            with patch("harmony_agent.class_watch._SPREAD_S", 0.0):
-                yield
+            yield
         finally:
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
