@@ -33,7 +33,7 @@ from .push.history import Differences, Generation, History, explain_conflict, re
 from .push.pending_removals import removals_held
 from .push.push import Change, Contents, Pushed, check_push, push
 from .push.resolve import with_digests
-from .push.several import PreparedPush, each_of
+from .push.several import PreparedPush
 from .push.wait import Wanted, Watcher, wait_until_settled
 from .store.home import Home
 
@@ -53,7 +53,6 @@ __all__ = [
     "Pushable",
     "Pushed",
     "Waits",
-    "each_of",
     "refused_by_policy",
     "removals_held",
 ]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from nats.aio.client import Client
 
-from harmony_core.errors import UnknownDevice, UsageError
+from harmony_core.errors import HarmonyError, UnknownDevice, UsageError
 from harmony_core.wire.actual_state import ActualState
 
 from .bus.connection import admin
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from .plan.explain import Explanation
     from .plan.folder import Folder
     from .plan.plan import Plan
-    from .push.entries import Pushable
+    from .push.entries import Entry, Pushable
     from .push.push import Pushed
     from .push.several import PreparedPush
     from .rollout.all_classes import Rollouts
@@ -173,13 +173,9 @@ class Fleet:
         A tag is asked for once, so that all run the same image. Raises what `Device.put` raises of that; what
         a device would refuse is in `PreparedPush.refused`.
         """
-        from .push.entries import as_entry
-        from .push.resolve import with_digests
         from .push.several import PreparedPush, each_of
 
-        plain = {each: as_entry(value) for each, value in entries.items()}
-        if resolve:
-            plain = {**await with_digests(plain)}
+        plain = await _as_entries(entries, resolve=resolve)
         devices = {each: self.device(each) for each in agent_ids}
 
         async def prepare(_: str, device: Device[PiTopology]) -> Prepared:
@@ -189,6 +185,27 @@ class Fleet:
 
         answers = await each_of(devices, prepare)
         return PreparedPush(devices=devices, answers=answers, force=force)
+
+    async def diff(
+        self,
+        agent_ids: Sequence[str],
+        entries: Mapping[str, Pushable[PiTopology]],
+        *,
+        whole: bool = False,
+        force: bool = False,
+        resolve: bool = True,
+    ) -> Mapping[str, list[Foreseen] | HarmonyError]:
+        """Return what `Device.diff` does of each of the devices, asked a few at a time, or its error.
+
+        A tag is asked for once. Raises what `Device.put` raises of that.
+        """
+        from .push.several import each_of
+
+        plain = await _as_entries(entries, resolve=resolve)
+        return await each_of(
+            {each: self.device(each) for each in agent_ids},
+            lambda _, device: device.diff(plain, whole=whole, force=force, resolve=False),
+        )
 
     async def push_class(
         self,
@@ -212,8 +229,7 @@ class Fleet:
         """
         from harmony_core.wire.selector import parse_selector
 
-        from .push.entries import as_entry, serialize
-        from .push.resolve import with_digests
+        from .push.entries import serialize
         from .rollout.publish import Wish, publish
 
         if canary is not None and parse_selector(canary).is_of_all:
@@ -222,9 +238,7 @@ class Fleet:
                 "ring=canary"
             )
         documents = await self._documents()
-        plain = {each: as_entry(value) for each, value in entries.items()}
-        if resolve:
-            plain = {**await with_digests(plain)}
+        plain = await _as_entries(entries, resolve=resolve)
         added = {each: serialize(each, entry) for each, entry in plain.items()}
         dropped = set(remove)
 
@@ -430,3 +444,14 @@ class Fleet:
         """Yield every state that any device reports, the newest of each first."""
         async with self._reports.states() as states:
             yield states
+
+
+async def _as_entries(
+    entries: Mapping[str, Pushable[PiTopology]], *, resolve: bool
+) -> Mapping[str, Entry[PiTopology]]:
+    """Return them as entries; to *resolve* is to have each tag asked for once, and a digest in its place."""
+    from .push.entries import as_entry
+    from .push.resolve import with_digests
+
+    plain = {each: as_entry(value) for each, value in entries.items()}
+    return await with_digests(plain) if resolve else plain

@@ -22,7 +22,7 @@ from .common import home_of
 from .exits import CONVERGED, FAILED, REFUSED
 from .painted import Words, in_colour, paint
 from .targets import names_several
-from .text import indent
+from .text import count_of, indent
 
 __all__ = ["is_quiet", "judge", "run", "show"]
 
@@ -117,27 +117,23 @@ def _says(planned: Planned, changes: Sequence[PlannedChange]) -> Words:
         case "RUNNING":
             return f"  cannot predict the rest: {indent(planned.message)}", "yellow"
         case "GONE":
-            return f"  would be removed, with {_count(len(changes), 'resource')}", "red"
+            return f"  would be removed, with {count_of(len(changes), 'resource')}", "red"
         case _:
-            return f"  {_count(len(changes), 'change')}", ""
+            return f"  {count_of(len(changes), 'change')}", ""
 
 
 def _summary(found: Sequence[Foreseen]) -> Words:
     changes = [change for each in found for change in each.changes]
     if is_quiet(found):
-        return f"nothing would change: {_count(len(found), 'Score')} in order", ""
+        return f"nothing would change: {count_of(len(found), 'Score')} in order", ""
     gone = sum(map(_is_gone, changes))
     new = sum(change.before is None for change in changes if not _is_gone(change))
     in_order = sum(map(_is_in_order, found))
     told = f"{new} new, {len(changes) - new - gone} changed, {gone} removed"
     if any(each.planned.held for each in found):
         told += " (a large removal, or of data: it waits for harmony approve)"
-    return f"{told}; {_count(in_order, 'Score')} in order", "bold"
+    return f"{told}; {count_of(in_order, 'Score')} in order", "bold"
 
 
 def _is_gone(change: PlannedChange) -> bool:
     return change.removed or (change.after is None and change.before is not None)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

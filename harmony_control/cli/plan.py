@@ -19,6 +19,7 @@ from .confirm import confirm
 from .exits import CHANGES, CONVERGED, FAILED, REFUSED, find_gravest
 from .freeze import until_words
 from .rollout import follow, tell_published
+from .text import count_of
 
 if TYPE_CHECKING:
     from harmony_control.device import Foreseen
@@ -265,7 +266,7 @@ def _score_lines(scores: Difference) -> Iterator[str]:
 
 
 def _devices(ids: Sequence[str]) -> str:
-    return f"{len(ids)} device{'s' * (len(ids) != 1)}"
+    return count_of(len(ids), "device")
 
 
 def _some(ids: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from .exits import CONVERGED, FAILED
 from .progress import show_progress
 from .since import lasting
 from .targets import names_several
+from .text import count_of
 
 __all__ = ["find_held", "find_unconverged", "follow", "run"]
 
@@ -98,7 +99,7 @@ async def _choose_removed(
         out(options, {"event": "to be removed", "id": score_id}, f"{score_id:<20} to be removed")
     if not removed or options.yes:
         return removed
-    told = f"remove {_count(len(removed), 'Score')} from {device.id}, with all that they made?"
+    told = f"remove {count_of(len(removed), 'Score')} from {device.id}, with all that they made?"
     return removed if await confirm(told) else None
 
 
@@ -122,7 +123,7 @@ async def follow(options: argparse.Namespace, device: Device[object], pushed: Pu
     out(
         options,
         {"event": "pushed", "agent": device.id, "generation": pushed.generation},
-        f"pushed to {device.id}: generation {pushed.generation}, {_count(len(pushed.entries), 'Score')}",
+        f"pushed to {device.id}: generation {pushed.generation}, {count_of(len(pushed.entries), 'Score')}",
     )
     if not options.wait:
         return CONVERGED
@@ -139,7 +140,7 @@ async def follow(options: argparse.Namespace, device: Device[object], pushed: Pu
         warn(
             options,
             f"{device.id} waits for a confirmation before it removes "
-            f"{_count(sum(held.values()), 'resource')} at once; to see and confirm them: "
+            f"{count_of(sum(held.values()), 'resource')} at once; to see and confirm them: "
             f"harmony approve {device.id}",
         )
     return CONVERGED if not held and not find_unconverged(pushed, state) else FAILED
@@ -155,7 +156,3 @@ def find_unconverged(pushed: Pushed, state: ActualState) -> Mapping[str, Outcome
     """Return the Outcomes of the Scores that are to be in order after *pushed*, and are not."""
     outcomes = {name: state.scores[name].outcome for name in sorted(pushed.concerned)}
     return {name: each for name, each in outcomes.items() if not isinstance(each, Success | Noop)}
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

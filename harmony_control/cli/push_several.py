@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Mapping
-from functools import partial
 
-from harmony_control.device import Foreseen, PreparedPush, Pushable, Pushed, each_of
+from harmony_control.device import Foreseen, PreparedPush, Pushable, Pushed
 from harmony_control.fleet import Fleet
 from harmony_core.errors import HarmonyError, UsageError
 from harmony_core.visible import word
@@ -19,7 +18,7 @@ from .exits import CONVERGED, FAILED, exit_code_of, find_gravest, say
 from .push import find_held, find_unconverged
 from .since import lasting
 from .targets import find_devices, is_chosen
-from .text import describe_outcome, indent
+from .text import count_of, describe_outcome, indent
 
 __all__ = ["diff_several", "push_several"]
 
@@ -41,7 +40,7 @@ def push_several(options: argparse.Namespace) -> int:
             ids = await _choose(options, fleet)
             was_chosen = options.where is not None or is_chosen(options.agent)
             if was_chosen and not options.yes:
-                told = f"push {_count(len(entries), 'Score')} to {_count(len(ids), 'device')}?"
+                told = f"push {count_of(len(entries), 'Score')} to {count_of(len(ids), 'device')}?"
                 if not await confirm(told):
                     out(options, {"event": "not pushed"}, "nothing was changed")
                     return CONVERGED
@@ -73,14 +72,12 @@ def diff_several(options: argparse.Namespace) -> int:
     async def ask() -> Mapping[str, list[Foreseen] | HarmonyError]:
         async with Fleet.connect(home_of(options)) as fleet:
             ids = await _choose(options, fleet)
-            return await each_of(
-                {each: fleet.device(each) for each in ids},
-                lambda _, device: device.diff(
-                    entries,
-                    whole=options.whole,
-                    force=options.force,
-                    resolve=not options.no_resolve,
-                ),
+            return await fleet.diff(
+                ids,
+                entries,
+                whole=options.whole,
+                force=options.force,
+                resolve=not options.no_resolve,
             )
 
     codes: list[int] = []
@@ -111,7 +108,7 @@ def _read_files(options: argparse.Namespace) -> Mapping[str, Pushable[PiTopology
 async def _choose(options: argparse.Namespace, fleet: Fleet) -> list[str]:
     ids = await find_devices(fleet, options.agent, options.where)
     listed = ", ".join(ids[:_SHOWN]) + (", …" if len(ids) > _SHOWN else "")
-    told = f"{_count(len(ids), 'device')}: {listed}"
+    told = f"{count_of(len(ids), 'device')}: {listed}"
     out(options, {"event": "chosen", "agents": ids}, told)
     return ids
 
@@ -121,7 +118,7 @@ def _tell_refused(options: argparse.Namespace, ready: PreparedPush) -> int:
     for agent_id, error in refused.items():
         _tell_problem(options, agent_id, error)
     told = (
-        f"nothing was pushed: {_count(len(refused), 'device')} of {len(ready.devices)} cannot take it; "
+        f"nothing was pushed: {count_of(len(refused), 'device')} of {len(ready.devices)} cannot take it; "
         "leave those out, or mend what is told of them"
     )
     out(options, {"event": "not pushed", "refused": sorted(refused)}, told)
@@ -144,14 +141,14 @@ async def _follow_all(
     if not options.wait:
         return find_gravest(codes)
     try:
-        waited = await each_of(pushed, partial(_follow, options, ready), at_once=None)
+        following = (_follow(options, ready, name, each) for name, each in pushed.items())
+        codes += await asyncio.gather(*following)
     except asyncio.CancelledError:
         warn(options, "stopped waiting; the devices go on applying what was pushed")
         raise
-    codes += [each if isinstance(each, int) else exit_code_of(each) for each in waited.values()]
     converged = codes.count(CONVERGED)
     document = {"event": "done", "devices": len(codes), "converged": converged}
-    out(options, document, f"{converged} of {_count(len(codes), 'device')} converged")
+    out(options, document, f"{converged} of {count_of(len(codes), 'device')} converged")
     return find_gravest(codes)
 
 
@@ -173,7 +170,7 @@ async def _follow(
     if held:
         warn(
             options,
-            f"{agent_id} waits for a confirmation before it removes {_count(held, 'resource')}; to see "
+            f"{agent_id} waits for a confirmation before it removes {count_of(held, 'resource')}; to see "
             f"and confirm them: harmony approve {agent_id}",
         )
     if wrong or held:
@@ -185,7 +182,3 @@ async def _follow(
 def _tell_problem(options: argparse.Namespace, agent_id: str, error: HarmonyError) -> None:
     document = {"event": "error", "agent": agent_id, "code": error.code, "message": error.message}
     out(options, document, f"{agent_id:<20} {error.code}: {indent(error.message)}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

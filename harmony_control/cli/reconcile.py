@@ -14,12 +14,10 @@ from harmony_core.visible import word
 from harmony_core.wire.actual_state import score_to_json
 
 from .common import home_of, out
-from .exits import CONVERGED, FAILED, NO_ANSWER
+from .exits import CONVERGED, FAILED, NO_ANSWER, find_gravest
 from .text import describe_outcome, status_word
 
 __all__ = ["run"]
-
-_SEVERITY = (CONVERGED, NO_ANSWER, FAILED)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -45,7 +43,7 @@ async def _reconcile(options: argparse.Namespace) -> int:
                 f"{agent_id} has not looked at all of it within {options.timeout:g} s; what it has begun "
                 f"goes on: see `harmony status {agent_id}`"
             ) from None
-    return max(found, key=_SEVERITY.index)
+    return find_gravest(found)
 
 
 async def _release(options: argparse.Namespace) -> int:

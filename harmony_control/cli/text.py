@@ -14,6 +14,7 @@ from harmony_core.wire.times import parse_rfc3339
 __all__ = [
     "age",
     "age_of",
+    "count_of",
     "describe_outcome",
     "indent",
     "shorten",
@@ -103,3 +104,8 @@ def age_of(since: str) -> str:
         return age(parse_rfc3339(since))
     except ValueError:
         return "?"
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return "1 Score", "2 Scores"."""
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -26,13 +26,10 @@ _AT_ONCE = 16
 
 
 async def each_of(
-    values: Mapping[str, ValueT],
-    do: Callable[[str, ValueT], Awaitable[DoneT]],
-    *,
-    at_once: int | None = _AT_ONCE,
+    values: Mapping[str, ValueT], do: Callable[[str, ValueT], Awaitable[DoneT]]
 ) -> dict[str, DoneT | HarmonyError]:
     """Return what *do* came to for each of *values*, by name, or its `HarmonyError`: one costs no other."""
-    places = asyncio.Semaphore(len(values) or 1 if at_once is None else at_once)
+    places = asyncio.Semaphore(_AT_ONCE)
 
     async def one(name: str, value: ValueT) -> DoneT | HarmonyError:
         async with places:
