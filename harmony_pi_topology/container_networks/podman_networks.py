@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from harmony_core.change import Change, NotReady
-from harmony_core.reconciler import Availability, MemoryRecords, OnChange, Records
-from harmony_core.resources import ContainerNetwork, ContainerNetworkPresent
+from harmony_core.change import NotReady
+from harmony_core.reconciler import Availability, OnChange, Records
+from harmony_core.resources import ContainerNetwork
 from harmony_pi_topology.common.path_calls import PathCalls
 from harmony_pi_topology.containers.holds import ContainerHolds
 from harmony_pi_topology.containers.podman import DEFAULT_URL, Podman, can_be_a_name
@@ -20,7 +20,7 @@ from .reconciler import ContainerNetworks, NetworkUser
 __all__ = ["PodmanNetworks"]
 
 
-class PodmanNetworks:
+class PodmanNetworks(ContainerNetworks):
     """A `Reconciler` of `ContainerNetwork`. podman tells nobody of its networks: what changed is found by
     looking. ``root`` is where the device's files are read, in which containers hold."""
 
@@ -35,34 +35,7 @@ class PodmanNetworks:
         self._podman = Podman(url, answer_within_s=answer_within_s)
         self._files = PathCalls("holds of containers on networks", str(root))
         store = _Store(self._podman, ContainerHolds(self._podman, Path(root), self._files))
-        records = records if records is not None else MemoryRecords()
-        self._networks = ContainerNetworks(store, records)
-
-    @property
-    def resource_class(self) -> type[ContainerNetwork]:
-        return ContainerNetwork
-
-    async def converge(
-        self, resources: Sequence[ContainerNetwork], *, apply: bool
-    ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
-        return await self._networks.converge(resources, apply=apply)
-
-    async def observe(self, key: str) -> ContainerNetworkPresent | None:
-        """As `Reconciler.observe`."""
-        return await self._networks.observe(key)
-
-    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
-        return await self._networks.remove(keys, apply=apply)
-
-    async def find_hold(self, key: str) -> NotReady | None:
-        """As `Holding.find_hold`."""
-        return await self._networks.find_hold(key)
-
-    async def release(self, key: str) -> bool:
-        """As `Holding.release`."""
-        return await self._networks.release(key)
+        super().__init__(store, records)
 
     async def availability(self) -> Availability:
         """As `Reconciler.availability`. Does not wake podman, but when it did not answer last time."""

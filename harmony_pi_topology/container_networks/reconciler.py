@@ -24,7 +24,7 @@ import attrs
 
 from harmony_core.change import Change, NotReady
 from harmony_core.errors import DidNotStick, InUse, NotOurs
-from harmony_core.reconciler import Records
+from harmony_core.reconciler import MemoryRecords, Records
 from harmony_core.resources import ContainerNetwork, ContainerNetworkPresent, resource_id
 from harmony_core.resources.container_network import overlap
 from harmony_core.steps import Created, Did, Recreated, Removed, Step
@@ -76,10 +76,14 @@ class NetworkStore(Protocol):
 class ContainerNetworks:
     """The verbs of a `Reconciler` of networks between containers, and those of `Holding`."""
 
-    def __init__(self, store: NetworkStore, records: Records) -> None:
+    def __init__(self, store: NetworkStore, records: Records | None = None) -> None:
         self._store = store
-        self._records = records
+        self._records = records if records is not None else MemoryRecords()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @property
+    def resource_class(self) -> type[ContainerNetwork]:
+        return ContainerNetwork
 
     async def converge(
         self, resources: Sequence[ContainerNetwork], *, apply: bool

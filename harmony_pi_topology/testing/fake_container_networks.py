@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 from itertools import count
 
-from harmony_core.change import Change, NotReady
+from harmony_core.change import NotReady
 from harmony_core.errors import ContainerFailed, InUse
-from harmony_core.reconciler import MemoryRecords, Records
-from harmony_core.resources import ContainerNetwork, ContainerNetworkPresent
+from harmony_core.reconciler import Records
+from harmony_core.resources import ContainerNetwork
 from harmony_pi_topology.container_networks.reconciler import ContainerNetworks, NetworkUser
 from harmony_pi_topology.containers.podman_reply import FoundNetwork
 
@@ -19,36 +19,15 @@ from .fake_reconciler import FakeReconciler
 __all__ = ["FakeContainerNetworks"]
 
 
-class FakeContainerNetworks(FakeReconciler):
+class FakeContainerNetworks(FakeReconciler, ContainerNetworks):
     """A `ContainerNetworkHost`'s reconciler. No container on one holds anything."""
 
     def __init__(
         self, device: FakeAttachments | None = None, *, records: Records | None = None
     ) -> None:
-        super().__init__()
+        FakeReconciler.__init__(self)
         self.device = device or FakeAttachments()
-        store = _Store(self.device)
-        self._networks = ContainerNetworks(
-            store, records if records is not None else MemoryRecords()
-        )
-
-    @property
-    def resource_class(self) -> type[ContainerNetwork]:
-        return ContainerNetwork
-
-    async def converge(
-        self, resources: Sequence[ContainerNetwork], *, apply: bool
-    ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
-        return await self._networks.converge(resources, apply=apply)
-
-    async def observe(self, key: str) -> ContainerNetworkPresent | None:
-        """As `Reconciler.observe`."""
-        return await self._networks.observe(key)
-
-    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
-        return await self._networks.remove(keys, apply=apply)
+        ContainerNetworks.__init__(self, _Store(self.device), records)
 
 
 class _Store:

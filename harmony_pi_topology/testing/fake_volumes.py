@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from harmony_core.change import Change
 from harmony_core.errors import InUse
-from harmony_core.reconciler import MemoryRecords, Records
-from harmony_core.resources import Volume, VolumePresent
+from harmony_core.reconciler import Records
 from harmony_core.volumes import FoundUse
 from harmony_pi_topology.containers.podman_reply import FoundVolume
 from harmony_pi_topology.volumes.reconciler import Volumes
@@ -21,34 +19,15 @@ __all__ = ["FakeVolumes"]
 _BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class FakeVolumes(FakeReconciler):
+class FakeVolumes(FakeReconciler, Volumes):
     """A `VolumeHost`'s reconciler."""
 
     def __init__(
         self, device: FakeAttachments | None = None, *, records: Records | None = None
     ) -> None:
-        super().__init__()
+        FakeReconciler.__init__(self)
         self.device = device or FakeAttachments()
-        store = _Store(self.device)
-        self._volumes = Volumes(store, records if records is not None else MemoryRecords())
-
-    @property
-    def resource_class(self) -> type[Volume]:
-        return Volume
-
-    async def converge(
-        self, resources: Sequence[Volume], *, apply: bool
-    ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
-        return await self._volumes.converge(resources, apply=apply)
-
-    async def observe(self, key: str) -> VolumePresent | None:
-        """As `Reconciler.observe`."""
-        return await self._volumes.observe(key)
-
-    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
-        return await self._volumes.remove(keys, apply=apply)
+        Volumes.__init__(self, _Store(self.device), records)
 
     async def list_volumes(self) -> Sequence[FoundUse]:
         """As `ListsVolumes.list_volumes`: nothing is in them."""

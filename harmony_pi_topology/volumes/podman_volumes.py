@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
-from harmony_core.change import Change
 from harmony_core.errors import TimedOut
-from harmony_core.reconciler import Availability, MemoryRecords, OnChange, Records
-from harmony_core.resources import Volume, VolumePresent
+from harmony_core.reconciler import Availability, OnChange, Records
 from harmony_core.volumes import FoundUse
 from harmony_pi_topology.containers.podman import DEFAULT_URL, Podman, can_be_a_name
 from harmony_pi_topology.containers.podman_reply import FoundVolume
@@ -18,7 +16,7 @@ from .reconciler import Volumes
 __all__ = ["PodmanVolumes"]
 
 
-class PodmanVolumes:
+class PodmanVolumes(Volumes):
     """A `Reconciler` of `Volume`. podman tells nobody of its volumes: what changed is found by looking."""
 
     def __init__(
@@ -29,26 +27,7 @@ class PodmanVolumes:
         answer_within_s: float = 60.0,
     ) -> None:
         self._podman = Podman(url, answer_within_s=answer_within_s)
-        store = _Store(self._podman)
-        self._volumes = Volumes(store, records if records is not None else MemoryRecords())
-
-    @property
-    def resource_class(self) -> type[Volume]:
-        return Volume
-
-    async def converge(
-        self, resources: Sequence[Volume], *, apply: bool
-    ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
-        return await self._volumes.converge(resources, apply=apply)
-
-    async def observe(self, key: str) -> VolumePresent | None:
-        """As `Reconciler.observe`."""
-        return await self._volumes.observe(key)
-
-    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
-        return await self._volumes.remove(keys, apply=apply)
+        super().__init__(_Store(self._podman), records)
 
     async def list_volumes(self) -> Sequence[FoundUse]:
         """As `ListsVolumes.list_volumes`."""

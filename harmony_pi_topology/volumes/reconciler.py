@@ -23,7 +23,7 @@ import attrs
 
 from harmony_core.change import Change
 from harmony_core.errors import DidNotStick, InUse, InvalidResource, NotOurs
-from harmony_core.reconciler import DELETES_DATA, Records
+from harmony_core.reconciler import DELETES_DATA, MemoryRecords, Records
 from harmony_core.resources import Volume, VolumePresent, resource_id
 from harmony_core.steps import Changed, Created, DeletedData, KeptVolume, Step
 from harmony_core.wire.times import rfc3339
@@ -52,10 +52,14 @@ class VolumeStore(Protocol):
 class Volumes:
     """The verbs of a `Reconciler` of volumes."""
 
-    def __init__(self, store: VolumeStore, records: Records) -> None:
+    def __init__(self, store: VolumeStore, records: Records | None = None) -> None:
         self._store = store
-        self._records = records
+        self._records = records if records is not None else MemoryRecords()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @property
+    def resource_class(self) -> type[Volume]:
+        return Volume
 
     async def converge(
         self, resources: Sequence[Volume], *, apply: bool
