@@ -71,7 +71,10 @@ class HeldContainer:
                 "Labels": self.request["labels"],
                 "StopTimeout": self.request["stop_timeout"],
             },
-            "HostConfig": {"NetworkMode": "bridge"},
+            "HostConfig": {
+                "NetworkMode": "bridge",
+                "RestartPolicy": {"Name": self.request["restart_policy"]},
+            },
             "NetworkSettings": {"Networks": {"podman": {"GlobalIPv6Address": ""}}},
         }
 
