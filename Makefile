@@ -22,14 +22,16 @@ STAMP := $(VENV)/.installed
 SOURCES := harmony_core harmony_scores harmony_pi_topology harmony_agent harmony_control deploy tests examples benchmarks
 LINES ?=
 TESTS ?= tests
-# A process for each core, with a network of its own where it boots boxes. Most tests wait. What ended a process would
+# Twice as many processes as there are cores, since most tests wait. Each has a
+# network of its own where it boots boxes. The longest files come first (tests/conftest.py). What ended a process would
 # end the next one too.
-SIDE_BY_SIDE := --numprocesses auto --dist loadfile --max-worker-restart 0
+PROCESSES ?= $(shell echo $$(($$(nproc) * 2)))
+SIDE_BY_SIDE := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # The tool advertises what is to follow it.
 BUILD_SITE := NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
 
-.PHONY: wheel install picture page path docs demo test check bench soak security fleet cluster lock setup format clean
+.PHONY: wheel install picture page path docs demo boxes test check mypy pyright bench soak security fleet cluster lock setup format clean
 
 setup: $(STAMP)
 
@@ -71,10 +73,12 @@ install: wheel
 	@$(PIP_INSTALL) --no-build-isolation -r dist/$(WITH).lock
 	@$(PREFIX)/bin/harmony --version
 
-test: $(STAMP)
-	@# What boxes stand on is made before any test's time begins to run; where it cannot be, the tests say why.
-	@[ "$(TESTS)" != tests ] || [ "$$(id -u)" != 0 ] || $(RUN)/python -m tests.box build || true
-	@[ "$(TESTS)" != tests ] || [ "$$(id -u)" != 0 ] || $(RUN)/python -m tests.prometheus || true
+# What boxes stand on is made before any test's time begins to run; where it cannot be, the tests say why.
+boxes: $(STAMP)
+	@[ "$$(id -u)" != 0 ] || $(RUN)/python -m tests.box build || true
+	@[ "$$(id -u)" != 0 ] || $(RUN)/python -m tests.prometheus || true
+
+test: $(STAMP) $(if $(filter tests,$(TESTS)),boxes)
 	$(RUN)/python -m pytest $(SIDE_BY_SIDE) $(TESTS)
 
 HOURS := --timeout 7200 --override-ini faulthandler_timeout=7500
@@ -106,11 +110,16 @@ check: $(STAMP)
 	$(RUN)/ruff format --check --quiet $(SOURCES)
 	$(RUN)/ruff check --quiet $(SOURCES)
 	$(RUN)/lint-imports --no-logo
-	$(RUN)/mypy
-	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(RUN)/pyright --level error
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync mypy pyright
 	@$(RUN)/python -m deploy.page --check
 	@# With --quiet, it would count no warning.
 	@$(BUILD_SITE)
+
+mypy: $(STAMP)
+	$(RUN)/mypy
+
+pyright: $(STAMP)
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(RUN)/pyright --level error
 
 # A link to a page or a heading that is not there ends it, as does a page that the navigation does not have.
 docs: $(STAMP)

@@ -18,6 +18,7 @@ import attrs
 
 from .bed import Bed, making
 from .commands import COMMANDS, commands
+from .compose import COMPOSE, compose
 from .containers import CONTAINERS, containers
 from .drift import DRIFT, drift
 from .figures import Line, Unmeasurable
@@ -31,6 +32,7 @@ from .loading import LOADING, loading
 from .one_flush import ONE_FLUSH, one_flush
 from .page import PAGE, page_lines
 from .passes import PASSES, WRITES, passes, writes
+from .pull import PULL, pull
 from .push import HUNDRED, ONE, hundred, one
 from .repairs import REPAIRS, repairs
 from .report import HEADING, row, to_json
@@ -66,6 +68,8 @@ GROUPS = (
     Group(MEMORY, memory),
     Group(LOADING, loading),
     Group(CONTAINERS, containers),
+    Group(COMPOSE, compose),
+    Group(PULL, pull),
     Group(IDLE, idle),
     Group(PASSES, passes),
     Group(WRITES, writes),

@@ -42,6 +42,8 @@ GOALS = {
     "agent.pss": Goal(1.6),
     "agent.rss.containers": Goal(1.4),
     "agent.pss.containers": Goal(1.6),
+    "compose.unchanged.calls": Goal(1.5),
+    "pull.image": Goal(1.05),
     "agent.idle_cpu": Goal(2.5),
     "lasting.idle_cpu.1000_resources": Goal(2.5),
     "pass.1000_resources": Goal(4),

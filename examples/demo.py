@@ -83,9 +83,14 @@ def boxes(*, waits: bool) -> None:
         web.write("/etc/motd", "Welcome to the kitchen.\n")
         os.environ["IMAGE"] = f"{bed.registry.host}/web:1"
         os.environ["HARMONY_REGISTRY_CA"] = str(bed.registry.ca)
-        bed.registry.push_busybox("web", "1", page="hello from a Pi\n", ballast_bytes=24_000_000)
+        page, at_once = "hello from a Pi\n", "SIGKILL"
+        bed.registry.push_busybox(
+            "web", "1", page=page, ballast_bytes=24_000_000, stop_signal=at_once
+        )
         crash = ("sh", "-c", "echo cannot find my database >&2; exit 1")
         bed.registry.push_busybox("web", "bad", command=crash)
+        serving = ("httpd", "-f", "-p", "80", "-h", "/data", "-c", "/etc/httpd.conf")
+        bed.registry.push_busybox("notes", "1", command=serving, stop_signal=at_once)
         stack.enter_context(server("--listen", "0.0.0.0:4222"))
         for pi in pis:
             invitation = Path(os.environ["HARMONY_HOME"]) / f"{pi.name}.invitation"
@@ -96,6 +101,7 @@ def boxes(*, waits: bool) -> None:
             pi.run(["systemctl", "enable", "--now", "harmony-agent"])
         heard("pi-1", "pi-2")
         _web_application(web, f"{bed.registry.host}/web:bad")
+        _compose_file(web, f"{bed.registry.host}/notes:1", f"{bed.registry.host}/web:bad")
         _service(clock)
         _removal(web)
 
@@ -169,6 +175,40 @@ def _web_application(pi: Box, bad_image: str) -> None:
     require(_statuses("pi-2") == {}, "it was pushed all the same")
 
 
+def _compose_file(pi: Box, image: str, bad_image: str) -> None:
+    say("A compose file of three services, as it is. What it serves is behind a secret.")
+    url, file = f"http://{pi.address}:8081/", "examples/notes/compose.yaml"
+    old = _set_secret()
+    os.environ["IMAGE"] = image
+    harmony("push-score", "pi-1", file)
+    written = _page(url, auth=("ada", old))
+    require(len(written) == 37, "the page is not what the first service has written")
+    names = ("podman", "ps", "-a", "--format", "{{.Names}} {{.State}}", "--filter", "name=notes-")
+    print(f"{DIM}pi-1# podman ps -a{END}\n{pi.text(*names)}")
+
+    say("The secret is changed: who has it is made anew, the others go on.")
+    new = _set_secret()
+    harmony("push-score", "pi-1", file)
+    require(_page(url, auth=("ada", new)) == written, "the new password is not known")
+    require(_page(url, auth=("ada", old), expect=401) == "", "the old password still opens it")
+
+    say("A bad image of it comes, and is rolled back. The volume was never touched.")
+    os.environ["IMAGE"] = bad_image
+    harmony("push-score", "pi-1", file, expect=1)
+    _has_failed("pi-1", "notes", "ContainerFailed", "notes-web-1", "cannot find my database")
+    harmony("rollback", "pi-1", "--yes")
+    require(_page(url, auth=("ada", new)) == written, "what was in the volume is not there")
+
+
+def _set_secret() -> str:
+    """Set the secret of the example to something new, and return it."""
+    value = secrets.token_hex(8)
+    file = Path(os.environ["HARMONY_HOME"]).parent / "password"
+    file.write_text(value)
+    harmony("secret", "set", "notes", "--file", str(file))
+    return value
+
+
 def _service(pi: Box) -> None:
     say("A service and the file it reads; the service waits for the file.")
     harmony("push-score", "pi-2", "examples/clock.yaml")
@@ -202,9 +242,11 @@ def _service(pi: Box) -> None:
 
 def _removal(pi: Box) -> None:
     say("What is removed is gone, with everything it made; what it replaced is back.")
-    harmony("remove-score", "pi-1", "web", "motd")
-    gone = pi.run(["podman", "container", "exists", "web"], check=False).returncode == 1
-    require(gone, "the container is still there")
+    harmony("remove-score", "pi-1", "web", "motd", "notes")
+    require(pi.text("podman", "ps", "-aq") == "", "a container is still there")
+    left = pi.text("podman", "volume", "ls", "-q")
+    print(f"{DIM}pi-1# podman volume ls -q{END}\n{left}")
+    require(left == "notes_data", "the volume is not there any more")
     motd = pi.read("/etc/motd").decode()
     print(f"{DIM}pi-1# cat /etc/motd{END}\n{motd}", end="")
     require(motd == "Welcome to the kitchen.\n", "the old file is not back")
@@ -229,17 +271,26 @@ def _scores(agent: str) -> dict[str, Any]:
 
 
 def _has_failed(agent: str, score: str, code: str, *words: str) -> None:
-    error = _told(agent, score)["outcome"].get("error", {"code": "no error", "message": ""})
-    require(error["code"] == code, f"{score} says {error['code']}, not {code}")
-    for each in words:
-        require(each in error["message"], f"{score} does not say {each!r}: {error['message']}")
+    """Wait until it says so: while a device tries again, a Score is RUNNING, and has no error."""
+
+    def is_said() -> bool:
+        error = _told(agent, score)["outcome"]["error"]
+        if not error:
+            return False
+        return error["code"] == code and all(each in error["message"] for each in words)
+
+    until(is_said, f"{score} does not say {code} with {', '.join(words)}")
 
 
-def _page(url: str) -> str:
+def _page(url: str, *, auth: tuple[str, str] | None = None, expect: int = 200) -> str:
+    """Return the page at *url*; what is not *expect*ed ends the demo. A refusal has no page."""
     import httpx  # noqa: PLC0415 - slow to load, and Ctrl-C shall be answered in words
 
-    text = httpx.get(url, trust_env=False).text
-    print(f"{DIM}GET {url}{END}\n{text}", end="")
+    answer = httpx.get(url, auth=auth, trust_env=False)
+    require(answer.status_code == expect, f"{url} answers {answer.status_code}, not {expect}")
+    text = answer.text if answer.is_success else ""
+    shown = url if auth is None else url.replace("//", f"//{auth[0]}:{auth[1]}@")
+    print(f"{DIM}GET {shown}{END}\n{text or answer.status_code}", end="" if text else "\n")
     return text
 
 

@@ -24,7 +24,7 @@ def main() -> int:
         return data
 
     os.environ["COLUMNS"] = str(COLUMNS)
-    status = pty.spawn([sys.executable, "-m", "examples.demo"], read)
+    status = pty.spawn([sys.executable, "-m", "examples.demo", "--no-wait"], read)
     if status:
         return os.waitstatus_to_exitcode(status)
     console = Console(record=True, width=COLUMNS, file=Path(os.devnull).open("w"))  # noqa: SIM115

@@ -21,6 +21,6 @@ scores = {
             published_port=8080,
         ),
         # What does not serve in time gives way to the last that did.
-        policy=ScorePolicy(on_failure="rollback", deadline_s=15),
+        policy=ScorePolicy(on_failure="rollback", deadline_s=10),
     ),
 }

@@ -54,6 +54,8 @@ class Agent:
     inventory: InventoryReporter
     requests: Requests
     class_watch: ClassWatch
+    keep_transfers: Callable[[], Awaitable[None]]
+    """See to volumes that are being saved or loaded, from the first to the last moment."""
     _planning: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
     async def run(self) -> None:
@@ -66,6 +68,7 @@ class Agent:
             begin("bus", self.bus.run)
             begin("reporter", self.reporter.run)
             begin("heartbeat", self.heartbeat.run)
+            begin("volumes", self.keep_transfers)
             watching = begin("watch", self.watch)
             # What is newest is fetched before anything stored is interpreted: a fix must come first.
             await self.bus.first_answer(within_s=5.0)

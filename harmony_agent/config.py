@@ -135,6 +135,8 @@ class AgentConfig(_Table):
     be written."""
     runtime_directory: Path = Path("/run/harmony")
     heartbeat_s: Annotated[float, Field(gt=0, le=600)] = _USUAL_HEARTBEAT_S
+    assets_max_mib: Annotated[int, Field(ge=64, le=64 * 1024)] = 512
+    """How much of `state_directory` all assets may take."""
     nats: NatsTable
     report: ReportTable
     trust: TrustTable

@@ -37,9 +37,9 @@ JobPolicy: TypeAlias = Literal["none", "confined", "any"]
 """Which jobs this device runs: none, those that can change nothing, or also privileged ones."""
 
 _ONLY_APPLIANCE: Final = (
-    *("kinds", "registries", "digest", "networks", "packages"),
+    *("kinds", "registries", "digest", "networks", "firewalls"),
     *("devices", "device_rules", "capabilities", "host_namespaces", "propagation", "privileged"),
-    *("volumes", "container_networks"),
+    *("volumes", "volume_data", "container_networks"),
 )
 _PATH: Final = Path("/etc/harmony/policy.toml")
 _SHOWN_MOST: Final = 160
@@ -76,14 +76,18 @@ class PolicyTable(BaseModel):
     """Whether an image must be named by its digest."""
     networks: tuple[Pattern, ...] = ()
     """Network profiles."""
+    firewalls: tuple[Pattern, ...] = ()
+    """Firewalls: what they let in, their Scores say."""
     volumes: tuple[Pattern, ...] = ()
     """Volumes that a Score may make, and that a container may see."""
+    volume_data: tuple[Pattern, ...] = ()
+    """Volumes whose data an operator may save and load: whoever reads it may read secrets."""
     container_networks: tuple[Pattern, ...] = ()
     """Networks that a Score may make, and that a container may be on."""
     packages: tuple[Pattern, ...] = ()
     """Packages of Debian. They are installed by a privileged job, which `jobs` must allow too."""
     devices: tuple[Pattern, ...] = ()
-    """Devices below /dev that a container may use."""
+    """Devices below /dev that a container may use, and disks and servers that may be mounted."""
     device_rules: tuple[Pattern, ...] = ()
     """Devices that a container may use once they are there, as the Score has them: c 188:* rwm."""
     capabilities: tuple[Pattern, ...] = ()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -12,24 +13,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harmony_core import plugins
-from harmony_core.errors import InvalidManifest, LedgerUnusable
+from harmony_core.assets import Assets, NoAssets
+from harmony_core.errors import InvalidManifest, LedgerUnusable, PolicyRefused, VolumeBusy
 from harmony_core.place import Place
 from harmony_core.plugins import Provider, Registry
 from harmony_core.reconciler import MemoryRecords
+from harmony_core.secret_values import SecretValues
 from harmony_core.wire.actual_state import ActualState, from_json
+from harmony_core.wire.assets import find_assets
+from harmony_pi_topology.common.worker import Worker
+from harmony_pi_topology.containers.quiet import TRANSFER
 from harmony_pi_topology.discovery import Discovery, discover
 
 from .agent import Agent
 from .apply.controller import Controller
 from .apply.crash_guard import CrashGuard
-from .apply.decoder import Decoder
+from .apply.decoder import Decoder, SecretOpener
 from .apply.dependents import Dependents
 from .apply.guard import Guarded
 from .apply.holds import AppHolds
+from .apply.kept import why_not_kept
 from .apply.policy import DevicePolicy
 from .apply.prefetch import Prefetch
 from .apply.preview import Preview
 from .apply.queue import WorkQueue
+from .apply.reboots import Reboots
 from .apply.reconcile_waiter import ReconcileWaiter
 from .apply.removal import Removal
 from .apply.rollback import Rollback
@@ -57,6 +65,7 @@ from .report.inventory import InventoryReporter, read_inventory
 from .report.reporter import Reporter
 from .report.vitals import read_vitals
 from .rpc.server import Requests
+from .store.assets import AssetCache
 from .store.backups import DirectoryBackups
 from .store.database import Database
 from .store.desired import Desired
@@ -67,11 +76,26 @@ from .store.signers import Signers
 from .store.status import Identity, StatusStore
 
 if TYPE_CHECKING:
-    from .rpc.dispatch import Answering
+    from harmony_core.wire.root import Root
 
-__all__ = ["assemble", "discover_here", "open_agent", "policy_of"]
+    from .rpc.dispatch import Answering
+    from .rpc.transfers import VolumeTransfers
+
+__all__ = [
+    "assemble",
+    "discover_here",
+    "make_asset_cache",
+    "open_agent",
+    "policy_of",
+    "refuse_volume_data",
+]
 
 log = logging.getLogger(__name__)
+
+_ARCHIVE_MOVED_WITHIN_S = 3600.0
+"""A large archive is hashed slowly on an SD card."""
+_TURNS_END_WITHIN_S = 30.0
+"""So long it is waited for Scores that are being applied, before containers are put to rest."""
 
 
 @asynccontextmanager
@@ -80,7 +104,8 @@ async def open_agent(config: AgentConfig, bus: Bus) -> AsyncGenerator[tuple[Agen
     path, scratch = config.state_directory / "agent.db", config.runtime_directory
     async with await Database.open(path, scratch=scratch) as database:
         ledger = await Ledger.load(database)
-        registry = plugins.load()
+        registry, secret_values = plugins.load(), SecretValues()
+        assets = make_asset_cache(config, bus)
         found = discover_here(
             registry.providers,
             config.topology,
@@ -88,9 +113,29 @@ async def open_agent(config: AgentConfig, bus: Bus) -> AsyncGenerator[tuple[Agen
             bus,
             policy_of(config),
             ledger,
+            secret_values,
+            assets,
         )
-        yield await assemble(config, database, ledger, registry, found, bus), database
+        agent = await assemble(
+            config,
+            database,
+            ledger,
+            registry,
+            found,
+            bus,
+            secret_values=secret_values,
+            assets=assets,
+        )
+        yield agent, database
         await found.close()
+        await assets.close()
+
+
+def make_asset_cache(config: AgentConfig, bus: Bus) -> AssetCache:
+    """Return where assets are on this device, which *bus* brings."""
+    return AssetCache(
+        config.state_directory / "assets", bus, most_bytes=config.assets_max_mib * 1024**2
+    )
 
 
 def discover_here(
@@ -100,11 +145,15 @@ def discover_here(
     bus: Bus,
     policy: DevicePolicy,
     ledger: Ledger | None = None,
+    secret_values: SecretValues | None = None,
+    assets: Assets | None = None,
 ) -> Discovery:
     """What this device offers, without starting anything. Without a *ledger* it is only to be looked at."""
     place = Place(
         root=topology.root,
         secrets_directory=topology.secrets_directory,
+        secret_values=secret_values or SecretValues(),
+        assets=assets or NoAssets(),
         podman_url=topology.podman_url,
         records=MemoryRecords() if ledger is None else ledger,
         backups=DirectoryBackups(state_directory / "originals"),
@@ -134,8 +183,12 @@ async def assemble(
     registry: Registry,
     discovery: Discovery,
     bus: Bus | None = None,
+    *,
+    secret_values: SecretValues | None = None,
+    assets: AssetCache | None = None,
 ) -> Agent:
-    """An agent that is ready to run, with what the last run left. *bus*: one that was begun already."""
+    """An agent that is ready to run, with what the last run left. *bus*: one that was begun already.
+    *secret_values* and *assets*: those that *discovery*'s reconcilers know."""
     desired = await Desired.load(config, database)
     identity = Identity(
         agent_id=config.agent_id,
@@ -157,6 +210,8 @@ async def assemble(
     signers = await Signers.load(database)
     events = await Events.load(database, desired, signers)
     revisions = await Revisions.load(database)
+    if assets is not None:
+        assets.find_needed = partial(_find_needed_assets, desired, revisions)
     baselines = Baselines(device, BootMarker(config.runtime_directory))
     drift = DriftDetector(
         device=device,
@@ -173,7 +228,15 @@ async def assemble(
     events.listen_by_score(dependents.note_change)
     controller = _controller(
         device=device,
-        registry=registry,
+        decoder=Decoder(
+            registry,
+            SecretOpener(
+                agent_id=config.agent_id,
+                key=config.report_key,
+                read_order=lambda: (desired.epoch, desired.generation),
+                values=secret_values or SecretValues(),
+            ),
+        ),
         drift=drift,
         dependents=dependents,
         desired=desired,
@@ -197,23 +260,37 @@ async def assemble(
     bus.on_written_over = lambda writer: statuses.device.set_written_over(
         is_copied=writer is Writer.COPY
     )
+    transfers = _Once(partial(_volume_transfers, config, controller, queue))
     requests = Requests(
-        partial(_answering, config, bus, controller, reconcile_waiter, queue, monotonic_s())
+        partial(
+            _answering, config, bus, controller, reconcile_waiter, queue, transfers, monotonic_s()
+        )
     )
     bus.on_request(requests.receive)
     bus.on_class_hint = class_watch.hint
     reporter = Reporter(statuses, events.chain, bus, queue)
     bus.on_report_found = reporter.tell_again
 
+    reboots = Reboots(
+        offers=discovery.offers,
+        ledger=ledger,
+        statuses=statuses,
+        holds=controller.holds,
+        events=events,
+        queue=queue,
+        flush=database.write,
+        now_at_least=desired.now_at_least,
+        why_not_kept=lambda: why_not_kept(config.state_directory),
+    )
+
     async def look() -> None:
-        statuses.device.set_stale(desired.expired)
-        await desired.keep_floor()
-        await desired.trust.keep()
-        statuses.device.set_trust_problem(desired.trust)
-        statuses.device.set_floor_problem(desired)
+        await _look_at_what_is_desired(desired, statuses)
         controller.rollback.note()
         await _look_at_memory(database, statuses)
         statuses.device.set_capabilities(await discovery.look())
+        if assets is not None:
+            await assets.collect()
+        await reboots.look()
 
     heartbeat = Heartbeat(
         statuses=statuses,
@@ -251,7 +328,17 @@ async def assemble(
         inventory=inventory,
         requests=requests,
         class_watch=class_watch,
+        keep_transfers=partial(_keep_transfers, config, database, ledger, transfers),
     )
+
+
+async def _look_at_what_is_desired(desired: Desired, statuses: StatusStore) -> None:
+    """Keep what no older manifest may undo, and tell what is wrong with it."""
+    statuses.device.set_stale(desired.expired)
+    await desired.keep_floor()
+    await desired.trust.keep()
+    statuses.device.set_trust_problem(desired.trust)
+    statuses.device.set_floor_problem(desired)
 
 
 def _tell_what_is_known(
@@ -265,6 +352,17 @@ def _tell_what_is_known(
         log.error("%s", database.trouble)
         statuses.device.set_unwritable(LedgerUnusable(database.trouble))
     _tell_of_memory(database, statuses)
+
+
+def _find_needed_assets(desired: Desired, revisions: Revisions) -> Collection[str] | None:
+    """Return the hashes of the assets that what is in force needs, or what is gone back to; None while no
+    manifest is known."""
+    if desired.in_force is None:
+        return None
+    entries = [*desired.entries.values(), *map(revisions.last_known_good, revisions.known)]
+    return {
+        asset.sha256 for entry in entries if entry is not None for asset in find_assets(entry.spec)
+    }
 
 
 async def _look_at_memory(database: Database, statuses: StatusStore) -> None:
@@ -339,6 +437,7 @@ def _answering(
     controller: Controller,
     reconcile_waiter: ReconcileWaiter,
     queue: WorkQueue,
+    transfers: Callable[[], VolumeTransfers],
     started_s: float,
 ) -> Answering:
     # Most devices are hardly ever asked.
@@ -364,6 +463,7 @@ def _answering(
         holds=controller.holds,
         insistence=controller.drift,
         volumes=DeviceVolumes(offers=logs.offers, ledger=logs.ledger),
+        transfers=transfers(),
     )
     desired = controller.desired
     return Answering(
@@ -377,10 +477,90 @@ def _answering(
     )
 
 
+class _Once:
+    """Makes what sees to volumes on their way, when it is first asked for: mostly nobody ever does."""
+
+    def __init__(self, make: Callable[[], VolumeTransfers]) -> None:
+        self._make = make
+        self.made: VolumeTransfers | None = None
+
+    def __call__(self) -> VolumeTransfers:
+        if self.made is None:
+            self.made = self._make()
+        return self.made
+
+
+def _volume_transfers(
+    config: AgentConfig, controller: Controller, queue: WorkQueue
+) -> VolumeTransfers:
+    from .rpc.transfers import VolumeTransfers  # noqa: PLC0415 - as above
+
+    desired, policy = controller.desired, policy_of(config)
+    worker = Worker("volume spool", threads=2, timeout_s=_ARCHIVE_MOVED_WITHIN_S)
+
+    def permit(volume: str, keyids: Sequence[str]) -> None:
+        refuse_volume_data(policy, desired.trust.root, volume, keyids, desired.now_at_least())
+
+    async def settle() -> None:
+        with queue.pause():
+            await queue.wait_idle(within_s=_TURNS_END_WITHIN_S)
+            if queue.busy:
+                raise VolumeBusy(
+                    "Scores are being applied, which takes long; ask again once that is done"
+                )
+
+    return VolumeTransfers(
+        offers=controller.runner.device.offers,
+        ledger=controller.ledger,
+        spool=_spool_of(config),
+        key=config.report_key,
+        permit=permit,
+        settle=settle,
+        aside=worker.run,
+        record=controller.events.record_request,
+    )
+
+
+def refuse_volume_data(
+    policy: DevicePolicy, root: Root | None, volume: str, keyids: Sequence[str], now: datetime
+) -> None:
+    """Raise `OutOfScope` or `PolicyRefused` where *keyids* may not have the data of *volume*, nor replace it.
+
+    Whoever may push a container that sees the volume can do both by that; nobody else may.
+    """
+    if root is not None:
+        from harmony_core.wire.root import check_kinds  # noqa: PLC0415 - as above
+
+        check_kinds(root, ["VolumeScore", "ContainerScore"], keyids, now)
+    if (why := policy.volume_data_refusal(volume)) is not None:
+        raise PolicyRefused(why)
+
+
+async def _keep_transfers(
+    config: AgentConfig,
+    database: Database,
+    ledger: Ledger,
+    transfers: _Once,
+) -> None:
+    """Finish what the last agent has left of transfers; at the end, give up those of this one."""
+    left = await database.aside(_spool_of(config).exists)
+    if left or ledger.get(TRANSFER) is not None:
+        await transfers().recover()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        if transfers.made is not None:
+            await transfers.made.close()
+
+
+def _spool_of(config: AgentConfig) -> Path:
+    return config.state_directory / "volumes"
+
+
 def _controller(
     *,
     device: Device,
-    registry: Registry,
+    decoder: Decoder,
     drift: DriftDetector,
     dependents: Dependents,
     desired: Desired,
@@ -395,7 +575,7 @@ def _controller(
     ownership = Ownership(ledger, generations)
     runner = ScoreRunner(
         device=device,
-        decoder=Decoder(registry),
+        decoder=decoder,
         desired=desired,
         ownership=ownership,
         crash_guard=crash_guard,
@@ -429,7 +609,9 @@ def _controller(
         runner=runner,
         generations=generations,
         planner=planner,
-        preview=Preview(planner=planner, rollback=rollback, removal=removal, ledger=ledger),
+        preview=Preview(
+            planner=planner, runner=runner, rollback=rollback, removal=removal, ledger=ledger
+        ),
         plan_cache=plan_cache,
         removal=removal,
         prefetch=Prefetch(device=device, ownership=ownership, generations=generations),

@@ -18,21 +18,23 @@ from harmony_core.score import Score
 from harmony_core.wire.actual_state import ActualState, Heartbeat
 from harmony_core.wire.envelope import Signer
 from harmony_core.wire.manifest import ScorePolicy, SerializedScore
-from harmony_core.wire.replies import ListedVolume, LoggedLine
+from harmony_core.wire.replies import ListedVolume, LoggedLine, VolumeArchived, VolumeLoaded
 
 from .audit.ask import audit
 from .audit.verify import AuditFault, AuditResult
 from .bus.devices import refuse_not_enrolled, refuse_unknown
 from .bus.reports import InventoryRead, Report, Reports, Seen
 from .bus.requests import Asking, Event, Foreseen, Looked, Waits
+from .bus.volume_data import TellProgress, VolumeSender, VolumeTaker, load_volume, save_volume
 from .enrol import check_retirable, retire
 from .push.base_revision import read_base_revision, read_push_target
 from .push.check import check, doubts, refused_by_policy
 from .push.entries import Entry, Pushable, as_entry, default_id, serialize
 from .push.history import Differences, Generation, History, explain_conflict, read_history
 from .push.pending_removals import removals_held
-from .push.push import Change, Contents, Pushed, check_push, push
+from .push.push import Change, Contents, Pushed, check_push, push, seal_secrets
 from .push.resolve import with_digests
+from .push.seal import refers_to_secrets
 from .push.several import PreparedPush
 from .push.wait import Wanted, Watcher, wait_until_settled
 from .store.home import Home
@@ -195,7 +197,7 @@ class Device(Generic[TopologyT_co]):
             pushed,
             changed=frozenset(ready.entries),
             removed=removed - ready.entries.keys(),
-            warnings=(*await self._doubts(ready.report), *ready.warnings),
+            warnings=(*await self._doubts(ready.report), *ready.warnings, *pushed.warnings),
         )
 
     async def _push(
@@ -277,6 +279,13 @@ class Device(Generic[TopologyT_co]):
         """
         await self.refuse_unknown()
         checked, _ = await self._check(entries, force=force, resolve=resolve)
+        if refers_to_secrets(checked):
+            place = await read_push_target(self._home, self._client, self.id)
+            known = await read_base_revision(place, force=True)
+            before = Contents.of(known.base).scores
+            # As of what is in force: the device opens nothing that is for later.
+            sealed = await seal_secrets(place, checked, before, known.epoch, known.reported)
+            checked = dict(sealed.entries)
         return await self._asking.diff(list(checked.values()), whole=whole)
 
     @asynccontextmanager
@@ -320,6 +329,31 @@ class Device(Generic[TopologyT_co]):
     async def volumes(self) -> list[ListedVolume]:
         """Return, as `Asking.volumes`, all volumes of the device, whoever made them, by name."""
         return await self._asking.volumes()
+
+    async def save_volume(
+        self, volume: str, take: VolumeTaker, *, stop: bool, tell: TellProgress
+    ) -> VolumeArchived:
+        """Hand, as `harmony_control.bus.volume_data.save_volume`, all that is in *volume* to *take*."""
+        return await save_volume(self._asking, volume, take, stop=stop, tell=tell)
+
+    async def load_volume(
+        self,
+        volume: str,
+        give: VolumeSender,
+        *,
+        of_bytes: int | None,
+        keep_previous: bool,
+        tell: TellProgress,
+    ) -> VolumeLoaded:
+        """Have, as `harmony_control.bus.volume_data.load_volume`, in *volume* what *give* gives."""
+        return await load_volume(
+            self._asking,
+            volume,
+            give,
+            of_bytes=of_bytes,
+            keep_previous=keep_previous,
+            tell=tell,
+        )
 
     async def release(self, score: str) -> None:
         """Do now, as `Asking.release`, what an application has asked to put off."""
@@ -366,7 +400,9 @@ class Device(Generic[TopologyT_co]):
         report = await self._reports.read_report(self.id)
         pushed = await self._push(_label_change(self.id, changes), force=force)
         return attrs.evolve(
-            pushed, changed=frozenset(pushed.entries), warnings=await self._doubts(report)
+            pushed,
+            changed=frozenset(pushed.entries),
+            warnings=(*await self._doubts(report), *pushed.warnings),
         )
 
     async def approve(self, shown: ActualState | None = None) -> Pushed:
@@ -471,7 +507,12 @@ class Device(Generic[TopologyT_co]):
             raise RevisionConflict(f"{self.id} was not rolled back: {why}") from error
         # By other labels, any of them may come to something else.
         concerned = pushed.entries if changed.relabelled else (*changed.added, *changed.replaced)
-        return attrs.evolve(pushed, changed=frozenset(concerned), removed=removed, warnings=unasked)
+        return attrs.evolve(
+            pushed,
+            changed=frozenset(concerned),
+            removed=removed,
+            warnings=(*unasked, *pushed.warnings),
+        )
 
     async def check_retirable(self) -> None:
         """Raise what `retire` raises, before anything is done."""

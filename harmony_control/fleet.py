@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .alerts.channels import Channel
     from .alerts.notifier import Notifier, Watched
     from .alerts.settings import Settings
+    from .assets.stored import FleetAssets
     from .bus.requests import Event, Foreseen
     from .device import Device, Prepared
     from .fleet_view.events import FleetEvent, Untold
@@ -356,6 +357,13 @@ class Fleet:
         from .rollout.documents import ClassDocuments
 
         return await ClassDocuments.open(self.home, self._client, self._sign_with)
+
+    @cached_property
+    def assets(self) -> FleetAssets:
+        """What the server has of files that are too large for manifests."""
+        from .assets.stored import FleetAssets
+
+        return FleetAssets(self.home, self._client)
 
     @cached_property
     def roots(self) -> RootDocuments:

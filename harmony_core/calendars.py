@@ -9,11 +9,13 @@ A part is ``*`` or numbers, ``1,15``, ranges, ``1..7``, and repetitions, ``0/15`
 from __future__ import annotations
 
 import re
+from calendar import monthrange
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-__all__ = ["calendar_problem"]
+__all__ = ["calendar_problem", "last_begin", "window_problem"]
 
 _WORDS = frozenset(
     {
@@ -69,6 +71,117 @@ def calendar_problem(text: str) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def window_problem(text: str) -> str | None:
+    """Return why *text* does not say when a window of time begins, and what to do; None where it does.
+
+    As `calendar_problem`, in whole minutes of the device's own time zone.
+    """
+    if (problem := calendar_problem(text)) is not None:
+        return problem
+    if text.startswith("@") or _without_zone(text)[1]:
+        return (
+            f"{text!r} must be in the device's own time zone, as in Sun 03:00; leave out the zone"
+        )
+    parts = text.split()
+    found = _TIME.fullmatch(parts[-1]) if parts else None
+    if found is not None and found["second"] not in {None, "0", "00"}:
+        return f"{text!r} has seconds; write hours and minutes alone, as in Sun 03:00"
+    return None
+
+
+def last_begin(text: str, now: datetime, zone: tzinfo | None, within: timedelta) -> datetime | None:
+    """Return when the calendar time *text* was last, less than *within* before *now*; None where it was not.
+
+    *text* is one that `window_problem` has nothing against, and is meant in *zone*; None: in this process's
+    own. *now* knows its time zone.
+    """
+    days, date, time = _split(text)
+    minute = now.astimezone(UTC).replace(second=0, microsecond=0)
+    while now - minute < within:
+        local = minute.astimezone(zone)
+        if (
+            _is_on_time(time, local)
+            and _is_on_date(date, local)
+            and (not days or local.weekday() in days)
+        ):
+            return local
+        minute -= timedelta(minutes=1)
+    return None
+
+
+_AS_DATES = {
+    "minutely": "*-*-* *:*",
+    "hourly": "*-*-* *:00",
+    "daily": "*-*-* 00:00",
+    "weekly": "Mon *-*-* 00:00",
+    "monthly": "*-*-01 00:00",
+    "quarterly": "*-1,4,7,10-01 00:00",
+    "yearly": "*-01-01 00:00",
+    "annually": "*-01-01 00:00",
+    "anually": "*-01-01 00:00",
+    "semiannually": "*-1,7-01 00:00",
+    "semi-annually": "*-1,7-01 00:00",
+    "biannually": "*-1,7-01 00:00",
+    "bi-annually": "*-1,7-01 00:00",
+}
+
+
+def _split(text: str) -> tuple[frozenset[int], re.Match[str] | None, re.Match[str] | None]:
+    """Return the weekdays that *text* names, its date and its time; nothing for those that are any day, and
+    midnight."""
+    words, rest = _days_of(_AS_DATES.get(text.lower(), text))
+    days: set[int] = set()
+    for each in words.removesuffix(",").split(",") if words else ():
+        first, dots, last = each.partition("..") if ".." in each else each.partition("-")
+        numbers = [_day(name, words) for name in ((first, last) if dots else (first,))]
+        days.update(range(numbers[0], numbers[-1] + 1))
+    parts = rest.split()
+    date = next((found for each in parts if (found := _DATE.fullmatch(each))), None)
+    time = next((found for each in parts if (found := _TIME.fullmatch(each))), None)
+    return frozenset(days), date, time
+
+
+def _is_on_time(time: re.Match[str] | None, local: datetime) -> bool:
+    if time is None:
+        return (local.hour, local.minute) == (0, 0)
+    return _is_in("hour", time["hour"], local.hour) and _is_in(
+        "minute", time["minute"], local.minute
+    )
+
+
+def _is_on_date(date: re.Match[str] | None, local: datetime) -> bool:
+    if date is None:
+        return True
+    from_the_end = monthrange(local.year, local.month)[1] - local.day + 1
+    return (
+        _is_in("year", date["year"] or "*", local.year)
+        and _is_in("month", date["month"], local.month)
+        and (
+            _is_in(_FROM_THE_END, date["day"], from_the_end)
+            if date["sign"] == "~"
+            else _is_in("day", date["day"], local.day)
+        )
+    )
+
+
+def _is_in(part: str, text: str, value: int) -> bool:
+    """Return whether *value* is one of those that *text* names, as a *part* of a calendar time."""
+    if text == "*":
+        return True
+    for each in text.split(","):
+        span, _, step = each.partition("/")
+        first, _, last = span.partition("..")
+        low = int(_value(part, first))
+        high = int(_value(part, last)) if last else low
+        # From the end of a month it is counted, and repeated, towards the end.
+        if step and not last:
+            low, high = (1, low) if part == _FROM_THE_END else (low, value)
+        origin = high if part == _FROM_THE_END and step else low
+        if low <= value <= high and (value - origin) % int(step or 1) == 0:
+            return True
+    return False
 
 
 def _check(text: str) -> None:

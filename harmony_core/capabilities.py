@@ -19,6 +19,8 @@ from typing import Protocol, TypeVar, get_type_hints
 
 from .change import Changes
 from .resources import (
+    Block,
+    BlockAt,
     Container,
     ContainerNetwork,
     ContainerNetworkPresent,
@@ -27,10 +29,20 @@ from .resources import (
     DirectoryState,
     File,
     FileState,
+    Filtering,
+    Firewall,
+    HostSetting,
+    HostSettingAt,
     Job,
     JobState,
+    LinkState,
+    MountPoint,
+    MountState,
     NetworkProfile,
     NetworkState,
+    RebootRule,
+    RebootRuleAt,
+    SymbolicLink,
     SystemdUnit,
     UnitState,
     Volume,
@@ -38,21 +50,33 @@ from .resources import (
 )
 
 __all__ = [
+    "BlockHost",
     "Capability",
     "ContainerNetworkHost",
     "ContainerRuntime",
     "DirectoryHost",
     "FileSystemHost",
+    "FirewallHost",
+    "HasBlocks",
     "HasContainerNetworks",
     "HasContainers",
     "HasDirectories",
     "HasFiles",
+    "HasFirewall",
+    "HasHost",
     "HasJobs",
+    "HasLinks",
+    "HasMounts",
     "HasNetwork",
+    "HasReboots",
     "HasSystemd",
     "HasVolumes",
+    "HostConfigurator",
     "JobRunner",
+    "LinkHost",
+    "MountHost",
     "NetworkConfigurator",
+    "RebootHost",
     "SystemdHost",
     "VolumeHost",
     "capabilities_of",
@@ -114,6 +138,22 @@ class DirectoryHost(Capability[Directory, DirectoryState], Protocol):
     """A host whose directories can be made and given away. Keys are absolute paths."""
 
 
+class LinkHost(Capability[SymbolicLink, LinkState], Protocol):
+    """A host on which symbolic links can be made, and replaced in one step. Keys are absolute paths."""
+
+
+class BlockHost(Capability[Block, BlockAt], Protocol):
+    """A host of whose text files single parts can be had. Keys are paths with the part behind a ``#``."""
+
+
+class MountHost(Capability[MountPoint, MountState], Protocol):
+    """A host on which file systems can be mounted. Keys are the directories that they are mounted at."""
+
+
+class HostConfigurator(Capability[HostSetting, HostSettingAt], Protocol):
+    """A host whose name and time zone can be set. Keys are the settings' names; each is always there."""
+
+
 class NetworkConfigurator(Capability[NetworkProfile, NetworkState], Protocol):
     """A host whose network is configured by profiles. Keys are their names.
 
@@ -122,8 +162,20 @@ class NetworkConfigurator(Capability[NetworkProfile, NetworkState], Protocol):
     """
 
 
+class FirewallHost(Capability[Firewall, Filtering], Protocol):
+    """A host that can be kept from being reached from outside. There is one firewall at most: its key is
+    ``device``.
+
+    A change that cuts the host off is taken back, as with `NetworkConfigurator`.
+    """
+
+
 class JobRunner(Capability[Job, JobState], Protocol):
     """A host that runs programs to their end, once. Keys are the names of jobs."""
+
+
+class RebootHost(Capability[RebootRule, RebootRuleAt], Protocol):
+    """A host that can be booted anew. There is one rule for when it may be: its key is ``device``."""
 
 
 class HasSystemd(Protocol):
@@ -168,6 +220,34 @@ class HasDirectories(Protocol):
     def directories(self) -> DirectoryHost: ...
 
 
+class HasLinks(Protocol):
+    """A topology with symbolic links."""
+
+    @property
+    def links(self) -> LinkHost: ...
+
+
+class HasBlocks(Protocol):
+    """A topology with parts of text files."""
+
+    @property
+    def blocks(self) -> BlockHost: ...
+
+
+class HasMounts(Protocol):
+    """A topology on which file systems can be mounted."""
+
+    @property
+    def mounts(self) -> MountHost: ...
+
+
+class HasHost(Protocol):
+    """A topology with settings of the host as a whole."""
+
+    @property
+    def host(self) -> HostConfigurator: ...
+
+
 class HasJobs(Protocol):
     """A topology that runs jobs."""
 
@@ -180,6 +260,20 @@ class HasNetwork(Protocol):
 
     @property
     def network(self) -> NetworkConfigurator: ...
+
+
+class HasFirewall(Protocol):
+    """A topology that can be kept from being reached from outside."""
+
+    @property
+    def firewall(self) -> FirewallHost: ...
+
+
+class HasReboots(Protocol):
+    """A topology that can be booted anew."""
+
+    @property
+    def reboots(self) -> RebootHost: ...
 
 
 def offers_of(topology: object) -> Mapping[str, type]:

@@ -12,13 +12,29 @@ own id, what its `Resource.exclusive` says, and what its reconciler knows it by 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import PurePosixPath
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Identifying", "alike", "collide", "in_words", "names_of", "slot_of"]
+__all__ = [
+    "NO_VERSION",
+    "Identifying",
+    "alike",
+    "collide",
+    "find_in_the_way",
+    "in_words",
+    "names_of",
+    "path_of",
+    "slot_of",
+    "tree_claims",
+]
 
+NO_VERSION = "no version"
+"""What is wished for a package that is to be absent, as in ``alike("package:nginx", NO_VERSION)``."""
 _ALIKE = "\t"
-_AT_A_PATH = frozenset({"file", "directory"})
+_AT_A_PATH = frozenset({"file", "directory", "link"})
+_PART_OF_A_FILE = "block"
 _PORT = re.compile(r"port:(?:\[(?P<address>.*)\]:)?(?P<rest>\d+/\w+)")
 
 
@@ -40,10 +56,52 @@ def alike(claim: str, wish: str) -> str:
     return f"{claim}{_ALIKE}{wish}"
 
 
+def tree_claims(source: str, *, is_written: bool) -> Iterator[str]:
+    """Yield what keeps the directories above *source* apart from those that containers may write.
+
+    A source is resolved by its path whenever it is mounted. A container is root in what it may write: it
+    could put a link to the whole device in the place of another one's source. *is_written*: a container may.
+    """
+    if is_written:
+        yield alike(f"tree:{source}", "written by containers")
+    for above in PurePosixPath(source).parents:
+        yield alike(f"tree:{above}", "written by no container, since a mount lies below it")
+
+
 def names_of(resource_id: str) -> tuple[str, ...]:
     """Return what a resource of this id claims by its id alone: that, and its path where it has one."""
     resource_type, _, key = resource_id.partition(":")
     return (resource_id, f"path:{key}") if resource_type in _AT_A_PATH else (resource_id,)
+
+
+def path_of(resource_id: str) -> str | None:
+    """Return the path at which a resource of this id is, or the file it is a part of; else None."""
+    resource_type, _, key = resource_id.partition(":")
+    if resource_type in _AT_A_PATH:
+        return key
+    return key.rpartition("#")[0] if resource_type == _PART_OF_A_FILE else None
+
+
+def find_in_the_way(ids: Iterable[str], wanted: Collection[str]) -> set[str]:
+    """Return those of *ids* that cannot stay where *wanted* are to be: what lies below something that is no
+    directory, and what is no directory above something."""
+    solid = {path for rid in wanted if _is_solid(rid) and (path := path_of(rid)) is not None}
+    paths = {path for rid in wanted if (path := path_of(rid)) is not None}
+    above = {parent for path in paths for parent in _parents(path)}
+    return {
+        rid
+        for rid in ids
+        if (path := path_of(rid)) is not None
+        and ((_is_solid(rid) and path in above) or not solid.isdisjoint(_parents(path)))
+    }
+
+
+def _is_solid(resource_id: str) -> bool:
+    return resource_id.partition(":")[0] in _AT_A_PATH - {"directory"}
+
+
+def _parents(path: str) -> Iterator[str]:
+    return map(str, PurePosixPath(path).parents)
 
 
 def slot_of(claim: str) -> str:

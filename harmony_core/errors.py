@@ -8,25 +8,27 @@
       OutOfScope WrongEpoch RootExpired
     - RootRejected              a document of who may sign what that does not count
     - EntryRefused              found inside one entry: that Score alone fails
-      UnknownKind UnsupportedVersion InvalidScore MissingCapability UnknownDependency DependencyCycle
+      UnknownKind UnsupportedVersion InvalidScore SecretRefused MissingCapability UnknownDependency
+      DependencyCycle
     - InvalidReply              what a device has answered cannot be read
   + CapabilityError             the device could not do it; becomes that Score's FAILURE
     - TransientError            worth another try, after ``retry_after_s`` or the queue's own back-off
       CapabilityUnavailable TimedOut RegistryUnreachable ImageNotFound PortTaken UnitFailed ContainerFailed
       NetworkFailed NotReadyInTime WriteFailed JobAttemptFailed MountMissing HardwareMissing VolumeMissing
-      ContainerNetworkMissing InUse InternalError
+      ContainerNetworkMissing InUse AssetMissing AssetDamaged AssetsFull InternalError
     - PermanentError            not worth another try until the Score or the device changes
       InvalidResource UnsafePath NotOurs PolicyRefused FactMissing SecretMissing OwnershipConflict Poisoned
       RolledBack InterpretationFailed NetworkRolledBack PriorTooLarge JobFailed JobInterrupted DidNotStick
-      Drifted
+      NotInForce Drifted
   + RequestError                a device was asked something, and does not answer it; told to who asked
     - InvalidRequest RequestExpired RequestReplayed UnknownVerb TooManyRequests UnknownScore NothingLogged
       NotHeld AnswerTooLarge RequestFailed
+      VolumeBusy NoRoom UnknownTransfer TransferDamaged ArchiveRefused LoadTakenBack
   + StoreError                  the bus or the disk could not take it; tried again
     - BusUnreachable RevisionConflict NoAnswer      never an Outcome
     - LedgerUnusable            what cannot be noted is not begun: then it is that Score's FAILURE
   + UsageError                  what a person typed, or a file they wrote; exit code 2
-    - ConfigError ScoreFileError UnknownDevice (NotEnrolled)
+    - ConfigError ScoreFileError ComposeFileError NotImportable UnknownDevice (NotEnrolled)
 
 `NotReady` is not an error but a signal: "not yet, look again then".
 
@@ -39,11 +41,16 @@ from typing import ClassVar, Self
 
 __all__ = [
     "AnswerTooLarge",
+    "ArchiveRefused",
+    "AssetDamaged",
+    "AssetMissing",
+    "AssetsFull",
     "BadEnvelope",
     "BusUnreachable",
     "CapabilityError",
     "CapabilityUnavailable",
     "ClassConflict",
+    "ComposeFileError",
     "ConfigError",
     "ContainerFailed",
     "ContainerNetworkMissing",
@@ -72,6 +79,7 @@ __all__ = [
     "JobFailed",
     "JobInterrupted",
     "LedgerUnusable",
+    "LoadTakenBack",
     "ManifestExpired",
     "ManifestRejected",
     "MissingCapability",
@@ -79,8 +87,11 @@ __all__ = [
     "NetworkFailed",
     "NetworkRolledBack",
     "NoAnswer",
+    "NoRoom",
     "NotEnrolled",
     "NotHeld",
+    "NotImportable",
+    "NotInForce",
     "NotJson",
     "NotOurs",
     "NotReadyInTime",
@@ -104,12 +115,14 @@ __all__ = [
     "RootRejected",
     "ScoreFileError",
     "SecretMissing",
+    "SecretRefused",
     "StaleGeneration",
     "StoreError",
     "TimedOut",
     "TooDeep",
     "TooLarge",
     "TooManyRequests",
+    "TransferDamaged",
     "TransientError",
     "UnitFailed",
     "UnknownClass",
@@ -117,11 +130,13 @@ __all__ = [
     "UnknownDevice",
     "UnknownKind",
     "UnknownScore",
+    "UnknownTransfer",
     "UnknownVerb",
     "UnsafePath",
     "UnsupportedVersion",
     "UntrustedSignature",
     "UsageError",
+    "VolumeBusy",
     "VolumeMissing",
     "WireError",
     "WriteFailed",
@@ -339,6 +354,15 @@ class InvalidScore(EntryRefused):
     """
 
 
+class SecretRefused(EntryRefused):
+    """A sealed secret is not for this device, Score, name or generation, nor for what that Score says now,
+    cannot be opened, or has another value than the same version had before.
+
+    To do: push the Score again, where the secret is, which seals it anew. If it was sealed for something
+    else, or has another value, find out who has signed the manifest.
+    """
+
+
 class MissingCapability(EntryRefused):
     """The Score needs something that this device does not offer.
 
@@ -412,7 +436,7 @@ class MountMissing(TransientError):
 
 
 class HardwareMissing(TransientError):
-    """A device below /dev that a container is to use is not there. One that runs goes on without it.
+    """A device below /dev that is to be used, or mounted, is not there. A container goes on without it.
 
     *path* is its path.
 
@@ -495,10 +519,10 @@ class ContainerNetworkMissing(TransientError):
 
 
 class InUse(TransientError):
-    """What is to be removed, or made anew, is used by a container.
+    """What is to be removed, or made anew, is used: by a container, or by processes.
 
-    To do: remove the container that the message names, or the Score that makes it. It is tried again by
-    itself.
+    To do: remove the container that the message names, or the Score that makes it; or end the processes that
+    it names. It is tried again by itself.
     """
 
 
@@ -514,6 +538,28 @@ class WriteFailed(TransientError):
     """The file system refused: full, read-only, input/output error. The old file is intact.
 
     To do: make room on the disk, or mount it so that it can be written; it is tried again by itself.
+    """
+
+
+class AssetMissing(TransientError):
+    """The server has not all pieces of an asset, so that the device cannot fetch it. Nothing was changed.
+
+    To do: push the Score again from where its file is, which puts those there that are missing.
+    """
+
+
+class AssetDamaged(TransientError):
+    """What came as an asset, or what was kept of it, is not what its manifest names. Nothing was changed.
+
+    To do: do what ends the message; what was kept on the device is fetched again by itself.
+    """
+
+
+class AssetsFull(TransientError):
+    """There is no room on the device for an asset. Nothing was changed.
+
+    To do: make room on the disk of the agent's directory, or raise `assets_max_mib` in agent.toml; it is
+    tried again by itself.
     """
 
 
@@ -577,7 +623,8 @@ class FactMissing(PermanentError):
 class NetworkRolledBack(PermanentError):
     """A change of the network was not confirmed by a new connection, and has been taken back.
 
-    To do: correct the profile, and push again; the device is reached as before.
+    To do: correct the profile, or what the firewall lets in, and push again; the device is reached as
+    before.
     """
 
 
@@ -616,6 +663,13 @@ class DidNotStick(PermanentError):
         self.wanted = wanted
         self.found = found
         self.remedy = remedy
+
+
+class NotInForce(PermanentError):
+    """The device was booted anew, and what awaited that is not in force: another boot would not help.
+
+    To do: look on the device why, as the message says, and change the Score that asks for it.
+    """
 
 
 class SecretMissing(PermanentError):
@@ -744,6 +798,52 @@ class AnswerTooLarge(RequestError):
     """
 
 
+class VolumeBusy(RequestError):
+    """A volume's data is not saved or replaced now: who has it cannot be made to rest, or another transfer
+    is under way.
+
+    To do: do what the message says (`--stop`, or stop by hand what it names), and ask again.
+    """
+
+
+class NoRoom(RequestError):
+    """A disk of the device has not the room for it.
+
+    To do: free some, as much as the message says, and ask again.
+    """
+
+
+class UnknownTransfer(RequestError):
+    """What was being sent is not there any more: its agent was started anew, or nobody asked for it for long.
+
+    To do: begin again.
+    """
+
+
+class TransferDamaged(RequestError):
+    """What arrived is not what was sent, by its SHA-256 or its length. Nothing was changed.
+
+    To do: begin again. If it stays so, look for a failing disk at either end.
+    """
+
+
+class ArchiveRefused(RequestError):
+    """What is to be loaded is no archive of a volume, or has something in it that no volume may have; or what
+    is to be saved could not be loaded again for that.
+
+    To do: load a file that `harmony volume save` has written, or a plain tar archive (not compressed) of
+    files, directories and links, with no names that lead outside. Where it is to be saved, take out of the
+    volume what the message says.
+    """
+
+
+class LoadTakenBack(RequestError):
+    """A container did not stay up with the new data, so what was in the volume before is there again.
+
+    To do: look at why, with `harmony logs`; correct the data or the container's version, and load again.
+    """
+
+
 class RequestFailed(RequestError):
     """The device tried, and could not; the message begins with the code of what went wrong there.
 
@@ -825,7 +925,7 @@ class UnknownClass(UsageError):
 
 
 class NotEnrolled(UnknownDevice):
-    """Nothing is pushed to a device that was never enrolled, unless it is forced.
+    """Nothing is pushed to a device that was never enrolled, or whose key is revoked, unless it is forced.
 
     To do: let the device in first: `harmony enroll root@HOST`.
     """
@@ -842,4 +942,21 @@ class ScoreFileError(UsageError):
     """A Score file is missing, unreadable or wrong.
 
     To do: correct the file that the message names; all that is wrong with it is told at once.
+    """
+
+
+class ComposeFileError(UsageError):
+    """A compose file, or a file that it names, is missing, unreadable or wrong, or asks for what a device
+    cannot do.
+
+    To do: correct the lines that the message names; all that is wrong is told at once, each with what to
+    write instead. docs/compose-keys.md has what can be written.
+    """
+
+
+class NotImportable(UsageError):
+    """What `harmony import` was given says something that no Score can say, or cannot be read.
+
+    To do: change or leave out each flag or key that the message names, as it says; all of them are told at
+    once.
     """

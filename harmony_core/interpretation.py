@@ -5,11 +5,16 @@
 The Stage decides. An author may catch everything and return SUCCESS; if the Stage saw a failure, it is a
 FAILURE, and if it saw something not ready, it is RUNNING. SUCCESS and NOOP are told apart by whether
 the Stage saw a change, not by what was returned.
+
+Everything that failed is told, not only the worst. A Score that catches the failure of a part, and returns an
+Outcome or raises a signal of its own, has gone on with its other parts: they are brought about, and what may
+pass is tried again, whatever else is permanent.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -26,7 +31,7 @@ from .errors import (
 )
 from .inventory import Inventory
 from .outcome import ErrorInfo, Failure, Noop, Outcome, Running, Success
-from .resources import first_problem
+from .resources import ResourceId, first_problem
 from .score import AnyScore
 from .stage import Stage
 from .unexpected import is_cancelled_by_others, leaves_of, place_of
@@ -41,6 +46,8 @@ class Verdict:
     outcome: Outcome
     permanent: bool = False
     """A FAILURE that is not tried again until the Score or the device changes."""
+    went_on: bool = False
+    """A FAILURE of parts alone: the Score has gone on with the others."""
     retry_after_s: float | None = None
     """A FAILURE's own wish; None leaves it to the queue's back-off."""
     look_again_s: float | None = None
@@ -60,6 +67,8 @@ async def interpret(score: AnyScore, inventory: Inventory, stage: Stage) -> Verd
     forgotten = stage.forgotten()
     if forgotten is not None and not isinstance(last, HarmonyError | NotReady | Failure):
         last = forgotten  # an error on the way may well be why it never came to awaiting
+    if isinstance(last, Success | Noop) and not (stage.errors or stage.signals):
+        last = stage.lost_secret() or last
     return _to_verdict(stage, last)
 
 
@@ -106,16 +115,19 @@ def _worst(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdict:
     errors = list(stage.errors)
     if isinstance(last, HarmonyError) and last not in errors:
         said = last.__cause__
-        if isinstance(said, HarmonyError) and said in errors and type(last) is type(said):
-            errors.remove(said)  # *last*, raised from it, says the same in the Score's own words
-        errors.append(last)
+        if isinstance(said, HarmonyError) and said in errors:
+            # *last*, raised from it, says the same in the Score's own words; but not that it is less.
+            if type(last) is type(said) or (_is_permanent(last) and not _is_permanent(said)):
+                errors[errors.index(said)] = last
+        else:
+            errors.append(last)
+    signals = [*stage.signals, *([last] if isinstance(last, NotReady) else [])]
     if errors:
-        return failure_of(min(errors, key=lambda error: isinstance(error, TransientError)))
+        return _failed(stage, last, errors, signals)
     if isinstance(last, Failure):
         return Verdict(outcome=last)
-    signals = [*stage.signals, *([last] if isinstance(last, NotReady) else [])]
     if signals:
-        return _not_ready(signals)
+        return _not_ready(signals, last.message if isinstance(last, Running) else "")
     if isinstance(last, Running):
         return Verdict(outcome=last, look_again_s=1.0)
     message = last.message if isinstance(last, Success | Noop) else ""
@@ -124,10 +136,69 @@ def _worst(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdict:
     return Verdict(outcome=Noop(message=message))
 
 
-def _not_ready(signals: list[NotReady]) -> Verdict:
+def _failed(
+    stage: Stage,
+    last: Outcome | HarmonyError | NotReady,
+    errors: list[HarmonyError],
+    signals: list[NotReady],
+) -> Verdict:
+    """Return the FAILURE that tells all *errors*, with the code of the worst: a permanent one, if there is
+    one."""
+    worst = min(errors, key=lambda error: isinstance(error, TransientError))
+    told = list(dict.fromkeys(_name(error) for error in errors))
+    verdict = failure_of(worst)
+    retries = [each.retry_after_s for each in errors if isinstance(each, TransientError)]
+    is_own = isinstance(last, NotReady) and last not in stage.signals
+    went_on = is_own or isinstance(last, Success | Noop | Running)
+    if len(told) > 1 or went_on:
+        counted = [f"{len(told)} things failed:"] if len(told) > 1 else []
+        error = ErrorInfo(
+            code=worst.code, message="\n".join([*counted, *told]), resource=worst.resource
+        )
+        message = "; ".join(each.partition("\n")[0] for each in told)
+        verdict = attrs.evolve(verdict, outcome=Failure(error=error, message=message))
+    if (is_own or isinstance(last, Running)) and last.message:
+        verdict = attrs.evolve(verdict, outcome=_say_also(verdict.outcome, last.message))
+    # What a dry run has found of other parts is still to be done, and what is not ready is looked at again.
+    is_left = bool(signals) or (went_on and bool(stage.changes) and not stage.apply)
+    return attrs.evolve(
+        verdict,
+        permanent=all(map(_is_permanent, errors)) and not is_left,
+        retry_after_s=min((each for each in retries if each is not None), default=None),
+        went_on=went_on,
+    )
+
+
+def _name(error: HarmonyError) -> str:
+    """Return what *error* says, with the id of its resource where it does not name that itself."""
+    resource = error.resource or ""
+    is_named = ResourceId.parse(resource).key in error.message.partition("\n")[0]
+    return error.message if is_named else f"{resource}: {error.message}"
+
+
+def _say_also(outcome: Outcome, message: str) -> Outcome:
+    """Return *outcome*, a FAILURE, with what the Score itself has said of its other parts."""
+    if not isinstance(outcome, Failure):
+        return outcome
+    error = attrs.evolve(outcome.error, message=f"{outcome.error.message}\n{message}")
+    return attrs.evolve(outcome, error=error, message=f"{outcome.message}; {message}")
+
+
+_NAMED_MOST = 3
+
+
+def _not_ready(signals: Sequence[NotReady], said: str = "") -> Verdict:
+    """Return RUNNING for what *signals* wait for, and *said*, what the Score has said itself."""
     first = signals[0]
-    outcome = Running(reason=first.reason, message=first.message, progress=first.progress)
+    told = list(dict.fromkeys([*(each.message for each in signals), *filter(None, [said])]))
+    more = f"; and {len(told) - _NAMED_MOST} more" if len(told) > _NAMED_MOST else ""
+    message = "; ".join(told[:_NAMED_MOST]) + more
+    outcome = Running(reason=first.reason, message=message, progress=first.progress)
     return Verdict(outcome=outcome, look_again_s=min(each.look_again_s for each in signals))
+
+
+def _is_permanent(error: HarmonyError) -> bool:
+    return isinstance(error, PermanentError | WireError)
 
 
 def failure_of(error: HarmonyError) -> Verdict:
@@ -135,7 +206,7 @@ def failure_of(error: HarmonyError) -> Verdict:
     info = ErrorInfo(code=error.code, message=error.message, resource=error.resource)
     return Verdict(
         outcome=Failure(error=info, message=error.message.partition("\n")[0]),
-        permanent=isinstance(error, PermanentError | WireError),
+        permanent=_is_permanent(error),
         retry_after_s=error.retry_after_s if isinstance(error, TransientError) else None,
     )
 

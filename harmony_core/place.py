@@ -6,8 +6,10 @@ from pathlib import Path
 
 import attrs
 
+from .assets import Assets, NoAssets
 from .reconciler import Backups, Reachability, Records
 from .scoping import ScopedBackups, ScopedRecords
+from .secret_values import SecretValues
 from .stage import Policy
 
 __all__ = ["Place"]
@@ -21,6 +23,10 @@ class Place:
     """/ on a device. Any other directory stands for one: everything is read and written below it."""
     secrets_directory: Path
     """Where the files are that a `SecretRef` names."""
+    secret_values: SecretValues = attrs.field(factory=SecretValues, repr=False)
+    """What the words stand for that are in resources in place of secrets."""
+    assets: Assets = attrs.field(factory=NoAssets)
+    """Where the content of assets is."""
     podman_url: str
     """Where podman listens."""
     records: Records

@@ -3,6 +3,7 @@
 Whoever writes a file there runs a program as root: at a time (cron), at boot (generators), when anybody logs
 in (profile.d), or with any program at all (ld.so.preload). So `File` and `Directory` have the privilege
 ``run-as-root`` there, as a privileged job has. Unit files are not among them: a unit is managed by its name.
+What a Raspberry Pi boots with may have nothing run, or anything: that is told by its text.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["place_run_by_root"]
+__all__ = ["is_harmless_at_boot", "is_read_at_boot", "place_run_by_root"]
 
 _ETC: Final = (
     *(r"cron[^/]*", r"anacrontab", r"at\.(?:allow|deny)", r"init\.d", r"rc\.local", r"rc[0-9S]\.d"),
@@ -41,3 +42,46 @@ def place_run_by_root(path: str) -> str | None:
     none. The same for ``.ssh``: who may log in as somebody is as somebody."""
     found = _PLACE.fullmatch(path)
     return found[1] if found else None
+
+
+_READ_AT_BOOT: Final = frozenset(
+    f"{directory}/{name}"
+    for directory in ("/boot/firmware", "/boot")
+    for name in ("config.txt", "cmdline.txt")
+)
+_HARMLESS_SETTINGS: Final = (
+    *("dtparam", "dtoverlay", "dtdebug", "gpu_mem", "enable_uart", "uart_2ndstage", "arm_boost"),
+    *("arm_64bit", "arm_freq", "camera_auto_detect", "display_[a-z0-9_]+", "hdmi_[a-z0-9_:]+"),
+    *("disable_[a-z0-9_]+", "max_framebuffers", "framebuffer_[a-z0-9_]+", "sdtv_[a-z0-9_]+"),
+    *("otg_mode", "usb_max_current_enable", "max_usb_current", "gpio", "temp_limit", "lcd_rotate"),
+)
+_HARMLESS_WORDS: Final = (
+    *(
+        r"quiet",
+        r"splash",
+        r"logo\.nologo",
+        r"rootwait",
+        r"cgroup_enable=\S*",
+        r"cgroup_memory=\S*",
+    ),
+    *(r"console=\S*", r"fbcon=\S*", r"video=\S*", r"consoleblank=\S*", r"loglevel=\S*"),
+    *(r"usb-storage\.quirks=\S*", r"usbcore\.\w+=\S*", r"vt\.\w+=\S*", r"dwc_otg\.\w+=\S*"),
+    *(r"isolcpus=\S*", r"plymouth\.\S+", r"psi=\S*", r"maxcpus=\S*"),
+)
+_HARMLESS: Final = re.compile(
+    rf"(?:(?:{'|'.join(_HARMLESS_SETTINGS)})=.*|{'|'.join(_HARMLESS_WORDS)}|#.*|)"
+)
+
+
+def is_read_at_boot(path: str) -> bool:
+    """Return whether a Raspberry Pi reads the text file at *path* when it boots."""
+    return path in _READ_AT_BOOT
+
+
+def is_harmless_at_boot(text: str) -> bool:
+    """Return whether a setting of config.txt, or a word of cmdline.txt, has nothing else run than before.
+
+    Others name a kernel, another file with settings, or what is run first (``init=``). What is not known to
+    be harmless is not.
+    """
+    return _HARMLESS.fullmatch(text) is not None

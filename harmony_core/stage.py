@@ -30,12 +30,15 @@ from .errors import (
     CapabilityUnavailable,
     HarmonyError,
     InterpretationFailed,
+    InvalidResource,
     MissingCapability,
     PolicyRefused,
     TimedOut,
 )
 from .reconciler import Offers, Reconciler
 from .resources import PresentAt, Resource, ResourceId, State, resource_id
+from .secret_values import find_words_within
+from .steps import Wrote
 from .unexpected import as_harmony_error, without_exit
 
 __all__ = ["Audit", "Claims", "Policy", "Stage"]
@@ -97,7 +100,8 @@ class Stage:
 
     In a dry run, *planned* is what the Scores that come before this one are going to bring about, by id, and
     *rewritten* are the files whose content they change. In earnest, *identities* are what a dry run has
-    found: only what it has not come to is asked for.
+    found: only what it has not come to is asked for. *unprepared* are the errors of what could not be
+    prepared, by id: each is raised in place of an effect.
     """
 
     def __init__(
@@ -111,6 +115,8 @@ class Stage:
         planned: Mapping[str, State] = MappingProxyType({}),
         rewritten: Collection[str] = (),
         identities: Mapping[str, frozenset[str]] = MappingProxyType({}),
+        unprepared: Mapping[str, HarmonyError] = MappingProxyType({}),
+        secret_words: Collection[str] = (),
     ) -> None:
         self.apply = apply
         self.rewritten = set(rewritten)
@@ -131,6 +137,7 @@ class Stage:
         self.states: dict[str, State] = {}
         """What was last seen of each resource touched, by id, in the order of first touch."""
         self._planned = planned
+        self._unprepared = unprepared
         self._planned_away: set[str] = set()
         """In a dry run, the ids of what would have been taken away."""
         self._unknown: set[str] = set()
@@ -139,6 +146,8 @@ class Stage:
         self._policy = policy
         self._claims = claims
         self._audit = audit
+        self._secret_words = frozenset(secret_words)
+        """What may stand for secrets here: those of this Score."""
         self._under_way: set[asyncio.Future[Any]] = set()
         self._called: list[tuple[str, Coroutine[Any, Any, Any]]] = []
         """Every verb that was called, as it is written, and what has to be awaited for it to be done."""
@@ -177,6 +186,18 @@ class Stage:
             f"{verb}(…) was called and not awaited, so nothing was done; write: await {verb}(…)"
         )
 
+    def lost_secret(self) -> InterpretationFailed | None:
+        """The error of a secret that came into nothing that was asked to be; None when there is none. To be
+        asked once the Score has come to its end."""
+        placed = {word for each in self.wanted.values() for word in each.find_secret_words()}
+        if lost := sorted(self._secret_words - placed):
+            return InterpretationFailed(
+                f"{', '.join(lost)}: the Score refers to it, and no resource has it: its code has left "
+                "it out, or has changed the text in which it stood (cut, upper case, base64, XML), and then "
+                "its value does not come; put the text in as it is, or take the reference out"
+            )
+        return None
+
     def _stage_capability(self, name: str, capability: type) -> _Staged[Any, Any]:
         reconciler = self._offers.get(capability.__name__)
         if reconciler is None:
@@ -205,8 +226,11 @@ class Stage:
             self.wanted[resource.id] = resource
             self.unwanted.discard(resource.id)
             self.referenced.add(resource.id)
+            self._refuse_misplaced_secret(resource)
             if refusal := self._policy.refusal(resource):
                 raise PolicyRefused(refusal, resource=resource.id)
+            if (error := self._unprepared.get(resource.id)) is not None:
+                raise error
         if self.apply:
             await self._identify(reconciler, resources)
             await self._claims.claim(resources, self.identities)
@@ -225,6 +249,26 @@ class Stage:
             if isinstance(result, Exception) and not isinstance(result, _UNANSWERED):
                 await self._look_at(reconciler, resource)
         return self._remember_all([each.id for each in resources], results)
+
+    def _refuse_misplaced_secret(self, resource: Resource) -> None:
+        """Raise `InvalidResource` where the word for a secret stands where its value would not come, or is
+        that of a secret of another Score."""
+        if not self._secret_words and not resource.secret_fields:
+            return
+        if self._secret_words:
+            rest = {name: each for name, each in resource if name not in resource.secret_fields}
+            if find_words_within(rest):
+                where = ", ".join(sorted(resource.secret_fields)) or "none of its fields"
+                raise InvalidResource(
+                    f"a secret cannot stand here: of a {resource.resource_type}, {where} can have one; put "
+                    "it into a file, and have that read",
+                    resource=resource.id,
+                )
+        if resource.find_secret_words() - self._secret_words:
+            raise InvalidResource(
+                "it has the word for a secret that this Score does not have; write ${secret.NAME}",
+                resource=resource.id,
+            )
 
     async def _identify(
         self, reconciler: Reconciler[Any, State], resources: Sequence[Resource]
@@ -374,7 +418,12 @@ def _is_rewritten(change: Change) -> bool:
     before, after = change.before, change.after
     if not isinstance(after, PresentAt):
         return isinstance(before, PresentAt)
-    return not isinstance(before, PresentAt) or before.sha256 != after.sha256
+    if not isinstance(before, PresentAt):
+        return True
+    if before.sha256 and after.sha256:
+        return before.sha256 != after.sha256
+    # Of a secret, or of what is too large, no hash is told.
+    return any(isinstance(each, Wrote) for each in change.steps)
 
 
 class _Staged(Generic[ResourceT, StateT]):

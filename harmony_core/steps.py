@@ -22,12 +22,14 @@ __all__ = [
     "Enabled",
     "KeptVolume",
     "Left",
+    "LoadedData",
     "Pulled",
     "PutBack",
     "Recreated",
     "Removed",
     "Renamed",
     "Restarted",
+    "SavedData",
     "Started",
     "Step",
     "Stopped",
@@ -230,6 +232,34 @@ class DeletedData(Step):
 
     def __str__(self) -> str:
         return f"deleted volume {self.name} with all its data"
+
+
+@attrs.frozen
+class SavedData(Step):
+    """All that is in the volume *name* was put into an archive, for somebody who may read it."""
+
+    name: str
+    size_bytes: int
+
+    def __str__(self) -> str:
+        return f"saved the data of volume {self.name} ({self.size_bytes} bytes)"
+
+
+@attrs.frozen
+class LoadedData(Step):
+    """The volume *name* has the data of an archive. What was there is at *previous*, or gone."""
+
+    name: str
+    size_bytes: int
+    previous: str = ""
+    taken_back: bool = False
+    """Whether it has its data from before again."""
+
+    def __str__(self) -> str:
+        if self.taken_back:
+            return f"replaced the data of volume {self.name}, and put back what was there"
+        kept = f"; the data from before is at {self.previous}" if self.previous else ""
+        return f"replaced the data of volume {self.name} ({self.size_bytes} bytes){kept}"
 
 
 def list_due(steps: Mapping[Step, bool]) -> tuple[Step, ...]:

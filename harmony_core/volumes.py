@@ -1,14 +1,25 @@
-"""Volumes of a device, whoever made them: what a reconciler of volumes can list."""
+"""Volumes of a device, whoever made them: what a reconciler of volumes can list, save and load."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import attrs
 
-__all__ = ["FoundUse", "ListsVolumes"]
+__all__ = [
+    "ArchivedVolume",
+    "FoundUse",
+    "KeepsVolumeData",
+    "ListsVolumes",
+    "LoadedVolume",
+    "TellBytes",
+]
+
+TellBytes: TypeAlias = Callable[[int, int], None]
+"""Called now and then with how many bytes are done, and of how many; from any thread."""
 
 
 @attrs.frozen(kw_only=True)
@@ -29,4 +40,74 @@ class ListsVolumes(Protocol):
 
     async def list_volumes(self) -> Sequence[FoundUse]:
         """Return all volumes there are, by name. Raises `CapabilityError`; ends within seconds."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class ArchivedVolume:
+    """What a volume's data is as an archive."""
+
+    size_bytes: int
+    sha256: str
+    rested: tuple[str, ...] = ()
+    """The names of the containers that were paused or stopped meanwhile, and go on again."""
+
+
+@attrs.frozen(kw_only=True)
+class LoadedVolume:
+    """What became of a volume's data, and of those who have it."""
+
+    rested: tuple[str, ...] = ()
+    """As of `ArchivedVolume`: they were stopped."""
+    previous: str = ""
+    """Where on the device the data from before is; empty where it was deleted."""
+
+
+@runtime_checkable
+class KeepsVolumeData(Protocol):
+    """A reconciler that can read and replace all that is in a volume, one volume at a time.
+
+    *settle* returns once nobody changes containers any more that began before it was called. Whatever ends
+    one of these, also the end of the process, the volume has its old data or its new one, whole; and
+    whoever was paused or stopped for it goes on: at once, or by `recover`.
+    """
+
+    async def save_volume(
+        self,
+        name: str,
+        into: Path,
+        *,
+        stop: bool,
+        settle: Callable[[], Awaitable[None]],
+        tell: TellBytes,
+    ) -> ArchivedVolume:
+        """Write all that is in volume *name* as a tar archive to *into*, which is not there yet.
+
+        Those who have it are paused meanwhile; *stop*: stopped, so that what they hold back is written.
+        `VolumeMissing`, `VolumeBusy`, `NoRoom`, `ArchiveRefused` where it could not be loaded again, or what
+        the device itself raises.
+        """
+        ...
+
+    async def load_volume(
+        self,
+        name: str,
+        archive: Path,
+        *,
+        keep_previous: bool,
+        settle: Callable[[], Awaitable[None]],
+    ) -> LoadedVolume:
+        """Have in volume *name* what is in *archive*, and nothing else. Those who have it are stopped
+        meanwhile, and must stay up with it, or all is taken back: `LoadTakenBack`.
+
+        `ArchiveRefused` and `NoRoom` before anything is touched; else as `save_volume`.
+        """
+        ...
+
+    async def recover_volumes(self) -> str:
+        """Finish what the end of the process has cut short: say what, or "" where there is nothing.
+
+        Raises `CapabilityError` where it cannot be finished yet, and `VolumeBusy` where a volume is being
+        saved or loaded just now; then it is to be called again.
+        """
         ...

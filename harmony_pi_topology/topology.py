@@ -9,12 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harmony_core.capabilities import (
+    BlockHost,
     ContainerNetworkHost,
     ContainerRuntime,
     DirectoryHost,
     FileSystemHost,
+    FirewallHost,
+    HostConfigurator,
     JobRunner,
+    LinkHost,
+    MountHost,
     NetworkConfigurator,
+    RebootHost,
     SystemdHost,
     VolumeHost,
 )
@@ -30,7 +36,13 @@ class PiTopology:
     containers: ContainerRuntime
     files: FileSystemHost
     directories: DirectoryHost
+    links: LinkHost
+    blocks: BlockHost
+    mounts: MountHost
+    host: HostConfigurator
     jobs: JobRunner
     network: NetworkConfigurator
+    firewall: FirewallHost
     volumes: VolumeHost
     container_networks: ContainerNetworkHost
+    reboots: RebootHost

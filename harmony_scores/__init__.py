@@ -2,16 +2,33 @@
 
 * `FileScore`            a file with this content, mode and owner
 * `DirectoryScore`       a directory with this mode and owner
+* `LinkScore`            a symbolic link
+* `TreeScore`            a directory, with all that is in it
+* `BlockScore`           a part of a text file that belongs to others
+* `BootConfigScore`      what a Raspberry Pi boots with
+* `MountScore`           a file system that is mounted
+* `SwapScore`            a file that the kernel swaps to
+* `AuthorizedKeysScore`  who may log in as a user, by their ssh keys
+* `SudoRuleScore`        what a user or a group may do as another
+* `HostnameScore`        the name of the host
+* `TimezoneScore`        its time zone
+* `LocaleScore`          its language
+* `KeyboardScore`        its keyboard
+* `RebootScore`          when it may be booted anew
 * `SystemdServiceScore`  a service, from a few fields, from a unit file, or one that is there already
 * `ContainerScore`       a container
 * `VolumeScore`          a volume: data of containers, under a name
 * `ContainerNetworkScore` a network between containers, on which they find each other by name
 * `NetworkConfigScore`   a network profile: addresses, routes, name servers, a Wi-Fi password
+* `FirewallScore`        what may come in, to the device and to its containers
 * `PackageScore`         packages of Debian
+* `AptSourceScore`       a source of packages, and its key
 * `ShellJobScore`        a shell script that is run once, where nothing better describes what is wanted
 * `TimerScore`           a program that is run again and again
 * `SysctlScore`          settings of the kernel
+* `KernelModuleScore`    a module of the kernel
 * `UserScore`            a system user and its groups
+* `ComposeScore`         the services of a project, as a Compose file has them
 * `WebAppScore`          a web application: its configuration, its container, its port, and whether it serves
 """
 
@@ -23,31 +40,62 @@ from typing import Any
 from harmony_core.plugins.spec import impl
 from harmony_core.score import Score
 
+from .apt_source import AptSourceScore
+from .authorized_keys import AuthorizedKeysScore
+from .block import BlockScore
+from .boot_config import BootConfigScore
+from .compose import ComposeScore
 from .container import ContainerScore
 from .container_network import ContainerNetworkScore
 from .directory import DirectoryScore
 from .file import FileScore
+from .firewall import FirewallScore
+from .host import HostnameScore, KeyboardScore, LocaleScore, TimezoneScore
+from .kernel_module import KernelModuleScore
+from .link import LinkScore
+from .mount import MountScore
 from .network_config import NetworkConfigScore
 from .package import PackageScore
+from .reboot import RebootScore
 from .shell_job import ShellJobScore
+from .sudo_rule import SudoRuleScore
+from .swap import SwapScore
 from .sysctl import SysctlScore
 from .systemd_service import SystemdServiceScore
 from .timer import TimerScore
+from .tree import TreeScore
 from .user import UserScore
 from .volume import VolumeScore
 from .web_app import WebAppScore
 
 __all__ = [
+    "AptSourceScore",
+    "AuthorizedKeysScore",
+    "BlockScore",
+    "BootConfigScore",
+    "ComposeScore",
     "ContainerNetworkScore",
     "ContainerScore",
     "DirectoryScore",
     "FileScore",
+    "FirewallScore",
+    "HostnameScore",
+    "KernelModuleScore",
+    "KeyboardScore",
+    "LinkScore",
+    "LocaleScore",
+    "MountScore",
     "NetworkConfigScore",
     "PackageScore",
+    "RebootScore",
     "ShellJobScore",
+    "SudoRuleScore",
+    "SwapScore",
     "SysctlScore",
     "SystemdServiceScore",
     "TimerScore",
+    "TimezoneScore",
+    "TreeScore",
     "UserScore",
     "VolumeScore",
     "WebAppScore",
@@ -60,15 +108,32 @@ def harmony_scores() -> Iterable[type[Score[Any]]]:
     return (
         FileScore,
         DirectoryScore,
+        LinkScore,
+        TreeScore,
+        BlockScore,
+        BootConfigScore,
+        MountScore,
+        SwapScore,
+        HostnameScore,
+        TimezoneScore,
+        LocaleScore,
+        KeyboardScore,
+        RebootScore,
         SystemdServiceScore,
         ContainerScore,
         VolumeScore,
         ContainerNetworkScore,
+        ComposeScore,
         NetworkConfigScore,
+        FirewallScore,
         PackageScore,
+        AptSourceScore,
         TimerScore,
         SysctlScore,
+        KernelModuleScore,
         UserScore,
+        AuthorizedKeysScore,
+        SudoRuleScore,
         WebAppScore,
         ShellJobScore,
     )

@@ -1,23 +1,8 @@
-"""Text as a field of a Score: whatever can be written as UTF-8."""
+"""Text that files of ours have in common."""
 
 from __future__ import annotations
 
-from typing import Annotated
+__all__ = ["FIRST_LINE"]
 
-from pydantic import AfterValidator
-
-__all__ = ["Text"]
-
-
-def _encodable(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(
-            "has half a character (a lone surrogate), which no file can hold as text"
-        ) from None
-    return text
-
-
-Text = Annotated[str, AfterValidator(_encodable)]
-"""Text without lone surrogates, of any length and any number of lines."""
+FIRST_LINE = "# Written by Harmony, which puts it back where somebody changes it."
+"""Of a file that a Score has written by a program, where # begins a comment: by that it is known for ours."""

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, Field
 
 from harmony_core.errors import UnsafePath
 from harmony_core.paths import AbsolutePath, check_path
+from harmony_core.unit_text import command_line, escape_specifiers, quote
 
 __all__ = [
     "Command",
@@ -145,6 +146,8 @@ class ServiceFields:
     """What is run when it is stopped."""
     remains: bool = False
     """Whether it counts as active until it is stopped, also when its program has ended well."""
+    requires_mounts_for: Sequence[str] = ()
+    """Paths whose file systems have to be mounted before, if they are to be mounted at all."""
 
 
 def oneshot(
@@ -155,6 +158,7 @@ def oneshot(
     environment: Mapping[str, str] = MappingProxyType({}),
     undo: Sequence[str] = (),
     lasting: bool = False,
+    requires_mounts_for: Sequence[str] = (),
 ) -> str:
     """The text of a service that runs *command* to its end whenever it is started.
 
@@ -174,6 +178,7 @@ def oneshot(
             installed=lasting,
             exec_stop=undo,
             remains=lasting,
+            requires_mounts_for=requires_mounts_for,
         )
     )
 
@@ -185,16 +190,18 @@ def render(fields: ServiceFields) -> str:
 
 def _lines(fields: ServiceFields) -> Iterator[str]:
     yield "[Unit]"
-    yield f"Description={_escape_specifiers(fields.description)}"
+    yield f"Description={escape_specifiers(fields.description)}"
     if fields.after_units:
         yield f"Wants={' '.join(fields.after_units)}"
         yield f"After={' '.join(fields.after_units)}"
+    if fields.requires_mounts_for:
+        yield f"RequiresMountsFor={' '.join(fields.requires_mounts_for)}"
     yield ""
     yield "[Service]"
     yield f"Type={fields.type}"
-    yield f"ExecStart={_command_line(fields.exec_start)}"
+    yield f"ExecStart={command_line(fields.exec_start)}"
     if fields.exec_stop:
-        yield f"ExecStop={_command_line(fields.exec_stop)}"
+        yield f"ExecStop={command_line(fields.exec_stop)}"
     if fields.remains:
         yield "RemainAfterExit=yes"
     yield f"Restart={fields.restart}"
@@ -203,23 +210,8 @@ def _lines(fields: ServiceFields) -> Iterator[str]:
     if fields.working_directory is not None:
         yield f"WorkingDirectory={fields.working_directory}"
     for name, value in sorted(fields.environment.items()):
-        yield f"Environment={_quote(f'{name}={value}')}"
+        yield f"Environment={quote(f'{name}={value}')}"
     if fields.installed:
         yield ""
         yield "[Install]"
         yield "WantedBy=multi-user.target"
-
-
-def _command_line(command: Sequence[str]) -> str:
-    program, *arguments = command
-    return " ".join([program, *(_quote(each.replace("$", "$$")) for each in arguments)])
-
-
-def _quote(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{_escape_specifiers(escaped)}"'
-
-
-def _escape_specifiers(text: str) -> str:
-    """*text* such that systemd's expansion of ``%`` gives it back."""
-    return text.replace("%", "%%")

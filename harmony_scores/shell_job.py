@@ -7,9 +7,9 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from harmony_core import HasJobs, Inventory, Job, Outcome, Score, outcome_of
+from harmony_core.content import Text
 from harmony_core.resources import Environment, JobName, Seconds
 
-from ._text import Text
 from ._whole import refused_as_fields
 
 __all__ = ["ShellJobScore"]

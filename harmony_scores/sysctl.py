@@ -17,38 +17,57 @@ from harmony_core import (
     outcome_of,
 )
 from harmony_core.claims import alike
+from harmony_core.unit_text import script
 
+from ._boots import AWAIT_BOOT
 from ._reasons import in_its_own_words
+from ._undoing import DOES_NOTHING
 from ._unit_file import oneshot
 from ._whole import refused_as_fields
 
-__all__ = ["SysctlScore"]
+__all__ = ["SET", "UNSET", "SysctlScore"]
 
 _NOTES = "/var/lib/harmony-sysctl"
 
-# Of each setting is noted, in a directory of its name, what it was before and what it was set to.
-_GIVE_BACK = f"""
-exec 9> /run/harmony-sysctl.lock
+# Of each setting is noted, in a directory of its name, what it was before and what it was set to. ROOT is for
+# tests alone: what is below it in place of /, but for /proc/sys.
+_GIVE_BACK = f"""{AWAIT_BOOT}
+root=${{ROOT-}}
+exec 9> "$root/run/harmony-sysctl.lock"
 flock 9
-notes={_NOTES}/$1 file=$2
+all=$root{_NOTES} notes=$root{_NOTES}/$1 file=$root$2
 shift 2
 noted() {{
     test ! -d "$notes" || (cd "$notes" && find . -name set | sed 's,^[.]/,,; s,/set$,,')
 }}
 is_same() {{ test "$(cat "$1" 2>/dev/null)" = "$(cat "$2" 2>/dev/null)"; }}
-give_back() {{
-    for other in {_NOTES}/*; do
+# Whoever else has set it gives back what was there before us.
+leave_to_another() {{
+    for other in "$all"/*; do
         test "$other" != "$notes" && test -e "$other/$1/before" || continue
         ! is_same "$notes/$1/set" "$other/$1/before" || cp "$notes/$1/before" "$other/$1/before"
-        rm -r "$notes/$1"
-        return
+        return 0
     done
-    ! is_same "$notes/$1/set" "/proc/sys/$1" || cat "$notes/$1/before" > "/proc/sys/$1"
-    rm -r "$notes/$1"
+    return 1
+}}
+# Each is written twice: to write one may make another one otherwise. What the kernel does not take, such as
+# the 0 of what is not in use, it has again after a boot.
+give_back() {{
+    due=
+    for key in "$@"; do
+        leave_to_another "$key" || ! is_same "$notes/$key/set" "/proc/sys/$key" || due="$due $key"
+    done
+    for key in $due $due; do
+        (cat "$notes/$key/before" > "/proc/sys/$key") 2> /dev/null || :
+    done
+    for key in $due; do
+        is_same "$notes/$key/before" "/proc/sys/$key" || await_boot "kernel setting $key"
+    done
+    for key in "$@"; do rm -r "$notes/$key"; done
 }}
 """
 
-_SET = f"""{_GIVE_BACK}
+SET = f"""{_GIVE_BACK}
 is_wanted() {{
     searched=$1
     shift
@@ -59,42 +78,62 @@ is_wanted() {{
     return 1
 }}
 in_words() {{ tr -s '[:space:]' ' ' | sed 's/^ //; s/ $//'; }}
-for key in $(noted); do is_wanted "$key" "$@" || give_back "$key"; done
-reasons=
+unwanted=
+for key in $(noted); do is_wanted "$key" "$@" || unwanted="$unwanted $key"; done
+give_back $unwanted
+reasons= wrong=
 because() {{
+    wrong="$wrong $key "
     reasons="$reasons
 reason: settings: $1"
 }}
-while test $# -gt 0; do
-    key=$1 value=$2 here=$notes/$1
-    shift 2
-    test -e "/proc/sys/$key" || {{ because "this kernel has no setting $key"; continue; }}
+write() {{ (printf '%s\\n' "$value" > "/proc/sys/$key") 2> /dev/null; }}
+is_found() {{
+    found=$(in_words < "/proc/sys/$key")
+    test "$found" = "$(printf '%s' "$value" | in_words)"
+}}
+set_it() {{
+    here=$notes/$key
+    test -e "/proc/sys/$key" || {{ because "this kernel has no setting $key"; return 0; }}
     mkdir -p "$here"
     if test ! -e "$here/before"; then
         cat "/proc/sys/$key" > "$here/.before" || {{
             because "what $key is cannot be read"
             rm -r "$here"
-            continue
+            return 0
         }}
         sync "$here/.before"
         mv "$here/.before" "$here/before"
     fi
-    (printf '%s\\n' "$value" > "/proc/sys/$key") 2> /dev/null ||
-        {{ because "the kernel does not take $value for $key"; continue; }}
+    write || {{ because "the kernel does not take $value for $key"; return 0; }}
     cat "/proc/sys/$key" > "$here/set"
-    found=$(in_words < "$here/set")
-    test "$found" = "$(printf '%s' "$value" | in_words)" ||
+    is_found ||
         because "the kernel made $found of $value for $key; write what it can be, as the kernel shows it"
-done
+}}
+# To write one may make another one otherwise, as net/ipv4/ip_forward does.
+set_again() {{ is_found || write || :; }}
+check() {{ is_found || because "$key is $found again once others are set"; }}
+for_each() {{
+    does=$1
+    shift
+    while test $# -gt 0; do
+        key=$1 value=$2
+        shift 2
+        case $wrong in *" $key "*) ;; *) $does ;; esac
+    done
+}}
+for step in set_it set_again check; do for_each $step "$@"; done
 test -z "$reasons" || {{ echo "not all settings are as they are to be:$reasons" >&2; exit 1; }}
 """
 
-# Its file goes first when the Score goes. Where it is there, the service is restarted, or the device ends.
-_UNSET = f"""{_GIVE_BACK}
+# By a service of its own: systemd runs this only of one that is active, and the other one has failed where
+# the kernel lacks one of several settings. Its file goes first when the Score goes. Where it is there, the
+# service is stopped by somebody, or the device ends.
+UNSET = f"""{_GIVE_BACK}
 test ! -e "$file" || exit 0
-for key in $(noted); do give_back "$key"; done
+give_back $(noted)
 rm -rf "$notes"
-rmdir --ignore-fail-on-non-empty {_NOTES}
+test ! -d "$all" || rmdir --ignore-fail-on-non-empty "$all"
 """
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -123,8 +162,10 @@ class SysctlScore(Score[HasSettings]):
 
     A value that somebody sets by hand is put right at the next look: when the Score is pushed or asked for,
     and within some minutes anyway, since the kernel tells nobody. A setting that this kernel does not have,
-    or makes something else of, is a failure. When the Score is removed, what was there before comes back
-    where nobody else has set something meanwhile.
+    or makes something else of, is a failure, and so is one that is otherwise again once the others are set.
+    When the Score is removed, what was there before comes back where nobody else has set something meanwhile.
+    What the kernel does not take back, such as the 0 of vm.dirty_bytes, it has again after a reboot, and
+    the device says RebootRequired until then.
     """
 
     name: Name = Field(description="Names the file: /etc/sysctl.d/60-harmony-NAME.conf.")
@@ -135,6 +176,7 @@ class SysctlScore(Score[HasSettings]):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         with refused_as_fields():
+            self._undoing(self._path)
             self._service(self._path)
         return self
 
@@ -143,7 +185,7 @@ class SysctlScore(Score[HasSettings]):
         lines = [f"{key} = {value}\n" for key, value in sorted(self.settings.items())]
         # The file last: what was made last goes first, and by that the service knows why it is stopped.
         with in_its_own_words():
-            changes = await topology.systemd.ensure(self._service(path))
+            changes = await topology.systemd.ensure(self._undoing(path), self._service(path))
         return outcome_of(
             changes + await topology.files.ensure(File(path=path, content="".join(lines).encode()))
         )
@@ -152,6 +194,20 @@ class SysctlScore(Score[HasSettings]):
     def _path(self) -> str:
         return f"/etc/sysctl.d/60-harmony-{self.name}.conf"
 
+    def _undoing(self, path: str) -> SystemdUnit:
+        """Return the service that does nothing until it is stopped, and then gives back what was before."""
+        return SystemdUnit(
+            name=f"harmony-sysctl-{self.name}.undo.service",
+            content=oneshot(
+                f"What was there before the kernel settings: {self.name}",
+                DOES_NOTHING,
+                undo=script(UNSET, self.name, path),
+                lasting=True,
+            ),
+            takes_back=True,
+            settle_s=0,
+        )
+
     def _service(self, path: str) -> SystemdUnit:
         settings = {_below_proc(key): value for key, value in sorted(self.settings.items())}
         words = [word for setting in settings.items() for word in setting]
@@ -159,8 +215,7 @@ class SysctlScore(Score[HasSettings]):
             name=f"harmony-sysctl-{self.name}.service",
             content=oneshot(
                 f"Kernel settings: {self.name}",
-                ("/bin/sh", "-eu", "-c", _SET, "sh", self.name, path, *words),
-                undo=("/bin/sh", "-eu", "-c", _UNSET, "sh", self.name, path),
+                script(SET, self.name, path, *words),
                 lasting=True,
             ),
             settings=settings,

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from harmony_core import HasSystemd, Inventory, Outcome, Score, SystemdUnit, outcome_of
 from harmony_core.paths import AbsolutePath
+from harmony_core.unit_text import script
 
 from ._reasons import in_its_own_words
 from ._unit_file import OneLine, PlainPath, oneshot
@@ -209,7 +210,7 @@ class UserScore(Score[HasSystemd]):
             self.shell,
         )
         wanted = (self._line(), self.name, *(each or "" for each in fields), *self.groups)
-        return ("/bin/sh", "-eu", "-c", _SCRIPT, "sh", does, unit, *wanted)
+        return script(_SCRIPT, does, unit, *wanted)
 
     def _line(self) -> str:
         """As sysusers.d(5) has it, of one who is not there yet."""

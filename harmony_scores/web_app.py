@@ -26,6 +26,7 @@ from harmony_core import (
     Score,
     outcome_of,
 )
+from harmony_core.content import Text
 from harmony_core.images import ImageRef
 from harmony_core.resources import (
     HOLD_MOST_S,
@@ -35,8 +36,6 @@ from harmony_core.resources import (
     Port,
     Seconds,
 )
-
-from ._text import Text
 
 __all__ = ["WebAppHost", "WebAppScore"]
 

@@ -19,7 +19,7 @@ ledger and the status, so an item of the queue carries nothing but an id.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
@@ -39,7 +39,8 @@ from harmony_agent.store.revisions import Revisions
 from harmony_agent.store.signers import Signers
 from harmony_agent.store.status import StatusStore
 from harmony_core.change import NotReady
-from harmony_core.errors import CapabilityError, LedgerUnusable
+from harmony_core.claims import find_in_the_way
+from harmony_core.errors import CapabilityError, HarmonyError, LedgerUnusable
 from harmony_core.interpretation import Verdict, verdict_of
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
 from harmony_core.wire.manifest import SerializedScore, spec_hash
@@ -322,29 +323,39 @@ class Controller:
             return looked
         plan = await self.planner.take(entry)
         self.drift.baselines.begin_look(entry.id)
-        is_rollback = self.desired.entries.get(entry.id) is not entry
-        self.events.set_rollback(entry.id, is_so=is_rollback)
+        self.events.set_rollback(entry.id, is_so=self._is_rollback(entry))
         if plan is not None and (not plan.interpreted or plan.verdict.permanent):
             return plan
         if (held := await self._apply_hold(entry, plan)) is not None:
             return held
         if plan is not None and self._needs_no_run(plan):
             return plan
-        if (unprepared := await self._prefetch(entry, plan)) is not None:
-            return unprepared
+        prepared = await self._prefetch(entry, plan)
+        if isinstance(prepared, RunResult):
+            return prepared
         self.rollback.go_on(entry.id)
-        return await self.runner.run(entry, apply=True)
+        return await self.runner.run(entry, apply=True, unprepared=prepared)
 
-    async def _prefetch(self, entry: SerializedScore, plan: RunResult | None) -> RunResult | None:
-        """What to enter where something must be there, or out of the way, before anything is touched."""
-        if plan is None and self.prefetch.is_due(entry.id):
+    async def _prefetch(
+        self, entry: SerializedScore, plan: RunResult | None
+    ) -> RunResult | Mapping[str, HarmonyError]:
+        """What to enter where something must be there, or out of the way, before anything is touched; else,
+        by its id, why something cannot be prepared without which the Score goes on."""
+        # Who has something new to make, or goes back, may have in the way what it has itself made before.
+        may_be_blocked = self.ledger.is_partly_settled(entry.id) or self._is_rollback(entry)
+        if plan is None and (may_be_blocked or self.prefetch.is_due(entry.id)):
             plan = await self.runner.run(entry, apply=False)
         if plan is None:
-            return None
-        verdict = await self.prefetch.prepare(plan)
-        if verdict is None and plan.completed:
-            verdict = await self._release_exclusive(plan)
-        return None if verdict is None else attrs.evolve(plan, verdict=verdict)
+            return {}
+        prepared = await self.prefetch.prepare(plan)
+        if isinstance(prepared, NotReady):
+            return attrs.evolve(plan, verdict=verdict_of(prepared))
+        if prepared:
+            without = (await self.runner.run(entry, apply=False, unprepared=prepared)).verdict
+            return prepared if without.went_on else attrs.evolve(plan, verdict=without)
+        if plan.completed and (verdict := await self._release_exclusive(plan)) is not None:
+            return attrs.evolve(plan, verdict=verdict)
+        return {}
 
     async def _apply_hold(self, entry: SerializedScore, plan: RunResult | None) -> RunResult | None:
         """Return what to enter where an application has asked for time, and there is something to change."""
@@ -372,17 +383,31 @@ class Controller:
         )
 
     async def _release_exclusive(self, plan: RunResult) -> Verdict | None:
-        """Take away what holds a port that *plan* needs for something else. The verdict if that fails."""
+        """Take away what holds a port, or a place, that *plan* needs for something else. The verdict if that
+        fails, or has to be approved."""
         if plan.has_missing_inputs:
             return None
         score = plan.entry.id
+        if not (unnamed := self.ownership.find_unnamed(score, plan.referenced)):
+            return None
         users = self.ownership.key_holders(score, plan.wanted.values())
-        doomed = [
-            rid
-            for rid in self.ownership.find_unnamed(score, plan.referenced)
-            if (score, rid) in users
-        ]
-        return await self._remove(score, doomed) if doomed else None
+        in_the_way = find_in_the_way(unnamed, plan.wanted)
+        doomed = [rid for rid in unnamed if rid in in_the_way or (score, rid) in users]
+        theirs = (
+            rid for each in self.ledger.scores() - {score} for rid in self.ledger.owned_by(each)
+        )
+        # What others have in the way stays, so that nothing is to be taken away in vain: the deed says why.
+        if not doomed or find_in_the_way(theirs, plan.wanted):
+            return None
+        is_rollback = self._is_rollback(plan.entry)
+        if not is_rollback and (held := self.removal.may_remove(score, doomed)) is not None:
+            return Verdict(outcome=held)
+        self.rollback.go_on(score)
+        return await self._remove(score, doomed)
+
+    def _is_rollback(self, entry: SerializedScore) -> bool:
+        """Return whether *entry* is an earlier one, which the Score goes back to."""
+        return self.desired.entries.get(entry.id) is not entry
 
     async def _remove(self, score: str, resource_ids: list[str]) -> Verdict | None:
         try:

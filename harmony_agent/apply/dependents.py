@@ -17,12 +17,12 @@ from harmony_agent.plan.run_result import RunResult
 from harmony_agent.store.desired import Desired
 from harmony_agent.store.status import StatusStore
 from harmony_core.change import Change
+from harmony_core.claims import path_of
 from harmony_core.outcome import WILL_ROLL_BACK, Failure, Outcome, Running
-from harmony_core.resources import Resource, ResourceId, resource_id
+from harmony_core.resources import Resource, resource_id
 
 __all__ = ["Dependents"]
 
-_ON_DISK = ("file", "directory")
 _BELOW = "below"
 _STAYS = {WILL_ROLL_BACK, "RolledBack"}
 """How these end is decided by their own deadline, or by a new specification."""
@@ -113,9 +113,9 @@ def _uses(wanted: Resource) -> Iterator[str]:
 
 
 def _names_of(resource: str) -> Iterator[str]:
-    """*resource*, and every directory below which it lies."""
+    """*resource*, the file that it is a part of, and every directory below which it lies."""
     yield resource
-    kind, path = ResourceId.parse(resource)
-    if kind in _ON_DISK:
+    if (path := path_of(resource)) is not None:
+        yield resource_id("file", path)
         for parent in PurePosixPath(path).parents:
             yield resource_id(_BELOW, str(parent))

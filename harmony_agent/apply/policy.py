@@ -11,23 +11,32 @@ themselves: the paths that they are made of, the units that they touch, their pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 
 from harmony_agent.policy_toml import PolicyTable
-from harmony_core.claims import slot_of
+from harmony_core.claims import NO_VERSION, alike, slot_of
 from harmony_core.images import parse_image
+from harmony_core.needed_packages import is_needed_package
 from harmony_core.resources import (
+    Asset,
+    Block,
     Container,
     ContainerNetwork,
     File,
+    Firewall,
     Job,
+    MountPoint,
     NetworkProfile,
     Resource,
     ResourceId,
+    SymbolicLink,
     SystemdUnit,
     Volume,
 )
+from harmony_core.resources.container_network import CONTAINERS_INTERFACES
+from harmony_core.run_by_root import is_read_at_boot
 from harmony_core.unit_install import read_install_words, resolve_specifiers
 
 from .protected import (
@@ -46,11 +55,20 @@ from .protected import (
 
 __all__ = ["DevicePolicy"]
 
-AGENT = ("harmony-agent.", "harmony-job-")
-"""What the agent's own units begin with: itself, and the jobs that it runs."""
-CONTAINERS_INTERFACES = ("podman", "veth", "cni-", "docker")
-"""What the names of those begin with."""
+AGENT = ("harmony-agent.", "harmony-job-", "harmony-firewall-")
+"""What the agent's own units begin with: itself, and what it has systemd run."""
+_LISTED_BY_NAME: Mapping[type[Resource], tuple[str, str]] = MappingProxyType(
+    {
+        NetworkProfile: ("networks", "the network profile {}"),
+        Firewall: ("firewalls", "the firewall {}"),
+        Volume: ("volumes", "the volume {}"),
+        ContainerNetwork: ("container_networks", "the network {} of containers"),
+    }
+)
+"""What an appliance lists by names alone: in which field of policy.toml, and what a name is there."""
 _PACKAGE = "package:"
+_OF_MEMORY = frozenset({"tmpfs"})
+"""The types of file systems on which nothing is that was not put there."""
 _STARTED_WITH = ("WantedBy", "RequiredBy", "UpheldBy")
 """The settings by which a unit is started with others, and may keep them from starting."""
 
@@ -71,6 +89,10 @@ class DevicePolicy:
         match resource:
             case File(path=path):
                 why = self._path(path) or self._installed_by(resource)
+            case SymbolicLink(path=path):
+                why = self._link(path) or self._made_of(SymbolicLink, path)
+            case Block(path=path):
+                why = self._part(path)
             case SystemdUnit(name=name):
                 why = self._unit(name, is_kept_up=only_keeps_up(resource))
                 why = why or self._installed(name, resource.content or "")
@@ -78,27 +100,31 @@ class DevicePolicy:
                 why = self._container(resource) or self._attached(resource)
             case NetworkProfile():
                 why = self._network(resource)
-            case Volume(name=name):
-                why = self._volume(name)
-            case ContainerNetwork(name=name):
-                why = self._container_network(name)
+            case Volume() | ContainerNetwork() | Firewall():
+                why = self._named(type(resource), resource.name)
+            case MountPoint(where=where):
+                why = self._made_of(MountPoint, where) or self._judge_source(resource)
             case _:
                 why = self._made_of(type(resource), resource.key)
         return why or self._packages(resource) or self._privileges(resource)
 
+    def volume_data_refusal(self, volume: str) -> str | None:
+        """Return why nobody may save or load the data of *volume* by a request; None when it may be."""
+        why = f"the data of volume {volume} is neither read nor replaced by requests"
+        return self._unlisted("volume_data", volume, why)
+
     def removal_refusal(self, resource_id: str, resource_class: type[Resource]) -> str | None:
         """Why what has this id, and is a *resource_class*, may not be taken away; None when it may."""
         _, key = ResourceId.parse(resource_id)
-        if issubclass(resource_class, File):
-            return self._path(key)
+        if issubclass(resource_class, File | Block):
+            (path,) = resource_class.paths_of(key)
+            return self._part(path) if issubclass(resource_class, Block) else self._path(path)
         if issubclass(resource_class, SystemdUnit):
             return self._unit(key, is_kept_up=False)
-        if issubclass(resource_class, NetworkProfile):
-            return self._unlisted("networks", key, f"the network profile {key} is not a Score's")
-        if issubclass(resource_class, Volume):
-            return self._volume(key)
-        if issubclass(resource_class, ContainerNetwork):
-            return self._container_network(key)
+        if issubclass(resource_class, Firewall) and self._rules.firewalls:
+            return None  # there is one, whatever it was called
+        if resource_class in _LISTED_BY_NAME:
+            return self._named(resource_class, key)
         return self._made_of(resource_class, key)
 
     def _made_of(self, resource_class: type[Resource], key: str) -> str | None:
@@ -118,11 +144,17 @@ class DevicePolicy:
         """Judge the packages that *resource* claims, whatever its type."""
         claimed = (slot_of(each) for each in resource.exclusive)
         names = (each.removeprefix(_PACKAGE) for each in claimed if each.startswith(_PACKAGE))
-        refusals = (
-            self._unlisted("packages", name, f"the package {name} is not a Score's")
-            for name in sorted(names)
-        )
-        return next((each for each in refusals if each), None)
+        for name in sorted(names):
+            is_to_go = alike(f"{_PACKAGE}{name}", NO_VERSION) in resource.exclusive
+            if is_to_go and is_needed_package(name) and name not in self._rules.packages:
+                refused = self._rules.refused_by("packages", name)
+                return (
+                    f"this device needs the package {name}; a Score may not take it away; {refused}"
+                )
+            why = f"the package {name} is not a Score's"
+            if (unlisted := self._unlisted("packages", name, why)) is not None:
+                return unlisted
+        return None
 
     def _privileges(self, resource: Resource) -> str | None:
         """Say which of what *resource* may do is not allowed here: as a job is, so is anything that runs."""
@@ -199,9 +231,41 @@ class DevicePolicy:
             )
         return self._unlisted("units", name, f"{name} is not a Score's to manage")
 
+    @staticmethod
+    def _link(path: str) -> str | None:
+        """Refuse a link by which systemd would enable, mask or rename a unit, whatever it leads to."""
+        if unit_of(path) is None:
+            return None
+        return (
+            f"{path} is where systemd looks for units, and a link there enables, masks or renames one; use a "
+            "SystemdServiceScore, or choose another path"
+        )
+
+    def _part(self, path: str) -> str | None:
+        """Judge a part of the file at *path*. What the device boots with is text with parts for others."""
+        if unit_of(path) is not None:
+            return (
+                f"{path} is of a unit, and has to be judged whole; use a SystemdServiceScore, or a file of "
+                "your own beside it, as in web.service.d/10-mine.conf"
+            )
+        if is_read_at_boot(path):
+            return self._outside("paths", path, f"{path} is not a Score's to change")
+        return self._path(path)
+
     def _installed_by(self, file: File) -> str | None:
         """Judge what the file of a unit, or a drop-in, does with other units when its unit is enabled."""
         unit = unit_of(file.path)
+        if unit is not None and isinstance(file.content, Asset):
+            return (
+                f"{file.path} is of {unit}, and an asset is not read before it is there; give its text as "
+                "content, or use a SystemdServiceScore"
+            )
+        if unit is not None and file.find_secret_words():
+            # What it stands for may be lines of their own, such as an Alias.
+            return (
+                f"{file.path} is of {unit}, and what a secret brings into it is not judged; put the secret "
+                "into a file of its own, and name that in the unit: LoadCredential= or EnvironmentFile="
+            )
         if unit is None or not isinstance(file.content, bytes):
             return None  # what is in a secret, root has chosen
         return self._installed(unit, file.content.decode(errors="replace"))
@@ -259,31 +323,41 @@ class DevicePolicy:
     def _attached(self, container: Container) -> str | None:
         """Judge the volumes and networks of others that *container* names."""
         refusals = (
-            *(self._volume(each.volume) for each in container.volumes),
-            *(self._container_network(each.network) for each in container.networks),
+            *(self._named(Volume, each.volume) for each in container.volumes),
+            *(self._named(ContainerNetwork, each.network) for each in container.networks),
         )
         return next((each for each in refusals if each), None)
 
-    def _volume(self, name: str) -> str | None:
-        return self._unlisted("volumes", name, f"the volume {name} is not a Score's")
+    def _named(self, resource_class: type[Resource], name: str) -> str | None:
+        """Judge a thing of which nothing but its name is listed."""
+        field, words = _LISTED_BY_NAME[resource_class]
+        return self._unlisted(field, name, f"{words.format(name)} is not a Score's")
 
-    def _container_network(self, name: str) -> str | None:
-        why = f"the network {name} of containers is not a Score's"
-        return self._unlisted("container_networks", name, why)
+    def _judge_source(self, mount: MountPoint) -> str | None:
+        """Judge what *mount* shows: of the device by another path, at which it would be judged by that; or
+        which disk or server."""
+        match mount.kind_of_source:
+            case "path":
+                return self._mount(mount.what, f"at {mount.where}")
+            case "word" if mount.type in _OF_MEMORY:
+                return None
+            case _:
+                why = f"{mount.what} is not to be mounted at {mount.where}"
+                return self._unlisted("devices", mount.what, why)
 
-    def _mount(self, source: str) -> str | None:
+    def _mount(self, source: str, into: str = "into a container") -> str | None:
         if inside(source, self._own) or self._holds_the_agent(source):
             return (
-                f"mounting {source} into a container would hand it what belongs to the agent itself; mount "
+                f"mounting {source} {into} would hand out what belongs to the agent itself; mount "
                 "a directory that belongs to the application"
             )
         place = find_unmountable(source)
         if place is not None and not _is_named(self._rules.mounts, source, place):
             return (
-                f"mounting {source} into a container would hand it the device ({place}); mount a directory "
+                f"mounting {source} {into} would hand out the device ({place}); mount a directory "
                 f"that belongs to the application; {self._rules.refused_by('mounts', source)}"
             )
-        return self._outside("mounts", source, f"{source} is not to be mounted into a container")
+        return self._outside("mounts", source, f"{source} is not to be mounted {into}")
 
     def _image(self, reference: str) -> str | None:
         if not self._rules.is_appliance:
@@ -308,8 +382,7 @@ class DevicePolicy:
                 f"{interface} belongs to the system or to its containers, not to a Score; "
                 "name an interface that leads out of the device"
             )
-        name = profile.name
-        return self._unlisted("networks", name, f"the network profile {name} is not a Score's")
+        return self._named(NetworkProfile, profile.name)
 
     def _outside(self, field: str, path: str, why: str) -> str | None:
         """Refuse, in an appliance, a *path* that is in none of what *field* lists."""

@@ -1,6 +1,8 @@
 """A preview: what would change if these entries were all that is wanted. Nothing is done, and nothing noted.
 
 each entry, layer by layer of ``after`` -> dry run -> rolled back, put off, or another's? -> what would go
+
+What is not in force is run aside: nothing that it brings along is taken for what is.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from harmony_core.wire.manifest import SerializedScore
 
 from .removal import Removal
 from .rollback import Rollback
+from .runner import ScoreRunner
 
 __all__ = ["Preview"]
 
@@ -31,6 +34,7 @@ class Preview:
     """Says beforehand what a manifest would come to."""
 
     planner: Planner
+    runner: ScoreRunner
     rollback: Rollback
     removal: Removal
     ledger: Ledger
@@ -38,9 +42,13 @@ class Preview:
     async def preview(self, entries: Sequence[SerializedScore]) -> list[ScorePlan]:
         """Return what would change if *entries* were all that is wanted, and what would be removed."""
         seen: dict[str, RunResult] = {}
-        for layer in in_layers(entries):
-            results = await asyncio.gather(*(self._look_ahead(each, seen) for each in layer))
-            seen |= {each.entry.id: each for each in results}
+        with self.runner.aside() as runner:
+            aside = attrs.evolve(self.planner, runner=runner)
+            for layer in in_layers(entries):
+                results = await asyncio.gather(
+                    *(self._look_ahead(each, seen, aside) for each in layer)
+                )
+                seen |= {each.entry.id: each for each in results}
         named = referenced_by(seen.values())
         plans: list[ScorePlan] = []
         for planned in self._with_conflicts([seen[each.id] for each in entries]):
@@ -75,10 +83,18 @@ class Preview:
             for each in results
         ]
 
-    async def _look_ahead(self, entry: SerializedScore, seen: Mapping[str, RunResult]) -> RunResult:
-        """Plan *entry*, and say of what was rolled back, or is held, that it is."""
+    async def _look_ahead(
+        self, entry: SerializedScore, seen: Mapping[str, RunResult], aside: Planner
+    ) -> RunResult:
+        """Plan *entry*, *aside* where it is not in force, and say of what was rolled back, or is held, that
+        it is."""
         tried = self.rollback.effective(entry)
-        planned = await self.planner.dry_run(tried, seen)
+        known = self.planner.desired.entries.get(entry.id)
+        in_force = None if known is None else self.rollback.effective(known)
+        if in_force is not None and tried == in_force:
+            planned = await self.planner.dry_run(in_force, seen)
+        else:
+            planned = await aside.dry_run(tried, seen)
         if tried is not entry:
             told = await self.rollback.evaluate(entry, tried, planned.verdict)
             return attrs.evolve(planned, verdict=told)

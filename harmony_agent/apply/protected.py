@@ -5,7 +5,8 @@
     directories  that came with the system, which needs their mode and owner as they are
     mounts       all of these, with whatever root runs, and whatever holds one of them
 
-The agent's own things are not named here: its policy knows where they are.
+The agent's own things are not named here: its policy knows where they are. Nor are packages that the device
+needs: `harmony_core.needed_packages`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final
 
 from harmony_core.resources import SystemdUnit
 from harmony_core.run_by_root import place_run_by_root
+from harmony_core.unit_paths import path_of_unit
 
 __all__ = [
     "below",
@@ -89,7 +91,8 @@ def below(*directories: str) -> tuple[str, ...]:
     return tuple(f"{directory.rstrip('/')}/" for directory in directories)
 
 
-_KERNEL: Final = below("/proc", "/sys", "/dev", "/run/systemd", "/run/dbus", "/run/udev", "/boot")
+_KERNEL: Final = below("/proc", "/sys", "/dev", "/run/systemd", "/run/dbus", "/run/udev")
+_BOOT: Final = below("/boot")
 _NETWORK: Final = below(
     *(
         f"{top}/{name}"
@@ -125,6 +128,7 @@ _PLACES: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
         "use a NetworkConfigScore, which takes back what cuts the device off",
     ),
     (_KERNEL, "the system's", "it is not a place for files; choose another path"),
+    (_BOOT, "the system's", "use a BootConfigScore, or choose another path"),
     (_ACCOUNTS, "of those who decide who may do what", "use a UserScore, or choose another path"),
     (_PACKAGES, "of Debian's packages", "use a PackageScore, or a path below /usr/local"),
     (_CONTAINERS, "of podman", "use a ContainerScore, or choose another path"),
@@ -188,9 +192,7 @@ def keeps_running(unit: str) -> bool:
 
 def mounted_at(unit: str) -> str | None:
     """Return where *unit* mounts something; None where it does not. Such units are named by it."""
-    if not unit.endswith(_MOUNT_TYPES):
-        return None
-    return f"/{unit.rpartition('.')[0].replace('-', '/').strip('/')}"
+    return path_of_unit(unit) if unit.endswith(_MOUNT_TYPES) else None
 
 
 def protected_of_many(unit: str) -> str | None:

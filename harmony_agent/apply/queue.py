@@ -105,12 +105,13 @@ class WorkQueue:
         self._waiters: list[asyncio.Future[int]] = []
         self._seq = 0
         self._running = 0
-        self._paused = False
+        self._pauses = 0
+        """How many have asked that nothing is begun."""
 
     @property
     def busy(self) -> bool:
         """Whether anything is being worked on, or could be this instant."""
-        if self._paused:
+        if self._pauses:
             return self._running > 0
         return self._running > 0 or any(item.is_due for item in self._items.values())
 
@@ -183,11 +184,11 @@ class WorkQueue:
     @contextmanager
     def pause(self) -> Generator[None]:
         """Begin nothing meanwhile. What runs goes on, and the queue is still seen to advance."""
-        self._paused = True
+        self._pauses += 1
         try:
             yield
         finally:
-            self._paused = False
+            self._pauses -= 1
             self._wake.set()
 
     async def probe(self) -> int:
@@ -228,7 +229,7 @@ class WorkQueue:
             if not waiter.done():
                 waiter.set_result(self._seq)
         self._waiters.clear()
-        if self._paused:
+        if self._pauses:
             return
         free = self._width - self._running
         due = [(key, item) for key, item in self._items.items() if item.is_due]
@@ -240,7 +241,7 @@ class WorkQueue:
 
     async def _until_next(self) -> None:
         dues = [item.due for item in self._items.values() if item.due is not None]
-        full = self._paused or self._running >= self._width
+        full = self._pauses or self._running >= self._width
         await wait_until(self._wake, latest_s=min(dues) if dues and not full else None)
 
     def _on_finished(self, key: str, task: asyncio.Task[Next]) -> None:

@@ -1,6 +1,7 @@
 """Run one Score: decode it, check it, interpret it on a Stage. A plan takes the same path, without effect.
 
-    entry -> decode -> check (faults, capabilities, crash guard) -> interpret(apply?) -> RunResult
+    entry -> decode, with its references -> check (faults, capabilities, crash guard)
+          -> interpret(apply?) -> RunResult
 
 An error of decoding or checking is a result like any other.
 """
@@ -8,7 +9,8 @@ An error of decoding or checking is a result like any other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Generator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 
 import attrs
@@ -54,16 +56,24 @@ class ScoreRunner:
         apply: bool,
         planned: Mapping[str, State] = MappingProxyType({}),
         rewritten: Collection[str] = (),
+        unprepared: Mapping[str, HarmonyError] = MappingProxyType({}),
     ) -> RunResult:
-        """Interpret *entry*, in earnest or as a dry run. Raises nothing but cancellation."""
+        """Interpret *entry*, in earnest or as a dry run; *unprepared* as `Stage` has it. Raises nothing but
+        cancellation."""
+        inventory = self.device.inventory(self.desired.labels)
         try:
             self._refuse_fault(entry)
             self._refuse_kind(entry)
-            decoded = self.decoder.decode(entry)
+            decoded = self.decoder.decode(entry, inventory)
             self._refuse_unoffered(decoded.score)
             self.crash_guard.check(entry.id, decoded.spec_hash)
         except HarmonyError as error:
-            return RunResult(entry=entry, verdict=failure_of(error))
+            return RunResult(
+                entry=entry,
+                verdict=failure_of(error),
+                answers=inventory.answers(inventory.read),
+                has_missing_inputs=bool(inventory.missing),
+            )
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a package's own code: its Score's FAILURE
             return RunResult(entry=entry, verdict=failure_of(as_harmony_error(error)))
         audit = self.events.of_run(entry)
@@ -76,9 +86,10 @@ class ScoreRunner:
             planned=planned,
             rewritten=rewritten,
             identities=self.ownership.identities(entry.id),
+            unprepared=unprepared,
+            secret_words=decoded.secret_words,
         )
         audit.wanted = stage.wanted
-        inventory = self.device.inventory(self.desired.labels)
         verdict = await self._interpret(decoded, inventory, stage)
         return RunResult(
             entry=entry,
@@ -115,6 +126,13 @@ class ScoreRunner:
             if stage.apply:
                 # The effect of a verb under way lands even when its caller was cancelled.
                 await stage.wait_idle()
+                self.decoder.forget_earlier(decoded.entry.id)
+
+    @contextmanager
+    def aside(self) -> Generator[ScoreRunner]:
+        """Yield a runner for what is not in force: as `Decoder.aside`."""
+        with self.decoder.aside() as decoder:
+            yield attrs.evolve(self, decoder=decoder)
 
     def _refuse_fault(self, entry: SerializedScore) -> None:
         if fault := self.desired.faults.get(entry.id):

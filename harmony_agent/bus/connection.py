@@ -173,6 +173,10 @@ class Bus:
         """Return that generation of the class *name*; None where there is none. `BusUnreachable`."""
         return await self._need_link().fetch_class_manifest(name, generation)
 
+    async def fetch_chunk(self, key: str) -> bytes | None:
+        """Return that piece of an asset; None where there is none. `BusUnreachable`."""
+        return await self._need_link().fetch_chunk(key)
+
     def _need_link(self) -> Link:
         if self._link is None:
             raise BusUnreachable("there is no connection to the control plane")

@@ -42,6 +42,7 @@ from harmony_core.wire.jwt import Claims
 from harmony_core.wire.lifetimes import LIFETIME_HEADER
 from harmony_core.wire.names import (
     ACTUAL_STATE,
+    ASSETS,
     DESIRED_CLASS,
     DESIRED_STATE,
     FLEET,
@@ -72,6 +73,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_S = 5.0
+CHUNK_TIMEOUT_S = 60.0
+"""For one piece of an asset: a line of 5 kB/s brings it in time."""
 PROVED_WITHIN_S = 3
 REPLIED_WITHIN_S = 20
 REPLIES_AHEAD_BYTES = 256 * 1024
@@ -214,6 +217,7 @@ class Link:
         """Whether the server drops a heartbeat when that says; None: it was not asked yet."""
         self._client = client
         self._stream: JetStreamContext = client.jetstream(timeout=REQUEST_TIMEOUT_S)
+        self._slow_stream: JetStreamContext = client.jetstream(timeout=CHUNK_TIMEOUT_S)
         self._agent_id = agent_id
         self._key = key
         self._own_report = own_report
@@ -234,6 +238,9 @@ class Link:
 
     async def fetch_class_manifest(self, name: str, generation: int) -> bytes | None:
         return (await self._get(DESIRED_CLASS, f"{name}.{generation}")).value
+
+    async def fetch_chunk(self, key: str) -> bytes | None:
+        return (await self._get(ASSETS, key, self._slow_stream)).value
 
     async def prove(self) -> None:
         """End it, unless the server still answers by it."""
@@ -396,10 +403,10 @@ class Link:
             raise BusUnreachable(f"it was refused: {visible(answer.message)}")
         return answer.jwt
 
-    async def _get(self, bucket: str, key: str) -> _Stored:
+    async def _get(self, bucket: str, key: str, stream: JetStreamContext | None = None) -> _Stored:
         """What stands there."""
         try:
-            found = await self._stream.get_last_msg(
+            found = await (stream or self._stream).get_last_msg(
                 f"KV_{bucket}", f"$KV.{bucket}.{key}", direct=True
             )
         except NotFoundError:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import attrs
 
-from harmony_core.claims import names_of
+from harmony_core.claims import collide, names_of, slot_of
 from harmony_core.resources import Resource
 from harmony_core.wire.manifest import SerializedScore
 
@@ -36,8 +36,8 @@ class DesiredIndex:
         self._named: dict[str, _PlannedResources] = {}
         self._identities: defaultdict[str, dict[str, frozenset[str]]] = defaultdict(dict)
         """The other names by which the device knows what a Score wants, by resource id."""
-        self._known_as: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
-        """The same from the other side: Score and resource id, by each such name."""
+        self._known_as: defaultdict[str, set[tuple[str, str, str]]] = defaultdict(set)
+        """The same from the other side: Score, resource id and name, by the slot of each such name."""
 
     def note(
         self,
@@ -60,9 +60,9 @@ class DesiredIndex:
         known = self._identities[score]
         for rid, keys in identities.items():
             for key in known.pop(rid, frozenset()):
-                self._known_as[key].discard((score, rid))
+                self._known_as[slot_of(key)].discard((score, rid, key))
             for key in keys:
-                self._known_as[key].add((score, rid))
+                self._known_as[slot_of(key)].add((score, rid, key))
             if keys:
                 known[rid] = keys
 
@@ -113,5 +113,7 @@ class DesiredIndex:
         return self._identities.get(score, {})
 
     def known_as(self, key: str) -> Collection[tuple[str, str]]:
-        """Score and resource id of all that are wanted, and known to the device as *key*."""
-        return self._known_as.get(key, ())
+        """Score and resource id of all that are wanted, and known to the device as what *key* cannot be had
+        beside."""
+        known = self._known_as.get(slot_of(key), ())
+        return {(score, rid) for score, rid, other in known if collide(key, other)}

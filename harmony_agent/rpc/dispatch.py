@@ -61,6 +61,8 @@ class _Answer:
 
     reply: Reply
     ask: Ask
+    keyids: Sequence[str]
+    """Who has signed it."""
     deadline: asyncio.Timeout
 
     @property
@@ -76,15 +78,16 @@ class _Answer:
 class Answering:
     """Answers requests to *agent_id* that one of the keys has signed that are *trusted* now.
 
-    *send* puts a frame of the answer to a nonce on its way, *items* makes the answers. *vouched_for* are
-    times that have certainly passed; *started_s* is when this agent has started, by the loop's clock.
+    *send* puts a frame of the answer to a nonce on its way, *items* makes the answers, and is told who
+    asks. *vouched_for* are times that have certainly passed; *started_s* is when this agent has started, by
+    the loop's clock.
     """
 
     def __init__(
         self,
         *,
         send: Callable[[str, bytes], Awaitable[None]],
-        items: Callable[[Ask], AsyncGenerator[JsonItem]],
+        items: Callable[[Ask, Sequence[str]], AsyncGenerator[JsonItem]],
         vouched_for: Callable[[], Sequence[datetime]],
         trusted: Callable[[], Mapping[str, bytes]],
         fleet: str,
@@ -133,7 +136,7 @@ class Answering:
             started_at=now - timedelta(seconds=monotonic_s() - self._started_s),
         )
         self._make_way()
-        answer = _Answer(reply, ask, asyncio.timeout(_within_s(ask)))
+        answer = _Answer(reply, ask, asked.keyids, asyncio.timeout(_within_s(ask)))
         self._under_way.append(answer)
         return answer
 
@@ -181,7 +184,7 @@ class Answering:
         try:
             async with answer.deadline, answer.reply.keep_alive():
                 await answer.reply.alive()
-                async with aclosing(self._items(answer.ask)) as items:
+                async with aclosing(self._items(answer.ask, answer.keyids)) as items:
                     async for item in items:
                         await answer.reply.item(item)
         except TimeoutError:

@@ -1,7 +1,8 @@
 """What a device answers when it is asked: one verb after the other, each a stream of items.
 
-Nothing here changes the device but `Reconcile`, which only has the queue do what it does anyway, and
-`Release`. Each stream may be closed at any item; one that is followed has no end of its own.
+Nothing here changes the device but `Reconcile`, which only has the queue do what it does anyway, `Release`,
+and `VolumeLoad`, which replaces data and no configuration. Each stream may be closed at any item; one that is
+followed has no end of its own.
 """
 
 from __future__ import annotations
@@ -29,10 +30,25 @@ from harmony_core.wire.replies import (
     cut_for_wire,
     to_item,
 )
-from harmony_core.wire.requests import Ask, Audit, Diff, Events, Logs, Reconcile, Release, Volumes
+from harmony_core.wire.requests import (
+    Ask,
+    Audit,
+    Diff,
+    Events,
+    Logs,
+    Reconcile,
+    Release,
+    VolumeEnd,
+    VolumeLoad,
+    VolumeRead,
+    Volumes,
+    VolumeSave,
+    VolumeWrite,
+)
 from harmony_core.wire.times import rfc3339
 
 from .logs import ScoreLogs, unknown_score
+from .transfers import VolumeTransfers
 from .volumes import DeviceVolumes
 
 __all__ = ["Answers", "EventSource", "Holds", "PreviewSource", "Statuses"]
@@ -101,9 +117,11 @@ class Answers:
     holds: Holds
     insistence: Insistence
     volumes: DeviceVolumes
+    transfers: VolumeTransfers
 
-    def of(self, ask: Ask) -> AsyncGenerator[JsonItem]:
-        """The items of the answer to *ask*. Raises `RequestError`s, and what the device itself raises."""
+    def of(self, ask: Ask, keyids: Sequence[str]) -> AsyncGenerator[JsonItem]:
+        """The items of the answer to *ask*, signed by *keyids*. Raises `RequestError`s, and what the device
+        itself raises."""
         match ask:
             case Reconcile():
                 answer = self._reconcile(ask)
@@ -119,6 +137,8 @@ class Answers:
                 answer = self._release(ask)
             case Volumes():
                 answer = self._volumes()
+            case VolumeSave() | VolumeRead() | VolumeWrite() | VolumeLoad() | VolumeEnd():
+                answer = self.transfers.of(ask, keyids)
             case _:
                 assert_never(ask)
         return answer

@@ -1,8 +1,8 @@
 """Conditions: what holds of the device as a whole, since when, and why.
 
-    statuses of all Scores, problems of the device  ->  Ready, Degraded, Reconciling, Stale
+    statuses of all Scores, problems of the device  ->  Ready, Degraded, Reconciling, Stale, RebootRequired
 
-Degraded has one reason: the gravest that holds.
+Degraded has one reason: the gravest that holds. RebootRequired is told only while it is so.
 """
 
 from __future__ import annotations
@@ -86,7 +86,17 @@ class Conditions:
             _condition("Reconciling", bool(running), "Progressing" if running else "Idle", running),
             _stale(problems),
         )
-        return tuple(map(self._set_transition_time, now))
+        reboot = _condition(
+            "RebootRequired",
+            bool(problems.reboot_reason),
+            problems.reboot_reason or "NotRequired",
+            [],
+            problems.reboot_words,
+        )
+        if problems.reboot_reason or reboot.type in self._since:
+            reboot = self._set_transition_time(reboot)
+        more = (reboot,) if problems.reboot_reason else ()
+        return (*map(self._set_transition_time, now), *more)
 
     def _set_transition_time(self, condition: Condition) -> Condition:
         status, since = self._since.get(condition.type, ("", ""))

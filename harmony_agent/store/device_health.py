@@ -73,6 +73,10 @@ class DeviceProblems:
     """What has drifted and is left so, by Score."""
     stale: bool = False
     """Whether the manifest in force is past its own end."""
+    reboot_reason: str = ""
+    """Why a boot that is awaited has not come yet, in one word; empty while none is awaited."""
+    reboot_words: str = ""
+    """By what it is awaited, and why it has not come yet."""
 
 
 class DeviceHealth:
@@ -202,6 +206,11 @@ class DeviceHealth:
     def set_stale(self, stale: bool) -> None:
         """Say whether the manifest in force is past its own end. It stays in force."""
         self._update(stale=stale)
+
+    def set_reboot_required(self, reason: str, words: str) -> None:
+        """Say that the device must be booted for something to be in force, and why it was not yet; "": it
+        need not be."""
+        self._update(reboot_reason=reason, reboot_words=words)
 
     def set_capabilities(self, capabilities: Mapping[str, CapabilityState]) -> None:
         """Say what the device offers, and whether it answers now."""

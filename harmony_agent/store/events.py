@@ -34,7 +34,9 @@ __all__ = ["Cause", "Classifier", "Events", "RunClassifier", "ScoreEvents"]
 
 log = logging.getLogger(__name__)
 
-Cause: TypeAlias = Literal["desired", "drift", "dependency", "boot", "rollback", "removed", "lost"]
+Cause: TypeAlias = Literal[
+    "desired", "drift", "dependency", "boot", "rollback", "removed", "request", "lost"
+]
 """Why a change was made, as docs/wire.md lists them."""
 _DIFF_BYTES = 4 * 1024
 _FOLLOWED = 1_000
@@ -150,6 +152,19 @@ class Events:
         """Note drift of *score* that is not put right: *change* says what was found, and changes nothing."""
         self._note(score, change, "drift", self._order(score))
         log.info("%s: %s %s", score, change.resource, ", ".join(change.actions))
+
+    def record_reboot(self, score: str, change: Change) -> None:
+        """Note that the device is about to be booted by the rule of *score*: *change* says for what.
+
+        No resource is another for it.
+        """
+        self._note(score, change, "desired", self._order(score))
+
+    def record_request(self, score: str, change: Change, signed_by: Sequence[str]) -> None:
+        """Note *change*, which *signed_by* have asked for by a request, of a resource that *score* wants; of
+        one that none does, *score* is empty."""
+        self._note(score, change, "request", _Order(self._desired.generation, list(signed_by)))
+        log.info("%s %s, by request", change.resource, ", ".join(change.actions))
 
     def _order(self, score: str) -> _Order:
         in_force = self._desired.in_force

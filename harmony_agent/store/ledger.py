@@ -121,6 +121,10 @@ class Ledger:
         """Return whether every effect of *score* is accounted for: none is under way, or was cut short."""
         return not any(claim.intent for claim in self._claims[score].values())
 
+    def is_partly_settled(self, score: str) -> bool:
+        """Return whether *score* holds something that is accounted for, and something that is not yet."""
+        return len({bool(claim.intent) for claim in self._claims[score].values()}) == 2
+
     def holders(self, resource_id: str) -> dict[str, str]:
         """Return who holds a resource, and by which specification's hash."""
         return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Self
+from typing import Any, Self
 
 import attrs
 
@@ -169,6 +169,24 @@ class StatusStore:
             isinstance(each.outcome, Running) and each.outcome.reason not in {"Held", "Blocked"}
             for each in self._scores.values()
         )
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether every Score was looked at since this process began, under what is in force now, and the
+        device is at work on none."""
+        return not (self.is_under_way or self._wanted - self._looked_at or self._find_behind())
+
+    def list_awaiting_reboot(self) -> list[tuple[str, str, Mapping[str, Any]]]:
+        """Return what only a boot brings into force: the Score, the resource, and its state as it is told.
+
+        Of Scores that were looked at since this process began: before, it may be in force by now.
+        """
+        return [
+            (score, resource, state)
+            for score in sorted(self._looked_at & self._scores.keys())
+            for resource, state in sorted(self._scores[score].resources.items())
+            if state.get("awaits_reboot") is True
+        ]
 
     def has_converged_in_generation(self, score: str) -> bool:
         """Return whether *score* was found as desired since the newest manifest, whoever looked."""

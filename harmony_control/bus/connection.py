@@ -120,6 +120,15 @@ class Bucket:
                 if not _is_deletion(each):
                     found.append(entry)
 
+    async def list_keys(self, pattern: str = ">") -> list[str]:
+        """Return the keys that are there and match *pattern*, in which ``*`` is one part of a key."""
+        with bus_errors(f"listing {self.name}"):
+            info = await self._streams.stream_info(
+                f"KV_{self.name}", subjects_filter=f"$KV.{self.name}.{pattern}"
+            )
+        prefix = f"$KV.{self.name}."
+        return [each.removeprefix(prefix) for each in info.state.subjects or {}]
+
     async def get_copied(self, key: str, *, stream: str) -> Entry | None:
         """As `get`, from *stream*, which copies this bucket. Where it has put a marker in place of what
         expired, the value is empty."""

@@ -110,6 +110,11 @@ class DeviceKeys:
         """Return the public key of the device, as one line; empty where none is known. See `load`."""
         return self._known.get(agent_id, "")
 
+    @property
+    def are_enrolled_here(self) -> bool:
+        """Whether this home has let the devices in, so that nobody else says who they are. See `load`."""
+        return self._by is None
+
     def is_signed(self, agent_id: str, content_type: str, content: bytes, signature: str) -> bool:
         """Return whether the device has signed *content* as what *content_type* says. See `load`."""
         try:

@@ -27,13 +27,25 @@ async def refuse_unknown(home: Home, client: Client, agent_id: str) -> None:
 
 
 async def refuse_not_enrolled(home: Home, client: Client, agent_id: str) -> None:
-    """Raise `NotEnrolled` where `refuse_unknown` raises, for who is about to push."""
+    """Raise `NotEnrolled` where `refuse_unknown` raises, and for a device whose key is revoked, for who is
+    about to push."""
+    if await asyncio.to_thread(_is_revoked, home, agent_id):
+        raise NotEnrolled(
+            f"nothing was pushed, since the key of {agent_id} is revoked: it is let in no more, and would "
+            "never take it. To let it in again with a new key, run "
+            f"`harmony enroll root@{agent_id} --replace` first; with --force it is pushed all the same"
+        )
     if (known := await _others(home, client, agent_id)) is not None:
         unknown = describe_unknown(agent_id, known)
         raise NotEnrolled(
             f"nothing was pushed, since {unknown}{'' if unknown.endswith('?') else '.'} For a new device, "
             f"run `harmony enroll root@{agent_id}` first; with --force it is pushed all the same"
         )
+
+
+def _is_revoked(home: Home, agent_id: str) -> bool:
+    """Return whether there was such a device, and there is none since its key was revoked from here."""
+    return agent_id in home.revoked().values() and agent_id not in home.agents()
 
 
 async def _others(home: Home, client: Client, agent_id: str) -> list[str] | None:

@@ -82,6 +82,10 @@ _UNSIGNED = (
     "Unverified: it is not signed with the key that the device was enrolled with. Either somebody else has "
     "written it, or the device was not let in from here: harmony enroll root@HOST --replace"
 )
+_WITHOUT_KEY = (
+    "Unverified: no key is known with which it signs. It was revoked, or was not let in from here: let it in "
+    "with harmony enroll root@HOST --replace, or forget it with harmony retire"
+)
 _TOLD_BEFORE = (
     "Unverified: the device has said something newer before. Either somebody has put an old message back, or "
     "the device has lost both its memory and its clock, or was copied"
@@ -382,7 +386,7 @@ class Reports:
         found: dict[str, Reading[T]] = {
             each.key: _read_own(each, cls)
             if each.key in signed
-            else Reading(each, None, _UNSIGNED, is_unsigned=True)
+            else Reading(each, None, self._why_unsigned(each.key), is_unsigned=True)
             for each in entries
         }
         messages = [
@@ -410,6 +414,9 @@ class Reports:
                 if isinstance(told.value, ActualState) and _is_other_root(told.value, hashes):
                     found[key] = attrs.evolve(told, is_other_root=True)
         return found
+
+    def _why_unsigned(self, agent_id: str) -> str:
+        return _UNSIGNED if self._keys.of(agent_id) else _WITHOUT_KEY
 
     async def _signed(self, entries: Sequence[Entry], cls: type[T]) -> set[str]:
         """Return the keys of those that their devices have signed."""

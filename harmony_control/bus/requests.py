@@ -30,6 +30,9 @@ from harmony_core.errors import (
     HarmonyError,
     InvalidReply,
     NoAnswer,
+    NotEnrolled,
+    OutOfScope,
+    PolicyRefused,
     RequestError,
     RequestExpired,
     RequestFailed,
@@ -59,6 +62,7 @@ from harmony_core.wire.replies import (
     item_as,
 )
 from harmony_core.wire.requests import (
+    LIFETIME_MOST_S,
     Ask,
     Audit,
     Diff,
@@ -94,9 +98,13 @@ _REMEDY = (
 _T = TypeVar("_T")
 _AskT = TypeVar("_AskT", Logs, Events, Audit, Reconcile, Diff, Release, Volumes)
 _FollowedT = TypeVar("_FollowedT", Logs, Events)
-_REFUSALS: dict[str, type[HarmonyError]] = {
-    each.code: each for base in (RequestError, EntryRefused) for each in base.__subclasses__()
-}
+_REFUSED: tuple[type[HarmonyError], ...] = (
+    *RequestError.__subclasses__(),
+    *EntryRefused.__subclasses__(),
+    OutOfScope,
+    PolicyRefused,
+)
+_REFUSALS = {each.code: each for each in _REFUSED}
 
 
 @attrs.frozen(kw_only=True)
@@ -224,6 +232,30 @@ class Asking:
         async with aclosing(self._items(_make_ask(Volumes))) as items:
             return [self._read(ListedVolume, item) async for item in items]
 
+    async def items(
+        self, ask: Ask, *, lifetime_s: float = LIFETIME_MOST_S
+    ) -> AsyncGenerator[JsonItem]:
+        """Yield what is answered to *ask*, which is to be accepted within *lifetime_s*, up to its end."""
+        async with aclosing(self._items(ask, lifetime_s)) as items:
+            async for item in items:
+                yield item
+
+    def read(self, cls: type[_T], item: JsonItem) -> _T:
+        """Return *item* as what it should be; `NoAnswer` where it is not."""
+        return self._read(cls, item)
+
+    async def find_key(self) -> str:
+        """Return the device's public key, as it was let in with. `NotEnrolled` where it is not known."""
+        await refuse_unknown(self.home, self.client, self.agent_id)
+        keys = DeviceKeys(self.home, self.client)
+        await keys.load([self.agent_id])
+        if not (key := keys.of(self.agent_id)):
+            raise NotEnrolled(
+                f"the key of {self.agent_id} is not known here, so that nothing can be sealed to it; let it "
+                "in again with: harmony enroll root@HOST --replace"
+            )
+        return key
+
     async def audit(self) -> list[ChainedEvent]:
         """Return all changes that it has noted, oldest first, exactly as they stand there."""
         found: list[ChainedEvent] = []
@@ -274,15 +306,19 @@ class Asking:
                 told = self._read(Reconciled, item)
                 yield Looked(score=told.score, state=self._page(told.state))
 
-    async def _items(self, ask: Ask) -> AsyncGenerator[JsonItem]:
-        async with aclosing(self._frames(ask)) as frames:
+    async def _items(
+        self, ask: Ask, lifetime_s: float = LIFETIME_MOST_S
+    ) -> AsyncGenerator[JsonItem]:
+        async with aclosing(self._frames(ask, lifetime_s)) as frames:
             async for frame in frames:
                 if isinstance(frame, Item):
                     yield frame.item
 
-    async def _frames(self, ask: Ask) -> AsyncGenerator[Alive | Item]:
+    async def _frames(
+        self, ask: Ask, lifetime_s: float = LIFETIME_MOST_S
+    ) -> AsyncGenerator[Alive | Item]:
         """Yield the answer to one request, up to its end; what it was refused with is raised."""
-        async with self._send(ask) as answer:
+        async with self._send(ask, lifetime_s) as answer:
             expected = 0
             spent_s, size_bytes = 0.0, 0
             while True:
@@ -311,7 +347,7 @@ class Asking:
                         raise self._refusal(error)
 
     @asynccontextmanager
-    async def _send(self, ask: Ask) -> AsyncGenerator[_Answer]:
+    async def _send(self, ask: Ask, lifetime_s: float) -> AsyncGenerator[_Answer]:
         """Yield the subscription to which the answer to *ask* comes, from the moment on in which it was
         sent."""
         await refuse_unknown(self.home, self.client, self.agent_id)
@@ -319,7 +355,13 @@ class Asking:
         await keys.load([self.agent_id])
         key = await asyncio.to_thread(operator_key.load, self.home)
         fleet = (await asyncio.to_thread(self.home.control)).fleet
-        request = new_request(ask, fleet=fleet, agent_id=self.agent_id, now=datetime.now(UTC))
+        request = new_request(
+            ask,
+            fleet=fleet,
+            agent_id=self.agent_id,
+            now=datetime.now(UTC),
+            lifetime_s=lifetime_s,
+        )
         envelope = seal_request(request, key)
         with bus_errors(f"asking {self.agent_id}"):
             # On one connection the server takes things in order: it listens before it asks.

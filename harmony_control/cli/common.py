@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from harmony_control.bus_url import is_loopback
 from harmony_control.store.home import Home
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from harmony_core.wire.envelope import Signer
 
-__all__ = ["console", "home_of", "is_live", "out", "signers_of", "warn", "warn_of_loopback"]
+__all__ = ["console", "home_of", "is_live", "note", "out", "signers_of", "warn", "warn_of_loopback"]
 
 _UNCUT = 10_000
 """Columns, where no terminal sets a limit: whoever reads a pipe gets every word on one line."""
@@ -44,6 +44,12 @@ def out(options: argparse.Namespace, document: Mapping[str, object], text: str) 
     print(json.dumps(document) if options.json else text, flush=True)
 
 
+def note(options: argparse.Namespace, message: str) -> None:
+    """Say *message*, which is no warning, beside the output proper."""
+    text = f"harmony: note: {indent(message)}"
+    print(json.dumps({"note": message}) if options.json else text, file=sys.stderr, flush=True)
+
+
 def warn(options: argparse.Namespace, message: str) -> None:
     """Say *message* beside the output proper."""
     text = f"harmony: warning: {indent(message)}"
@@ -60,14 +66,16 @@ def warn_of_loopback(options: argparse.Namespace, url: str) -> None:
         )
 
 
-def is_live(options: argparse.Namespace) -> bool:
-    """Return whether what is shown may be drawn anew: to a person at a terminal, not as JSON."""
-    return sys.stdout.isatty() and not options.json and os.environ.get("TERM") != "dumb"
+def is_live(options: argparse.Namespace, stream: TextIO | None = None) -> bool:
+    """Return whether what *stream*, else the standard output, shows may be drawn anew: to a person at a
+    terminal, not as JSON."""
+    is_seen = (stream or sys.stdout).isatty()
+    return is_seen and not options.json and os.environ.get("TERM") != "dumb"
 
 
-def console(options: argparse.Namespace) -> Console:
-    """Return the console for tables: coloured on a terminal, where nobody asked for plain text
-    (no-color.org)."""
+def console(options: argparse.Namespace, stream: TextIO | None = None) -> Console:
+    """Return the console for what is drawn on *stream*, else on the standard output: coloured on a terminal,
+    where nobody asked for plain text (no-color.org)."""
     from rich.console import Console
 
     class Ours(Console):
@@ -75,8 +83,9 @@ def console(options: argparse.Namespace) -> Console:
             raise BrokenPipeError  # where rich would end the program, as if a Score had failed
 
     return Ours(
+        file=stream,
         no_color=options.no_color or bool(os.environ.get("NO_COLOR")),
-        width=None if sys.stdout.isatty() else _UNCUT,
+        width=None if (stream or sys.stdout).isatty() else _UNCUT,
         highlight=False,
         markup=False,
         emoji=False,

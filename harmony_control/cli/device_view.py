@@ -74,7 +74,10 @@ def _layers(state: ActualState) -> Iterator[list[Words]]:
 
 def _lines(seen: Seen, state: ActualState) -> Iterator[list[Words]]:
     for each in conditions(seen):
-        line = f"  {each.type:<12} {each.status:<6} {each.reason}  {each.message}".rstrip()
+        since = ""
+        if each.type == "RebootRequired" and each.status == "True":
+            since = f"for {age_of(each.last_transition_time)}: "
+        line = f"  {each.type:<12} {each.status:<6} {each.reason}  {since}{each.message}".rstrip()
         yield [(indent(line), "")]
     for name, capability in sorted(state.capabilities.items()):
         if not (capability.offered and capability.available):

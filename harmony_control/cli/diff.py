@@ -21,6 +21,7 @@ from .changes_view import change_words
 from .common import home_of
 from .exits import CONVERGED, FAILED, REFUSED
 from .painted import Words, in_colour, paint
+from .score_files import read_files
 from .targets import names_several
 from .text import count_of, indent
 
@@ -30,9 +31,6 @@ __all__ = ["is_quiet", "judge", "run", "show"]
 def run(options: argparse.Namespace) -> int:
     """Print it; 3 when the device's policy refuses one of the files' Scores, 1 when one would fail, or, with
     --exit-code, when anything would change."""
-    from harmony_control.score_files.read import read_score_files
-    from harmony_core import plugins
-
     if options.where is not None or names_several(options.agent):
         from .push_several import diff_several
 
@@ -40,8 +38,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.files:
         raise UsageError("name the Score files")
     check_agent_id(options.agent)  # before the files: the two are easily swapped
-    # Before any loop runs: a Python file may have one of its own.
-    entries = read_score_files(options.files, plugins.load())
+    entries = read_files(options, options.files)
 
     async def ask() -> list[Foreseen]:
         async with Fleet.connect(home_of(options)) as fleet:

@@ -13,6 +13,7 @@ from harmony_control.fleet import Fleet
 from harmony_control.fleet_view.events import FleetEvent, Untold
 from harmony_control.fleet_view.where import Predicate, parse_where
 from harmony_control.store.home import check_agent_id
+from harmony_control.times_typed import since_of
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import UsageError
 from harmony_core.visible import word
@@ -21,7 +22,6 @@ from .changes_view import change_words
 from .common import home_of, warn
 from .exits import CONVERGED
 from .painted import Words, in_colour, paint
-from .since import since_of
 from .text import indent
 
 __all__ = ["event_words", "run"]

@@ -17,8 +17,11 @@ from collections.abc import Iterable
 
 from harmony_core.errors import (
     AnswerTooLarge,
+    FactMissing,
     HarmonyError,
+    LoadTakenBack,
     MissingCapability,
+    NoRoom,
     NotAllowed,
     NotEnrolled,
     OutOfScope,
@@ -32,10 +35,13 @@ from harmony_core.errors import (
     StaleGeneration,
     StoreError,
     TooManyRequests,
+    TransferDamaged,
     UnknownKind,
+    UnknownTransfer,
     UnknownVerb,
     UnsupportedVersion,
     UntrustedSignature,
+    VolumeBusy,
     WrongEpoch,
 )
 
@@ -67,7 +73,13 @@ def find_gravest(codes: Iterable[int]) -> int:
 def exit_code_of(error: Exception) -> int:
     """Return the exit code that *error* leads to."""
     match error:
-        case MissingCapability() | UnknownKind() | UnsupportedVersion() | UnknownVerb():
+        case (
+            MissingCapability()
+            | UnknownKind()
+            | UnsupportedVersion()
+            | UnknownVerb()
+            | FactMissing()
+        ):
             return REFUSED  # by what the device can do
         case (
             PolicyRefused()
@@ -82,7 +94,15 @@ def exit_code_of(error: Exception) -> int:
             | NotEnrolled()
         ):
             return REFUSED  # by the device's owner or the server, or by what is known of the device
-        case RequestFailed() | AnswerTooLarge():
+        case (
+            RequestFailed()
+            | AnswerTooLarge()
+            | VolumeBusy()
+            | NoRoom()
+            | UnknownTransfer()
+            | TransferDamaged()
+            | LoadTakenBack()
+        ):
             return FAILED  # there, while it tried to answer
         case StoreError() | RegistryUnreachable() | RequestExpired() | TooManyRequests():
             return NO_ANSWER

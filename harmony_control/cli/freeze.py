@@ -7,12 +7,12 @@ import asyncio
 from datetime import UTC, datetime
 
 from harmony_control.fleet import Fleet
+from harmony_control.times_typed import until_of
 from harmony_core.errors import UsageError
 from harmony_core.wire.times import rfc3339
 
 from .common import home_of, out, signers_of
 from .exits import CONVERGED
-from .since import until_of
 
 __all__ = ["run", "until_words"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from harmony_control.invitations import invite, withdraw_all
 from harmony_control.store.home import write_whole
+from harmony_control.times_typed import lasting
 
 from .common import home_of, out, warn_of_loopback
 from .exits import CONVERGED
-from .since import lasting
 
 __all__ = ["run"]
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from .import_parser import add_import
 from .rollout_parser import add_rollout
+from .secret_parser import add_secret
 from .trust_parser import add_trust
+from .volume_parser import add_volume
 
 __all__ = ["parser"]
 
@@ -56,9 +59,9 @@ def parser() -> argparse.ArgumentParser:
     _agent(command("revoke", "revoke", "cut off a device whose key may be in other hands"))
     _retire(command("retire", "retire", "take a device out of the fleet, and forget it"))
     trust = command("trust", "trust", "decide whose signatures count, for what, on every device")
-    add_trust(trust, common, lambda action: _completes(action, _FILES))
+    add_trust(trust, common, _completes_files)
     _push(command("push-score", "push", "add or replace Scores on a device"))
-    _init(command("init", "plan", "write a folder that describes a fleet, to begin with"))
+    _begin(command, common)
     _plan(command("plan", "plan", "show what a fleet's folder would change"))
     _apply(command("apply", "plan", "make the fleet as its folder says, wave by wave"))
     rollout = command("rollout", "rollout", "look at rollouts, and pause, abort, promote them")
@@ -68,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     _explain(command("explain", "explain", "tell why a Score is on a device, or is not, and waits"))
     _remove(command("remove-score", "push", "remove Scores from a device, with all they made"))
     _label(command("label", "label", "show and set a device's labels, which its Scores can read"))
+    _keep(command, common)
     _approve(command("approve", "approve", "confirm a large removal"))
     _agents(
         command(
@@ -78,12 +82,7 @@ def parser() -> argparse.ArgumentParser:
         )
     )
     _status(command("status", "status", "show the state of all devices, or of one in full"))
-    for name, what in (
-        ("describe", "tell all that is known of a device, and why"),
-        ("inventory", "show of what a device consists"),
-        ("volumes", "list the volumes of a device, and who has each"),
-    ):
-        _agent(command(name, name, what))
+    _look(command, common)
     _agent(command("history", "history", "list the revisions of a device"))
     _rollback(command("rollback", "history", "roll a device back to an earlier revision"))
     _diff(command("diff", "diff", "show what a push would change, asked of the device"))
@@ -97,6 +96,72 @@ def parser() -> argparse.ArgumentParser:
     _kinds(command("kinds", "kinds", "list the kinds of Score, or the fields of one"))
     _completion(command("completion", "completion", "print a script for shell completion"))
     return top
+
+
+def _look(
+    command: Callable[[str, str, str], argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the commands by which somebody looks at what one device is, and has."""
+    for name, what in (
+        ("describe", "tell all that is known of a device, and why"),
+        ("inventory", "show of what a device consists"),
+        ("volumes", "list the volumes of a device, and who has each"),
+    ):
+        _agent(command(name, name, what))
+    add_volume(
+        command("volume", "volumes", "list, save and load the volumes of a device"),
+        common,
+        _agent,
+        _completes_files,
+    )
+
+
+def _begin(
+    command: Callable[[str, str, str], argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the commands by which somebody begins to write Scores."""
+    imports = command("import", "import_scores", "print what podman or Docker runs as Scores")
+    add_import(imports, common, _completes_files, _of_compose)
+    _new(command("new", "new", "write a small folder of Scores, to begin with"))
+    _init(command("init", "plan", "write a folder that describes a fleet, to begin with"))
+
+
+def _keep(
+    command: Callable[[str, str, str], argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the commands for what Scores have from elsewhere than a Score file."""
+    add_secret(
+        command("secret", "secret", "keep the secrets that Scores have by ${secret.NAME}"),
+        common,
+        lambda action: _completes(action, _FILES),
+    )
+    _assets(command("assets", "assets", "look at files too large for manifests"), common)
+
+
+def _assets(made: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
+    whats = made.add_subparsers(required=True, metavar="WHAT", dest="verb")
+
+    def what(name: str, text: str) -> argparse.ArgumentParser:
+        return whats.add_parser(
+            name, parents=[common], help=text, description=text, allow_abbrev=False
+        )
+
+    what("list", "list all that the server has, and who needs each")
+    pruned = what("prune", "have the server forget those that no manifest names any more")
+    pruned.add_argument("--yes", action="store_true", help="do not ask")
+    removed = what("remove", "have the server forget one, to be pushed again from its file")
+    removed.add_argument("asset", metavar="ID", help="its id, as `list` has it")
+
+
+def _new(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "template",
+        choices=("kiosk", "web-app", "mqtt", "compose", "python-score"),
+        metavar="TEMPLATE",
+        help="kiosk, web-app, mqtt, compose, or python-score for a kind of your own",
+    )
+    folder = made.add_argument("folder", metavar="FOLDER", help="where; nothing is overwritten")
+    _completes(folder, _DIRECTORIES)
 
 
 def _completion(made: argparse.ArgumentParser) -> None:
@@ -401,10 +466,32 @@ def _score(made: argparse.ArgumentParser) -> None:
     _completes(made.add_argument("score", metavar="SCORE", help="the Score's id"), _SCORES)
 
 
+def _of_compose(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--profile",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of compose files: a profile that is on",
+    )
+    files = made.add_argument(
+        "--env-file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="of compose files: their variables, in place of .env",
+    )
+    _completes(files, _FILES)
+
+
 def _push(made: argparse.ArgumentParser) -> None:
     _agents_chosen(made)
     files = made.add_argument(
-        "files", nargs="*", default=[], metavar="FILE", help="Python, YAML or JSON; - is stdin"
+        "files",
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="Python, YAML or JSON, - is stdin; or compose files",
     )
     _completes(files, _FILES)
     made.add_argument(
@@ -429,6 +516,7 @@ def _push(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument("--yes", action="store_true", help="do not ask")
     _class(made)
+    _of_compose(made)
     _cosigning(made)
     _waiting(
         made, or_of_a_class="; for a class: without end, and its waves are not opened any more then"
@@ -488,6 +576,7 @@ def _plan(made: argparse.ArgumentParser) -> None:
     )
     _completes(device, _DEVICES)
     _resolving(made)
+    _of_compose(made)
     _pruning(made)
 
 
@@ -502,6 +591,7 @@ def _pruning(made: argparse.ArgumentParser) -> None:
 def _apply(made: argparse.ArgumentParser) -> None:
     _folder(made)
     _resolving(made)
+    _of_compose(made)
     _pruning(made)
     made.add_argument("--yes", action="store_true", help="do not ask")
     made.add_argument(
@@ -576,7 +666,11 @@ def _rollback(made: argparse.ArgumentParser) -> None:
 def _diff(made: argparse.ArgumentParser) -> None:
     _agents_chosen(made)
     files = made.add_argument(
-        "files", nargs="*", default=[], metavar="FILE", help="Python, YAML or JSON; - is stdin"
+        "files",
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="Python, YAML or JSON, - is stdin; or compose files",
     )
     _completes(files, _FILES)
     made.add_argument(
@@ -587,6 +681,7 @@ def _diff(made: argparse.ArgumentParser) -> None:
         action="store_true",
         help="as if every other Score were removed, as by --prune",
     )
+    _of_compose(made)
     _checking(made)
 
 
@@ -731,6 +826,10 @@ _OPERATORS = {"bash": "_harmony_operators", "zsh": "_harmony_operators"}
 
 def _completes(action: argparse.Action, how: dict[str, str]) -> None:
     setattr(action, "complete", how)  # noqa: B010 - shtab's own attribute, unknown to argparse
+
+
+def _completes_files(action: argparse.Action) -> None:
+    _completes(action, _FILES)
 
 
 def _seconds(text: str) -> float:

@@ -19,6 +19,7 @@ from .confirm import confirm
 from .exits import CHANGES, CONVERGED, FAILED, REFUSED, find_gravest
 from .freeze import until_words
 from .rollout import follow, tell_published
+from .score_files import compose_settings
 from .text import count_of
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _read(options: argparse.Namespace) -> Folder:
     from harmony_control.plan.folder import read_folder
     from harmony_core import plugins
 
-    return read_folder(Path(options.folder), plugins.load())
+    return read_folder(Path(options.folder), plugins.load(), compose_settings(options))
 
 
 async def _plan(options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from harmony_control.device import TIMEOUT_S, Device, Pushed, removals_held
 from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
+from harmony_control.times_typed import lasting
 from harmony_core.errors import UsageError
 from harmony_core.outcome import Noop, Outcome, Success
 from harmony_core.wire.actual_state import ActualState
@@ -17,7 +18,7 @@ from .common import home_of, out, signers_of, warn
 from .confirm import confirm
 from .exits import CONVERGED, FAILED
 from .progress import show_progress
-from .since import lasting
+from .score_files import read_files
 from .targets import names_several
 from .text import count_of
 
@@ -66,13 +67,9 @@ def _dry_run(options: argparse.Namespace) -> int:
 
 
 def _push(options: argparse.Namespace) -> int:
-    from harmony_control.score_files.read import read_score_files
-    from harmony_core import plugins
-
     expires_in = lasting(options.expires_in)
     check_agent_id(options.agent)  # before the files: the two are easily swapped
-    # Before any loop runs: a Python file may have one of its own.
-    entries = read_score_files(options.files, plugins.load())
+    entries = read_files(options, options.files)
 
     async def push() -> int:
         async with Fleet.connect(home_of(options), sign_with=signers_of(options)) as fleet:

@@ -6,21 +6,19 @@ import argparse
 import asyncio
 
 from harmony_control.fleet import Fleet
+from harmony_control.times_typed import lasting
 from harmony_core.errors import NoAnswer, UsageError
 
 from .common import home_of, signers_of
 from .exits import CONVERGED
 from .rollout import follow, tell_published
-from .since import lasting
+from .score_files import read_files
 
 __all__ = ["push_class"]
 
 
 def push_class(options: argparse.Namespace) -> int:
     """Push, open the first wave and, unless told not to, go on wave by wave; as `harmony rollout run`."""
-    from harmony_control.score_files.read import read_score_files
-    from harmony_core import plugins
-
     files = [options.agent, *options.files]  # with --class, there is no AGENT
     if options.where is not None:
         raise UsageError("--where chooses devices in place of a class: give one of the two")
@@ -30,7 +28,7 @@ def push_class(options: argparse.Namespace) -> int:
             "harmony plan and apply"
         )
     upto = [_step_of(each) for each in options.step] or None
-    entries = read_score_files(files, plugins.load())
+    entries = read_files(options, files)
 
     async def push() -> int:
         async with Fleet.connect(home_of(options), sign_with=signers_of(options)) as fleet:

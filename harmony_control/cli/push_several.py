@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from harmony_control.device import Foreseen, PreparedPush, Pushable, Pushed
 from harmony_control.fleet import Fleet
+from harmony_control.times_typed import lasting
 from harmony_core.errors import HarmonyError, UsageError
 from harmony_core.visible import word
 from harmony_pi_topology import PiTopology
@@ -16,7 +17,7 @@ from .common import home_of, out, signers_of, warn
 from .confirm import confirm
 from .exits import CONVERGED, FAILED, exit_code_of, find_gravest, say
 from .push import find_held, find_unconverged
-from .since import lasting
+from .score_files import read_files
 from .targets import find_devices, is_chosen
 from .text import count_of, describe_outcome, indent
 
@@ -94,15 +95,11 @@ def diff_several(options: argparse.Namespace) -> int:
 
 
 def _read_files(options: argparse.Namespace) -> Mapping[str, Pushable[PiTopology]]:
-    from harmony_control.score_files.read import read_score_files
-    from harmony_core import plugins
-
     # With --where, there is no AGENT.
     files = options.files if options.where is None else [options.agent, *options.files]
     if not files:
         raise UsageError("name the Score files")
-    # Before any loop runs: a Python file may have one of its own.
-    return read_score_files(files, plugins.load())
+    return read_files(options, files)
 
 
 async def _choose(options: argparse.Namespace, fleet: Fleet) -> list[str]:

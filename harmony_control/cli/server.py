@@ -19,11 +19,11 @@ from harmony_control.server.duties import doing_duties
 from harmony_control.server.export import export
 from harmony_control.server.process import IssuedCertificate, running
 from harmony_control.store.home import Home
+from harmony_control.times_typed import lasting
 from harmony_core.errors import UsageError
 
 from .common import home_of, out
 from .exits import CONVERGED, FAILED
-from .since import lasting
 
 __all__ = ["run"]
 

@@ -15,6 +15,7 @@ from harmony_control.roots import Taken
 from harmony_control.signers import create_key, load_signer, public_path, read_public_key
 from harmony_control.store.home import Home
 from harmony_control.store.roots import read_hashes
+from harmony_control.times_typed import lasting
 from harmony_control.trust import (
     Proposal,
     add_scope,
@@ -33,7 +34,6 @@ from harmony_core.wire.root import Root
 from .common import home_of, out, warn
 from .confirm import confirm
 from .exits import CONVERGED, FAILED
-from .since import lasting
 from .trust_text import describe_changes, describe_root
 
 __all__ = ["run"]

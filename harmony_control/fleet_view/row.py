@@ -79,7 +79,7 @@ class DeviceRow:
     update: UpdateState
     workloads: WorkloadsState
     reason: str
-    """The gravest of the three reasons; empty where all is well."""
+    """The gravest of the three reasons, or that it must be booted anew; empty where all is well."""
     last_seen: datetime | None = None
     labels: Mapping[str, str] = _NONE
     """As they were signed last; none where nobody who is trusted has signed them."""
@@ -117,7 +117,7 @@ def row_of(seen: Seen) -> DeviceRow:
         device=axes.device.state,
         update=axes.update.state,
         workloads=axes.workloads.state,
-        reason=_gravest(axes),
+        reason=_gravest(axes) or _find_awaited_reboot(axes, state),
         last_seen=seen.at,
         labels=seen.labels,
         wanted_generation=seen.wanted,
@@ -149,6 +149,14 @@ def _gravest(axes: Axes) -> str:
     if axes.workloads.state == "Error":
         return axes.workloads.reason
     return axes.update.reason or axes.workloads.reason
+
+
+def _find_awaited_reboot(axes: Axes, state: ActualState | None) -> str:
+    """Return why the device is to be booted anew, which is no fault; empty where it is not, or not heard."""
+    if state is None or axes.device.state != "Online":
+        return ""
+    found = (each for each in state.conditions if each.type == "RebootRequired")
+    return next((f"RebootRequired: {each.message}" for each in found if each.status == "True"), "")
 
 
 _DEVICE_STATES: Mapping[Presence, DeviceState] = {

@@ -12,6 +12,7 @@ from typing import cast
 import attrs
 from pydantic import ValidationError
 
+from harmony_control.compose.read import ComposeSettings
 from harmony_control.push.entries import AnyEntry
 from harmony_control.score_files.document import MAX_BYTES, yaml_document
 from harmony_control.score_files.lines import Lines
@@ -39,7 +40,7 @@ class Folder:
     """By device, by id; of those only that the folder says the Scores of."""
 
 
-def read_folder(path: Path, registry: Registry) -> Folder:
+def read_folder(path: Path, registry: Registry, compose: ComposeSettings | None = None) -> Folder:
     """Read fleet.yaml or fleet.py in *path*, or the file *path*.
 
     `ScoreFileError` tells all that is wrong with it; of fleet.py, what Python says first.
@@ -54,7 +55,8 @@ def read_folder(path: Path, registry: Registry) -> Folder:
     base = file.parent
 
     def read(whose: ClassSpec | DeviceSpec) -> Mapping[str, AnyEntry]:
-        return read_score_files([str(base / each) for each in whose.scores or ()], registry)
+        files = [str(base / each) for each in whose.scores or ()]
+        return read_score_files(files, registry, compose)
 
     return Folder(
         spec=spec,

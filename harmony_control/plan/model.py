@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from harmony_control.cli.since import lasting
+from harmony_control.times_typed import lasting
 from harmony_core.errors import UsageError
 from harmony_core.wire.class_manifest import ClassName, Day, Percent, TimeOfDay
 from harmony_core.wire.manifest import LabelName, LabelValue

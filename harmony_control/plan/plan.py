@@ -6,13 +6,17 @@ from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 
+from harmony_control.assets.seal import without_keys
 from harmony_control.bus.reports import Reports, Seen
 from harmony_control.push.check import find_unable
 from harmony_control.push.entries import AnyEntry, serialize
 from harmony_control.push.resolve import with_digests
+from harmony_control.push.seal import without_current_secrets
 from harmony_control.rollout.documents import ClassDocuments, Read, Standing
 from harmony_control.rollout.members import read_manifests
 from harmony_control.rollout.publish import Wish, make_rollout
+from harmony_control.store.home import Home
+from harmony_control.store.secrets import FleetSecrets
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import HarmonyError, UsageError
 from harmony_core.wire.actual_state import ActualState
@@ -67,7 +71,10 @@ class Difference:
         return cls(
             added=sorted(after.keys() - before.keys()),
             changed=sorted(
-                name for name in after.keys() & before.keys() if after[name] != before[name]
+                name
+                for name in after.keys() & before.keys()
+                # The same content has another key with another operator.
+                if without_keys(after[name]) != without_keys(before[name])
             ),
             removed=sorted(before.keys() - after.keys()),
         )
@@ -154,7 +161,8 @@ async def make_plan(
     devices = [
         new
         for name in sorted(spec.devices)
-        if (new := await _plan_device(folder, name, manifests.get(name), resolve)) is not None
+        if (new := await _plan_device(documents.home, folder, name, manifests.get(name), resolve))
+        is not None
     ]
     own: dict[str, Manifest | None] = {name: manifests.get(name) for name in seen}
     own |= {each.id: _foresee(documents.fleet, each) for each in devices}
@@ -308,10 +316,15 @@ async def serialize_all(
 
 
 async def _plan_device(
-    folder: Folder, name: str, manifest: Manifest | None, resolve: bool
+    home: Home, folder: Folder, name: str, manifest: Manifest | None, resolve: bool
 ) -> DeviceChange | None:
     spec = folder.spec.devices[name]
-    before = {each.id: each for each in manifest.scores} if manifest else {}
+    secrets = FleetSecrets(home)
+    before = (
+        {each.id: without_current_secrets(secrets, each) for each in manifest.scores}
+        if manifest
+        else {}
+    )
     wanted = None
     if name in folder.device_scores:
         wanted = await serialize_all(folder.device_scores[name], resolve=resolve)

@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import attrs
 from pydantic import ValidationError
 
-from harmony_core.errors import UsageError
+from harmony_core.errors import InvalidScore, UsageError
+from harmony_core.references import Path, find_faults, find_in_bytes, has_references
 from harmony_core.resources import first_problem
 from harmony_core.score import AnyScore, Score
 from harmony_core.wire.manifest import ScorePolicy, SerializedScore
@@ -60,6 +61,11 @@ class Entry(Generic[TopologyT_contra]):
     score: Score[TopologyT_contra]
     after: tuple[str, ...] = attrs.field(default=(), converter=_ids)
     policy: ScorePolicy = attrs.field(factory=ScorePolicy, converter=_policy)
+    texts: Mapping[Path, str] = attrs.field(factory=dict[Path, str], kw_only=True)
+    """Texts with references, by where they stand, where *score* has something else that its fields accept. Of
+    a YAML or JSON Score file."""
+    stand_ins: frozenset[str] = attrs.field(default=frozenset(), kw_only=True)
+    """What *score* has there."""
 
     def __attrs_post_init__(self) -> None:
         if why := no_score(self.score):
@@ -85,7 +91,8 @@ def default_id(score: AnyScore) -> str:
 
 
 def serialize(score_id: str, entry: Entry[TopologyT]) -> SerializedScore:
-    """Return *entry* as it stands in a manifest; `UsageError` for an id that cannot be one."""
+    """Return *entry* as it stands in a manifest; `UsageError` for an id, and `InvalidScore` for a reference,
+    that cannot be one."""
     for name in (score_id, *entry.after):
         if not is_id(name):
             raise UsageError(
@@ -100,6 +107,16 @@ def serialize(score_id: str, entry: Entry[TopologyT]) -> SerializedScore:
         raise UsageError(
             f"a field of this {score.kind} cannot be written as JSON: {error}"
         ) from error
+    for path, text in entry.texts.items():
+        _put_back(spec, path, text)
+    for _, fault in find_faults(spec):
+        raise InvalidScore(f"{score.kind}: {fault}")
+    for path, found in find_in_bytes(score):
+        where = ".".join(map(str, path))
+        raise InvalidScore(
+            f"{score.kind}: {where}: {found} stands in bytes, which are written as they are, so "
+            f"without its value; put it into a field of text, such as content (for the text itself, ${found})"
+        )
     return SerializedScore(
         id=score_id,
         kind=score.kind,
@@ -107,4 +124,19 @@ def serialize(score_id: str, entry: Entry[TopologyT]) -> SerializedScore:
         spec=spec,
         after=entry.after,
         policy=entry.policy,
+        references=has_references(spec),
     )
+
+
+def _put_back(spec: dict[str, Any], path: Path, text: str) -> None:
+    inner: Any = spec
+    try:
+        for part in path[:-1]:
+            inner = inner[part]
+        inner[path[-1]] = text
+    except (LookupError, TypeError) as error:
+        where = ".".join(map(str, path))
+        raise InvalidScore(
+            f"{where}: a reference cannot stand here, since this kind makes something else of that field; "
+            "write what it stands for"
+        ) from error

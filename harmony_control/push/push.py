@@ -1,6 +1,6 @@
 """Push Scores: check, merge and sign them, and put the manifest into the bucket.
 
-    what is known -> merge -> check -> sign -> own store -> compare-and-swap
+    what is known -> merge -> check -> assets -> sign -> own store -> compare-and-swap
 
 The generation is one more than the highest that anybody knows, the device included; and when the device has
 seen a newer manifest than we, nothing is pushed, since that would undo what we know nothing of.
@@ -24,17 +24,23 @@ import attrs
 from nats.aio.client import Client
 from pydantic import ValidationError
 
+from harmony_control.assets.seal import assets_of, give_keys
+from harmony_control.assets.upload import upload
 from harmony_control.bus.connection import Bucket
+from harmony_control.bus.device_keys import DeviceKeys
 from harmony_control.store.home import Home
 from harmony_control.store.roots import find_signing_keyids
+from harmony_core.close_names import did_you_mean
 from harmony_core.errors import (
     BusUnreachable,
+    FactMissing,
     ManifestRejected,
     OutOfScope,
     RevisionConflict,
     StoreError,
     UsageError,
 )
+from harmony_core.references import find_references
 from harmony_core.resources import first_problem
 from harmony_core.wire.envelope import Signer, seal
 from harmony_core.wire.manifest import GENERATION_MAX, Manifest, SerializedScore, target_of
@@ -49,8 +55,9 @@ from .base_revision import (
     refuse_undoing,
 )
 from .downstream import downstream, in_order
+from .seal import SealedEntries, Sealer, refers_to_secrets
 
-__all__ = ["Change", "Contents", "Pushed", "check_push", "push"]
+__all__ = ["Change", "Contents", "Pushed", "check_push", "push", "seal_secrets"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -156,13 +163,18 @@ async def push(
     `WrongEpoch` where the bucket holds what no device takes in, `StaleGeneration` when the device has seen
     what we have not (none with *force*: then it is written over, and nothing of it is kept), `OutOfScope` or
     `RootExpired` for what no device would accept from who signs it, `UnknownDependency` or `DependencyCycle`,
-    `UsageError` for a label that cannot be one, and `StoreError`s.
+    `UsageError` for a label that cannot be one, and for an asset that is neither on the server nor in a file
+    that was read here, and `StoreError`s.
     """
     place = await read_push_target(home, client, agent_id, signers)
     for _ in range(TRIES):
         async with _alone(place):
             merged = await _merge(place, change, removals_allowed, expires_in, force=force)
             manifest, known = merged.manifest, merged.known
+            in_force = assets_of(known.base.scores if known.base else ())
+            await upload(client, assets_of(manifest.scores), in_force)
+            if key_id := merged.sealed.key_id:
+                await _to_its_end(home.note_sealed_to, agent_id, key_id)
             try:
                 await _write(place, manifest.generation, merged.payload, known.revision)
             except RevisionConflict:
@@ -175,6 +187,7 @@ async def push(
                 entries=merged.wanted.scores,
                 before=Contents.of(known.base).scores,
                 in_order=in_order(known.state, merged.wanted.scores),
+                warnings=tuple(merged.sealed.warnings),
             )
     raise StoreError(f"others keep pushing to {agent_id} at the same time; try again")
 
@@ -202,6 +215,7 @@ class _Merged:
     wanted: Contents
     manifest: Manifest
     payload: bytes
+    sealed: SealedEntries
 
 
 async def _merge(
@@ -216,12 +230,66 @@ async def _merge(
     known = await read_base_revision(place, force=force)
     if not force:
         refuse_undoing(place.agent_id, known)
-    wanted = change(Contents.of(known.base))
+    before = Contents.of(known.base)
+    wanted = change(before)
     for fault in graph_faults(list(wanted.scores.values())).values():
         raise fault
+    if not force:
+        _refuse_missing_labels(place.agent_id, wanted, before)
+    keyed = await asyncio.to_thread(give_keys, place.home, wanted.scores, [*before.scores.values()])
+    wanted = attrs.evolve(wanted, scores=keyed)
+    sealed = await seal_secrets(place, wanted.scores, before.scores, known.epoch, known.highest + 1)
+    wanted = attrs.evolve(wanted, scores=sealed.entries)
     manifest = _next(place, known, wanted, removals_allowed, expires_in)
     manifest = _within_scope(place, manifest, known.base)
-    return _Merged(known=known, wanted=wanted, manifest=manifest, payload=_payload(manifest))
+    return _Merged(
+        known=known,
+        wanted=wanted,
+        manifest=manifest,
+        payload=_payload(manifest),
+        sealed=sealed,
+    )
+
+
+async def seal_secrets(
+    place: PushTarget,
+    wanted: Mapping[str, SerializedScore],
+    before: Mapping[str, SerializedScore],
+    epoch: int,
+    generation: int,
+) -> SealedEntries:
+    """Return *wanted*, with the secrets to which it refers sealed for the device, where *before* is in force.
+
+    Raises what `Sealer.seal` raises.
+    """
+    if not refers_to_secrets(wanted):
+        return SealedEntries(entries=wanted)
+    keys = DeviceKeys(place.home, place.client)
+    await keys.load([place.agent_id])
+    sealer = Sealer(
+        home=place.home,
+        agent_id=place.agent_id,
+        report_key=keys.of(place.agent_id),
+        is_enrolled_here=keys.are_enrolled_here,
+        epoch=epoch,
+        generation=generation,
+    )
+    return await asyncio.to_thread(sealer.seal, wanted, before)
+
+
+def _refuse_missing_labels(agent_id: str, wanted: Contents, before: Contents) -> None:
+    """Raise `FactMissing` where what is new or another refers to a label that the device will not have. A
+    Score whose label is taken away later says so itself, on the device."""
+    for name, entry in wanted.scores.items():
+        if not entry.references or before.scores.get(name) == entry:
+            continue
+        for each in find_references(entry.spec):
+            if each.namespace == "labels" and each.member not in wanted.labels:
+                hint = did_you_mean(each.member, wanted.labels)
+                raise FactMissing(
+                    f"{name}: {agent_id} has no label {each.member!r}, to which {each} refers{hint}; set it "
+                    f"with `harmony label {agent_id} {each.member}=VALUE`, or push with --force"
+                )
 
 
 @asynccontextmanager

@@ -69,7 +69,11 @@ async def with_digests(entries: Mapping[str, Entry[TopologyT]]) -> dict[str, Ent
     users: dict[str, str] = {}
     for name, entry in entries.items():
 
-        def note(reference: str, name: str = name) -> str:
+        def note(
+            reference: str, name: str = name, unknown: frozenset[str] = entry.stand_ins
+        ) -> str:
+            if reference in unknown:
+                return reference  # which image that is, only the device knows
             if (image := _image(reference)) is not None and image.digest is None:
                 users.setdefault(reference, name)
             return reference

@@ -1,12 +1,14 @@
 """A new generation of a class: written, and its first wave opened.
 
-    class manifest -> fleet index, where who belongs to the class changes -> gate of the first wave -> hints
+    assets -> class manifest -> fleet index, where who belongs to the class changes
+           -> gate of the first wave -> hints
 
 In this order, so that who is interrupted anywhere has changed no device, and goes on by doing it again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,6 +17,8 @@ from typing import TypeAlias
 import attrs
 from pydantic import ValidationError
 
+from harmony_control.assets.seal import assets_of, give_keys
+from harmony_control.assets.upload import upload
 from harmony_control.bus.classes import hint_devices
 from harmony_control.bus.reports import Reports, Seen
 from harmony_core.errors import RevisionConflict, StoreError, UsageError
@@ -26,6 +30,7 @@ from harmony_core.wire.class_manifest import (
     Rollout,
     Step,
     class_target,
+    explain_class_secret,
 )
 from harmony_core.wire.fleet_index import ClassRule, FleetIndex, Selected
 from harmony_core.wire.gate import Gate
@@ -62,6 +67,10 @@ class Wish:
     last is not ``100%``, another comes that is; so with none, everybody is reached at once."""
     settings: Rollout = attrs.field(factory=Rollout)
     """All else of how it is rolled out."""
+
+    def __attrs_post_init__(self) -> None:
+        if (why := explain_class_secret(self.scores.values())) is not None:
+            raise UsageError(why)
 
 
 WishFor: TypeAlias = Callable[[Standing], Wish]
@@ -104,7 +113,12 @@ async def publish(
         index = await documents.read_index()
         gate = await documents.read_gate(name, index)
         _refuse_running(gate)
-        wish = wish_for(await documents.read_standing(name, gate))
+        standing = await documents.read_standing(name, gate)
+        wish = wish_for(standing)
+        before = standing.manifest.scores if standing.manifest else ()
+        keyed = await asyncio.to_thread(give_keys, documents.home, wish.scores, before)
+        wish = attrs.evolve(wish, scores=keyed)
+        await upload(documents.client, assets_of(keyed.values()), assets_of(before))
         try:
             return await _publish(documents, reports, name, wish, index, gate)
         except RevisionConflict:

@@ -11,6 +11,8 @@ from pydantic.json_schema import models_json_schema
 from harmony_core.score import AnyScore
 from harmony_core.wire.manifest import SerializedScore
 
+from .beside import NamedTree, find_content_fields, find_trees
+
 __all__ = ["score_file_schema"]
 
 Schema: TypeAlias = dict[str, Any]
@@ -54,4 +56,25 @@ def _of_kind(score: type[AnyScore], spec: Schema, ref: Schema) -> Schema:
     then: Schema = {"properties": {"spec": ref}}
     if spec.get("required"):
         then["required"] = ["spec"]
+    _allow_files(score, spec)
     return {"if": {"required": ["kind"], "properties": is_of}, "then": then}
+
+
+def _allow_files(score: type[AnyScore], spec: Schema) -> None:
+    """Let *spec* name a file in the place of each content."""
+    trees = find_trees(score)
+    for name, field in find_content_fields(score).items():
+        of_tree = field in trees
+        path: Schema = {
+            "type": "string",
+            "minLength": 1,
+            "description": f"The path of a {'directory' if of_tree else 'file'} beside this one that has "
+            f"{field}.",
+        }
+        spec["properties"][name] = (
+            {"anyOf": [path, NamedTree.model_json_schema()]} if of_tree else path
+        )
+        spec.setdefault("allOf", []).append({"not": {"required": [field, name]}})
+        if field in spec.get("required", ()):
+            spec["required"] = [each for each in spec["required"] if each != field]
+            spec["allOf"].append({"anyOf": [{"required": [field]}, {"required": [name]}]})

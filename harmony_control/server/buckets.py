@@ -11,6 +11,8 @@
   its report was written is told to the device, which may not have been the one
 * devices: who each device is, signed by an operator, for operators alone
 * trust: the root documents, by version, for everybody; no version is ever written over
+* assets: content that is too large for manifests, in pieces, encrypted; written by operators, once, and read
+  by whoever has a manifest with its id. An operator has it forget what nobody needs
 * alerts: what people were told, for the control plane alone, so that several `harmony serve` tell it once
 * HEARTBEAT_WATCH: a copy of heartbeat for the control plane alone, in which the server announces each
   heartbeat that expired. Not in the bucket itself, because announcing needs roll-ups
@@ -41,6 +43,7 @@ from harmony_core.wire.lifetimes import LIFETIME_LEAST_S, LIFETIME_MOST_S
 from harmony_core.wire.names import (
     ACTUAL_STATE,
     ALERTS,
+    ASSETS,
     DESIRED_CLASS,
     DESIRED_STATE,
     DEVICES,
@@ -217,6 +220,12 @@ def _single_streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
             TRUST,
             "Who may sign what, version by version, signed by root keys",
             max_msg_bytes=64 * _KIB,
+        ),
+        _signed_bucket(
+            ASSETS,
+            "Content that is too large for manifests, in pieces, encrypted",
+            keys="*.*.*",
+            max_bytes=4_096 * _MIB,
         ),
         StreamConfig(
             name=f"KV_{ALERTS}",

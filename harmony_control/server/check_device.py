@@ -22,6 +22,7 @@ from harmony_control.store.nkey import Nkey
 from harmony_core.errors import ConfigError, HarmonyError
 from harmony_core.wire.names import (
     ACTUAL_STATE,
+    ASSETS,
     DESIRED_CLASS,
     DESIRED_STATE,
     ENROL_SUBJECT,
@@ -104,10 +105,11 @@ async def look_at_device(
             await _look_at_subscriptions(client, probe),
         ]
     finally:
-        for name in (DESIRED_STATE, ACTUAL_STATE, HEARTBEAT, INVENTORY):
+        written = dict.fromkeys((DESIRED_STATE, ACTUAL_STATE, HEARTBEAT, INVENTORY), NOBODY)
+        for name, key in {**written, ASSETS: f"0.{NOBODY}.0"}.items():
             with suppress(HarmonyError):
-                if await Bucket(admin, name).get(NOBODY) is not None:
-                    await Bucket(admin, name).clear(NOBODY)
+                if await Bucket(admin, name).get(key) is not None:
+                    await Bucket(admin, name).clear(key)
 
 
 async def _look_at_what_it_needs(client: Client, admin: Client, probe: Probe) -> Finding:
@@ -119,6 +121,7 @@ async def _look_at_what_it_needs(client: Client, admin: Client, probe: Probe) ->
         FLEET: INDEX_KEY,
         ROLLOUT: NOBODY,
         DESIRED_CLASS: class_key(NOBODY, 1),
+        ASSETS: f"0.{NOBODY}.0",
     }
     missing = [
         f"it cannot read {name}"
@@ -170,10 +173,13 @@ async def _look_at_what_it_may_not(client: Client, refusals: list[str]) -> Findi
         "$JS.API.INFO",
         "$JS.API.STREAM.NAMES",
         f"$JS.API.STREAM.INFO.KV_{DESIRED_STATE}",
+        f"$JS.API.STREAM.INFO.KV_{ASSETS}",
+        f"{_DIRECT_GET}.KV_{ASSETS}",
         f"{_DIRECT_GET}.KV_{DESIRED_STATE}",
         f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.{NOBODY}",
         f"{_DIRECT_GET}.KV_{ACTUAL_STATE}.$KV.{ACTUAL_STATE}.{NOBODY}",
         *(f"$KV.{name}.{NOBODY}" for name in (DESIRED_STATE, ACTUAL_STATE, HEARTBEAT, INVENTORY)),
+        f"$KV.{ASSETS}.0.{NOBODY}.0",
         f"{MAIL}.{NOBODY}.{DESIRED_STATE}",
         f"{MAIL}.{NOBODY}.request",
         f"harmony.reply.{NOBODY}.nonce",

@@ -38,6 +38,7 @@ from harmony_control.store.sites import Sites
 from harmony_core.errors import ConfigError, UsageError
 from harmony_core.wire.names import (
     ACTUAL_STATE,
+    ASSETS,
     DESIRED_CLASS,
     DESIRED_STATE,
     DEVICES,
@@ -109,6 +110,7 @@ _READS = (
     f"{_DIRECT_GET}.KV_{ROLLOUT}.$KV.{ROLLOUT}.*",
     f"{_DIRECT_GET}.KV_{ACTUAL_STATE}.$KV.{ACTUAL_STATE}.*",
     f"{_DIRECT_GET}.KV_{TRUST}.$KV.{TRUST}.*",
+    f"{_DIRECT_GET}.KV_{ASSETS}.$KV.{ASSETS}.*.*.*",
 )
 _SERVICES = (
     *_READS,
@@ -271,8 +273,8 @@ def refuse_equal_keys(config: ServerConfig) -> None:
 
 
 def permissions(agent_id: str, mailbox: str) -> Permissions:
-    """Return all that one device may do: read its own keys, the root documents and what is said of classes,
-    write its own state, heartbeat and inventory, be hinted, be asked, and answer.
+    """Return all that one device may do: read its own keys, the root documents, what is said of classes and
+    assets, write its own state, heartbeat and inventory, be hinted, be asked, and answer.
 
     No consumer, no stream's information, and never a DIRECT.GET without a subject behind it: its body
     could then name any message of the bucket.
@@ -290,6 +292,8 @@ def device_permissions(name: str, mailbox: str) -> Permissions:
         f"{_DIRECT_GET}.KV_{FLEET}.$KV.{FLEET}.{INDEX_KEY}",
         f"{_DIRECT_GET}.KV_{ROLLOUT}.$KV.{ROLLOUT}.*",
         f"{_DIRECT_GET}.KV_{DESIRED_CLASS}.$KV.{DESIRED_CLASS}.*.*",
+        # Whoever has not the manifest knows no id, nor what opens it.
+        f"{_DIRECT_GET}.KV_{ASSETS}.$KV.{ASSETS}.*.*.*",
         f"$KV.{ACTUAL_STATE}.{name}",
         f"$KV.{HEARTBEAT}.{name}",
         f"$KV.{INVENTORY}.{name}",

@@ -18,6 +18,7 @@ from typing import Self
 
 import attrs
 from nats.aio.client import Client
+from pydantic import ValidationError
 
 from harmony_control.bus.connection import Bucket, Entry
 from harmony_control.bus.newest import newest
@@ -156,9 +157,16 @@ class _Roster:
                 agent_id,
             )
             return None
-        return DeviceRecord(
-            fleet=self.fleet, agent_id=agent_id, report_key=report_key, serial=serial
-        )
+        try:
+            return DeviceRecord(
+                fleet=self.fleet, agent_id=agent_id, report_key=report_key, serial=serial
+            )
+        except ValidationError:
+            log.error(  # noqa: TRY400 - nobody needs to know where in the code
+                "%s was enrolled with a key that is none, so no record says who it is: enrol it again",
+                agent_id,
+            )
+            return None
 
 
 async def publish_devices(home: Home, client: Client) -> None:

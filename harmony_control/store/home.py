@@ -6,6 +6,7 @@
     bus.nk                the key for the bus (0600)         harmony keygen
     bus.jwt               what lets that key in, where the server wants a JWT    harmony join
     operator.pub          the public halves of both          harmony keygen
+    secrets/<name>.json   the fleet's secrets, each sealed to every operator    harmony secret set
     operators/*.pub       the same of every other operator whose pushes are built upon    harmony add-operator
     readers/*.pub         the same of who may only look    harmony add-operator --read-only
     control.toml          where the bus is, and the fleet    harmony server, harmony join
@@ -20,7 +21,8 @@
     root.key              a root key (0600), until it is taken off line    harmony trust init
     agents/<id>/          agent.toml (0600), to be carried to the device    harmony add-agent
     manifests/<id>.json   the envelope pushed last, so that it can be pushed again; beside it, .pending,
-                          the one on its way, and .lock, held while one is
+                          the one on its way, .lock, held while one is, and .sealed-to, the id of the device's
+                          key for which secrets were sealed, where another home has enrolled it
     manifests/<id>/       the last 50, by generation, so that one can be returned to
 
 Every file is replaced whole and durably, or left as it was. What is deleted stays so after a power cut, too:
@@ -134,6 +136,8 @@ class Home:
         self.joined_authority = self.root / "ca.pem"
         self.operators = self.root / "operators"
         self.readers = self.root / "readers"
+        self.secrets = self.root / "secrets"
+        self.asset_key = self.root / "assets.key"
         self.control_toml = self.root / "control.toml"
         self.seen = self.root / "seen.db"
         self.trust = self.root / "trust"
@@ -307,7 +311,8 @@ class Home:
 
     def _all_of(self, agent_id: str) -> list[Path]:
         kept = [
-            self.manifest_json(agent_id, suffix) for suffix in (".json", ".pending", ".lock", "")
+            self.manifest_json(agent_id, suffix)
+            for suffix in (".json", ".pending", ".sealed-to", ".lock", "")
         ]
         return [self.agent_toml(agent_id).parent, *kept]
 
@@ -374,6 +379,18 @@ class Home:
                 yield False
             else:
                 yield True
+
+    def read_sealed_to(self, agent_id: str) -> str:
+        """Return the id, or its first digits, of the key to which that device's secrets may be sealed; empty
+        where none were yet."""
+        found = read_if_there(self.manifest_json(agent_id, ".sealed-to"))
+        return "" if found is None else found.decode("ascii", "replace").strip()
+
+    def note_sealed_to(self, agent_id: str, key_id: str) -> None:
+        """Have that device's secrets sealed to that key from now on, and to no other."""
+        path = self.manifest_json(agent_id, ".sealed-to")
+        _private_directory(path.parent)
+        write_whole(path, f"{key_id}\n")
 
     def manifest_json(self, agent_id: str, suffix: str = ".json") -> Path:
         """Return where the envelope pushed last is kept; with another *suffix*, what goes with it."""

@@ -82,6 +82,9 @@ class Resource(BaseModel):
         defer_build=True,
     )
 
+    secret_fields: ClassVar[frozenset[str]] = frozenset()
+    """The fields in whose texts the reconciler puts the values of secrets (`harmony_core.secret_values`)."""
+
     resource_type: ClassVar[str]
     """The word before the colon in ids; also the capability's namespace in the ledger."""
 
@@ -93,6 +96,15 @@ class Resource(BaseModel):
     @cached_property
     def id(self) -> str:
         return resource_id(self.resource_type, self.key)
+
+    @property
+    def needs_preparing(self) -> bool:
+        """Whether there may be something to have ready for it, where its reconciler is `Preparing`."""
+        return True
+
+    def find_secret_words(self) -> frozenset[str]:
+        """Return the words in its `secret_fields` that stand for secrets."""
+        return frozenset()
 
     def __copy__(self) -> Self:
         """Copy the fields alone: `model_copy` may give others, and what was computed is computed anew."""
@@ -212,7 +224,7 @@ def first_problem(error: ValidationError, model: type[BaseModel] | None = None) 
     since a field is often missing because its name was mistyped. What concerns several fields names them
     itself. With the *model* that refused it, an unknown field is answered with the known ones.
     """
-    problems = error.errors(include_url=False, include_context=False)
+    problems = _problems_of(error)
     first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "missing":
@@ -226,13 +238,49 @@ def all_problems(
     """Everything that is wrong: the path of names and places, and in words as `first_problem` has it."""
     return [
         (
-            tuple(each["loc"]),
+            each["loc"],
             f"{_where(each)}: is missing; add it"
             if each["type"] == "missing"
             else _problem(each, model, hints=True),
         )
-        for each in error.errors(include_url=False, include_context=False)
+        for each in _problems_of(error)
     ]
+
+
+def _problems_of(error: ValidationError) -> list[ErrorDetails]:
+    """Return what pydantic found, without its own names of what a value may be either of.
+
+    Where a value is neither, what is wrong inside one is told alone: that is the one that was meant.
+    """
+    found = error.errors(include_url=False, include_context=False)
+    deepest: dict[tuple[int | str, ...], int] = {}
+    for each in found:
+        if (at := _find_branch(each["loc"])) is not None:
+            field = each["loc"][:at]
+            deepest[field] = max(deepest.get(field, 0), len(each["loc"]))
+    told: list[ErrorDetails] = []
+    for each in found:
+        loc = each["loc"]
+        at = _find_branch(loc)
+        if at is not None and at + 1 == len(loc) < deepest[loc[:at]]:
+            continue
+        plain = tuple(part for part in loc if not _is_branch(part))
+        told.append({**each, "loc": plain})
+    return told
+
+
+_BRANCH = re.compile(
+    r"(?:function-(?:after|before|plain|wrap)|literal|nullable|constrained-\w+)\[.+\]"
+)
+"""What pydantic puts into a path for what a value may be: ``function-after[_is_one(), HealthCheck]``."""
+
+
+def _is_branch(part: int | str) -> bool:
+    return isinstance(part, str) and _BRANCH.fullmatch(part) is not None
+
+
+def _find_branch(loc: tuple[int | str, ...]) -> int | None:
+    return next((at for at, part in enumerate(loc) if _is_branch(part)), None)
 
 
 def _problem(problem: ErrorDetails, model: type[BaseModel] | None, *, hints: bool = False) -> str:
@@ -245,14 +293,17 @@ def _problem(problem: ErrorDetails, model: type[BaseModel] | None, *, hints: boo
     where = _where(problem)
     if not where and problem["type"] == "value_error":
         return message
-    given = repr(problem["input"])
+    value = problem["input"]
+    # What has parts may have passwords among them, as an environment has.
+    given = repr(value) if isinstance(value, _SHOWN) else ""
     if len(given) > 60:
         given = given[:57] + "…"
-    said = isinstance(problem["input"], str) and given in message
+    said = not given or (isinstance(value, str) and given in message)
     tail = "" if said or problem["type"] in _SAYS_ALL else f", not {given}"
     return f"{where or 'value'}: {message}{tail}"
 
 
+_SHOWN = str | bytes | int | float | None
 _NAMED_MOST = 10
 _SAYS_ALL = frozenset({"extra_forbidden", "union_tag_not_found", "union_tag_invalid"})
 """The problems of which what was given is told, or does not help."""

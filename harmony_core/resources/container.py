@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Iterator
 from ipaddress import ip_address
 from itertools import combinations
-from pathlib import PurePosixPath
 from typing import Annotated, ClassVar, Literal, Self
 
 import attrs
@@ -19,9 +18,10 @@ from pydantic import (
     model_validator,
 )
 
-from harmony_core.claims import alike, collide
+from harmony_core.claims import collide, tree_claims
 from harmony_core.images import ImageRef
 from harmony_core.paths import AbsolutePath
+from harmony_core.secret_values import find_words_within
 from harmony_core.steps import Created, KeptVolume, Pulled, Recreated, Renamed, Started, Step
 
 from ._base import Privilege, Resource, State, in_words
@@ -31,6 +31,7 @@ from .container_parts import (
     ContainerDevice,
     ContainerHostname,
     ContainerLabels,
+    ContainerSecret,
     CpuSet,
     DeviceRule,
     DnsName,
@@ -41,6 +42,7 @@ from .container_parts import (
     IpAddress,
     LinuxCapability,
     MountPath,
+    RegistryLogin,
     StopSignal,
     Sysctls,
     Timezone,
@@ -55,6 +57,7 @@ from .volume import VolumeMount
 __all__ = [
     "HOLD_DIRECTORY",
     "HOLD_MOST_S",
+    "Completed",
     "Container",
     "ContainerFields",
     "ContainerName",
@@ -186,6 +189,11 @@ class ContainerFields(BaseModel):
         description="With its registry: docker.io/library/nginx:1.29. "
         "A tag is resolved to a digest when this is pushed."
     )
+    login: RegistryLogin | None = Field(
+        default=None,
+        description="With what the device logs in to the image's registry. What is here already is not "
+        "fetched again for another login.",
+    )
     command: tuple[str, ...] = Field(
         default=(), description="Arguments; the image's own when there are none."
     )
@@ -196,7 +204,8 @@ class ContainerFields(BaseModel):
     )
     environment: Environment = Field(
         default_factory=dict,
-        description="Environment variables by name. No secrets: all can read them.",
+        description="Environment variables by name. With ${secret.NAME} in its value, one is a secret, which "
+        "`podman inspect` does not show.",
     )
     ports: tuple[PublishedPort, ...] = Field(
         default=(), description="Ports of the device that lead into the container."
@@ -213,6 +222,10 @@ class ContainerFields(BaseModel):
     )
     tmpfs: tuple[Tmpfs, ...] = Field(
         default=(), description="Directories in memory, empty at each start."
+    )
+    secrets: tuple[ContainerSecret, ...] = Field(
+        default=(),
+        description="Secrets that it sees as files. It is made anew when one has another value.",
     )
     uses: tuple[AbsolutePath, ...] = Field(
         default=(),
@@ -341,6 +354,11 @@ class ContainerFields(BaseModel):
     restart: Literal["always", "on-failure", "no"] = Field(
         default="always", description="When podman starts it again by itself."
     )
+    runs: Literal["always", "once"] = Field(
+        default="always",
+        description="Whether it is to run for ever (always), or may end (once): then it is in order while it "
+        "runs, and once it has ended with 0, and runs again only when anything of this changes.",
+    )
     stop_signal: StopSignal | None = Field(
         default=None, description="What asks it to stop, as in SIGINT; the image's own unless set."
     )
@@ -370,13 +388,14 @@ class ContainerFields(BaseModel):
     @property
     def targets(self) -> tuple[str, ...]:
         """Where the container sees what is not its image's."""
-        return tuple(target for _, target in self._targets())
+        return tuple(target for _, target in self.targets_by_field())
 
-    def _targets(self) -> Iterator[tuple[str, str]]:
+    def targets_by_field(self) -> Iterator[tuple[str, str]]:
         """Yield each with the field that it is from."""
         yield from (("mounts", each.target) for each in self.mounts)
         yield from (("volumes", each.target) for each in self.volumes)
         yield from (("tmpfs", each.target) for each in self.tmpfs)
+        yield from (("secrets", each.target) for each in self.secrets)
         yield from (("devices", each.inside) for each in self.devices)
 
     @model_validator(mode="after")
@@ -388,7 +407,7 @@ class ContainerFields(BaseModel):
                 f"mounts: {HOLD_DIRECTORY} is where it puts its holds, since max_hold_s is set"
             )
         seen: set[str] = set()
-        for field, target in self._targets():
+        for field, target in self.targets_by_field():
             if target in seen:
                 raise ValueError(
                     f"{field}: {target} is the target of something else, too; give one another target"
@@ -410,8 +429,10 @@ class ContainerFields(BaseModel):
             *_network_problems(self),
             *_lookup_problems(self),
             *_ipc_problems(self),
+            *_run_problems(self),
             *_privilege_problems(self),
             *_memory_problems(self),
+            *_place_problems(self),
         )
         if problems:
             raise ValueError(problems[0])
@@ -426,10 +447,14 @@ class Container(ContainerFields, Resource):
     """
 
     resource_type: ClassVar[str] = "container"
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"environment", "login", "secrets"})
 
     @property
     def key(self) -> str:
         return self.name
+
+    def find_secret_words(self) -> frozenset[str]:
+        return find_words_within((self.environment, self.login, self.secrets))
 
     @classmethod
     def paths_of(cls, key: str) -> tuple[str, ...]:  # noqa: ARG003 - it has none
@@ -461,8 +486,23 @@ class Container(ContainerFields, Resource):
     @property
     def exclusive(self) -> frozenset[str]:
         return frozenset(
-            {*map(_claim, self.ports), *_tree_claims(self.mounts), *_address_claims(self.networks)}
+            {
+                *map(_claim, self.ports),
+                *(each for mount in self.mounts for each in _tree_claims(mount)),
+                *_address_claims(self.networks),
+            }
         )
+
+
+_KERNELS = frozenset({"/dev", "/proc", "/sys"})
+"""Where a container finds what the kernel tells it; a tree of the device's may take the place of two."""
+
+
+def _place_problems(fields: ContainerFields) -> Iterator[str]:
+    for field, target in fields.targets_by_field():
+        taken = _KERNELS - {"/dev", "/sys"} if field == "mounts" else _KERNELS
+        if target in taken or target.startswith("/proc/"):
+            yield f"{field}: no program runs with something else at {target}; choose another target"
 
 
 def _network_problems(fields: ContainerFields) -> Iterator[str]:
@@ -507,6 +547,14 @@ def _ipc_problems(fields: ContainerFields) -> Iterator[str]:
         yield "shm_bytes: with ipc: host, /dev/shm is the device's own; remove one of them"
 
 
+def _run_problems(fields: ContainerFields) -> Iterator[str]:
+    if fields.runs == "once" and fields.restart == "always":
+        yield (
+            "restart: what runs once is not started again when it has ended; write no, or on-failure to have "
+            "podman try again at once"
+        )
+
+
 def _privilege_problems(fields: ContainerFields) -> Iterator[str]:
     if both := sorted({*fields.add_capabilities} & {*fields.drop_capabilities}):
         yield f"drop_capabilities: {both[0]} is in add_capabilities, too; remove it from one of them"
@@ -546,17 +594,8 @@ def _claim(port: PublishedPort) -> str:
     return f"port:{at}{port.host}/{port.protocol}"
 
 
-def _tree_claims(mounts: Collection[Mount]) -> Iterator[str]:
-    """Yield what keeps the directories above each source apart from those that containers may write.
-
-    podman resolves a source by its path at each start. A container is root in what it may write: it could put
-    a link to the whole device in the place of another one's source.
-    """
-    for mount in mounts:
-        if not mount.read_only:
-            yield alike(f"tree:{mount.source}", "written by containers")
-        for above in PurePosixPath(mount.source).parents:
-            yield alike(f"tree:{above}", "written by no container, since a mount lies below it")
+def _tree_claims(mount: Mount) -> Iterator[str]:
+    return tree_claims(mount.source, is_written=not mount.read_only)
 
 
 @attrs.frozen(kw_only=True)
@@ -589,4 +628,16 @@ class Exited(State):
     image: str
 
 
-ContainerState = Running | Starting | Exited
+@attrs.frozen(kw_only=True)
+class Completed(State):
+    """It runs once, and has ended with exit code 0, at *since* (RFC 3339)."""
+
+    since: str
+    image: str
+
+    @property
+    def is_ready(self) -> bool:
+        return True
+
+
+ContainerState = Running | Starting | Exited | Completed

@@ -20,12 +20,16 @@ from ._base import Privilege, Resource, State, in_words
 from .volume import ObjectLabels
 
 __all__ = [
+    "CONTAINERS_INTERFACES",
     "ContainerNetwork",
     "ContainerNetworkName",
     "ContainerNetworkPresent",
     "NetworkAttachment",
     "Subnet",
 ]
+
+CONTAINERS_INTERFACES = ("podman", "veth", "cni-", "docker")
+"""What the names of interfaces begin with that lead to containers."""
 
 ContainerNetworkName = Annotated[
     str,

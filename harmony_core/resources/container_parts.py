@@ -23,6 +23,7 @@ from pydantic import (
 
 from harmony_core.close_names import did_you_mean
 from harmony_core.paths import AbsolutePath
+from harmony_core.secret_values import find_words
 
 from ._base import in_words
 
@@ -31,6 +32,7 @@ __all__ = [
     "ContainerDevice",
     "ContainerHostname",
     "ContainerLabels",
+    "ContainerSecret",
     "CpuSet",
     "DeviceRule",
     "DnsName",
@@ -41,6 +43,7 @@ __all__ = [
     "IpAddress",
     "LinuxCapability",
     "MountPath",
+    "RegistryLogin",
     "StopSignal",
     "Sysctls",
     "Timezone",
@@ -72,6 +75,7 @@ ContainerHostname = Annotated[
     in_words("write a host's name of letters, digits and inner hyphens, as in web-1"),
 ]
 """A host's name, as RFC 1123 has it; Linux takes no more than 64 characters."""
+_HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 DnsName = Annotated[
     str,
     StringConstraints(pattern=rf"^{_LABEL}(?:\.{_LABEL})*$|^\.$", max_length=253),
@@ -128,10 +132,20 @@ DeviceRule = Annotated[
 ]
 """Devices by their numbers, as the kernel's control groups have it."""
 
+
+def _ascending(cpus: str) -> str:
+    for part in cpus.split(","):
+        first, dash, last = part.partition("-")
+        if dash and int(first) > int(last):
+            raise ValueError(f"{part} counts down; write {last}-{first}")
+    return cpus
+
+
 CpuSet = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*$"),
     in_words('write the numbers of processors in quotes, as in "0-2" or "0,3"'),
+    AfterValidator(_ascending),
 ]
 """Numbers of processors."""
 
@@ -230,8 +244,14 @@ def _plain_host_address(address: str) -> str:
     return address if address == "host-gateway" else _plain_address(address)
 
 
+HostName = Annotated[
+    str,
+    StringConstraints(pattern=rf"^{_HOST_LABEL}(?:\.{_HOST_LABEL})*$", max_length=253),
+    in_words("write a host's name of letters, digits, _ and inner hyphens, as in my_db"),
+]
+"""A name of /etc/hosts, which takes an underscore, too."""
 ExtraHosts = Annotated[
-    dict[ContainerHostname, Annotated[str, AfterValidator(_plain_host_address)]],
+    dict[HostName, Annotated[str, AfterValidator(_plain_host_address)]],
     Field(),
 ]
 """Addresses by name; ``host-gateway`` is the device's own, as the container reaches it."""
@@ -276,12 +296,13 @@ class ContainerDevice(_Part):
 
 _OCTAL: Final = re.compile(r"[0-7]{3,4}")
 _OCTAL_READ_AS_DECIMAL: Final = frozenset(
-    {700, 711, 750, 755, 770, 775, 777, 1700, 1750, 1755, 1770, 1775, 1777}
+    {400, 440, 444, 600, 640, 644, 700, 711, 750, 755, 770, 775, 777}
+    | {1700, 1750, 1755, 1770, 1775, 1777}
 )
 """What YAML makes of 0777 without quotes, or of 1777."""
 
 
-def _tmpfs_mode(value: object) -> object:
+def _octal_mode(value: object) -> object:
     if isinstance(value, str) and _OCTAL.fullmatch(value):
         return int(value, 8)
     if isinstance(value, str) or (type(value) is int and value in _OCTAL_READ_AS_DECIMAL):
@@ -289,10 +310,10 @@ def _tmpfs_mode(value: object) -> object:
     return value
 
 
-TmpfsMode = Annotated[
+OctalMode = Annotated[
     int,
     Field(ge=0, le=0o7777),
-    BeforeValidator(_tmpfs_mode),
+    BeforeValidator(_octal_mode),
     PlainSerializer(lambda mode: f"{mode:04o}", return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": "^[0-7]{3,4}$", "examples": ["1777"]}),
 ]
@@ -306,8 +327,63 @@ class Tmpfs(_Part):
     """Where the container sees it."""
     size_bytes: Annotated[int, Field(ge=4096)] | None = None
     """How much it may hold, in bytes; half of the device's memory unless set."""
-    mode: TmpfsMode | None = None
+    mode: OctalMode | None = None
     """Its permissions in octal; those that the image has there, or "1777", unless set."""
+
+
+_REFERS_TO_SECRET: Final = re.compile(r"\$\{secret\.")
+_Id = Annotated[int, Field(ge=0, lt=2**32 - 1)]
+
+
+def _has_secret(text: str) -> bool:
+    """Return whether *text* refers to a secret, or has the word that stands for one on a device."""
+    return bool(find_words(text) or _REFERS_TO_SECRET.search(text))
+
+
+class ContainerSecret(_Part):
+    """A secret that the container sees as a file, which no image, volume or `podman inspect` has."""
+
+    content: str
+    """What is in the file: ``${secret.NAME}``, alone or within a text."""
+    target: MountPath
+    """Where the container sees it, as in /run/secrets/db."""
+    uid: _Id = 0
+    """The number of the user whose it is in the container."""
+    gid: _Id = 0
+    """The number of the group whose it is in the container."""
+    mode: OctalMode = 0o444
+    """Its permissions in octal; all in the container may read it unless set."""
+
+    @model_validator(mode="after")
+    def _is_secret(self) -> Self:
+        if find_words(self.target):
+            raise ValueError("target: a path cannot have a secret; write the path itself")
+        if not _has_secret(self.content):
+            raise ValueError(
+                "content: there is no secret in it, and all who may read the manifest can read it; write "
+                "${secret.NAME}, or, for what is none, a FileScore and mounts"
+            )
+        return self
+
+
+class RegistryLogin(_Part):
+    """With what the device logs in to the image's registry, for each pull, and keeps no file for it."""
+
+    username: Annotated[str, StringConstraints(pattern=r"^[^:\x00-\x1f]{1,256}$")]
+    """Who logs in."""
+    password: Annotated[str, Field(min_length=1)]
+    """The password or token: ``${secret.NAME}``."""
+
+    @model_validator(mode="after")
+    def _is_secret(self) -> Self:
+        if find_words(self.username):
+            raise ValueError("username: it cannot be a secret; write the name itself")
+        if not _has_secret(self.password):
+            raise ValueError(
+                "password: it would stand in clear in the manifest; write ${secret.NAME}, and keep it by "
+                "`harmony secret set NAME`"
+            )
+        return self
 
 
 _Limit = Annotated[int, Field(ge=-1, le=2**63 - 1)]

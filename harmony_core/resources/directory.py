@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import attrs
+from pydantic import AfterValidator, Field
 
-from harmony_core.paths import AbsolutePath, is_on_disk
-from harmony_core.run_by_root import place_run_by_root
+from ._at_path import ResourceAtPath
+from ._base import State
+from .file import UserName
 
-from ._base import Privilege, Resource, State
-from .file import FileMode, UserName
+__all__ = ["Directory", "DirectoryAt", "DirectoryMode", "DirectoryState", "NotADirectory"]
 
-__all__ = ["Directory", "DirectoryAt", "DirectoryState", "NotADirectory"]
+_SET_USER_ID = 0o4000
 
 
-class Directory(Resource):
+def _no_set_user_id(mode: int) -> int:
+    if mode & _SET_USER_ID:
+        raise ValueError(
+            f"{mode:04o} has the set-user-id bit, which means nothing for a directory; write "
+            f"{mode & ~_SET_USER_ID:04o}"
+        )
+    return mode
+
+
+DirectoryMode = Annotated[int, Field(ge=0, le=0o7777), AfterValidator(_no_set_user_id)]
+"""Permission bits, with set-group-id (what is made in it belongs to its group, as in 2775) and sticky (only
+owners delete what is theirs, as in 1777). Set-user-id is refused."""
+
+
+class Directory(ResourceAtPath):
     """There is a directory at *path* with this mode, owner and group.
 
     One that is there already is taken over; in the end it gets back the mode and owner that it had. One that
@@ -25,34 +40,15 @@ class Directory(Resource):
 
     resource_type: ClassVar[str] = "directory"
 
-    path: AbsolutePath
-    """Where it is."""
-    mode: FileMode = 0o755
-    """Its permission bits."""
+    mode: DirectoryMode = 0o755
+    """Its permission bits, with set-group-id (2775) and sticky (1777)."""
     owner: UserName = "root"
     """The user it belongs to, by name or number."""
     group: UserName = "root"
     """The group it belongs to, by name or number."""
-
-    @property
-    def key(self) -> str:
-        return self.path
-
-    @classmethod
-    def paths_of(cls, key: str) -> tuple[str, ...]:
-        return (key,)
-
-    @classmethod
-    def units_of(cls, key: str) -> tuple[str, ...]:  # noqa: ARG003 - it has none
-        return ()
-
-    @property
-    def privileges(self) -> frozenset[Privilege]:
-        return frozenset({"run-as-root"} if place_run_by_root(self.path) else ())
-
-    @classmethod
-    def survives_reboot(cls, key: str) -> bool:
-        return is_on_disk(key)
+    in_home_of: UserName | None = None
+    """The user in whose home it is to be, as the device knows that: refused elsewhere, and where others than
+    that user may change the home."""
 
 
 @attrs.frozen(kw_only=True)

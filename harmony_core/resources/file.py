@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from functools import cached_property
+from typing import Annotated, ClassVar, Self
 
 import attrs
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from harmony_core.paths import AbsolutePath, is_on_disk
-from harmony_core.run_by_root import place_run_by_root
+from harmony_core.secret_values import find_words
 
-from ._base import Privilege, Resource, State, in_words
+from ._at_path import ResourceAtPath
+from ._base import State, in_words
+from .asset import Asset
 
 __all__ = [
     "File",
@@ -22,6 +24,8 @@ __all__ = [
     "SecretRef",
     "UserName",
 ]
+
+_OTHERS = 0o007
 
 FileMode = Annotated[int, Field(ge=0, le=0o777)]
 """Permission bits only: set-user-id, set-group-id and sticky are refused."""
@@ -54,7 +58,7 @@ class SecretRef(BaseModel):
     """The file's name in the secrets directory."""
 
 
-class File(Resource):
+class File(ResourceAtPath):
     """The file at *path* has exactly this content, mode, owner and group.
 
     Parent directories that are missing are made (0755, root). A symbolic link, directory or device at
@@ -65,11 +69,10 @@ class File(Resource):
     """
 
     resource_type: ClassVar[str] = "file"
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"content"})
 
-    path: AbsolutePath
-    """Where it is."""
-    content: bytes | SecretRef
-    """What is in it, or the secret whose content it is."""
+    content: bytes | SecretRef | Asset
+    """What is in it, or the secret or the asset whose content it is."""
     mode: FileMode = 0o644
     """Its permission bits."""
     owner: UserName = "root"
@@ -79,25 +82,26 @@ class File(Resource):
     discard_previous: bool = False
     """Keep nothing of a file that is there already: it is as if we had made it. Needed above 1 MiB."""
 
-    @property
-    def key(self) -> str:
-        return self.path
-
-    @classmethod
-    def paths_of(cls, key: str) -> tuple[str, ...]:
-        return (key,)
-
-    @classmethod
-    def units_of(cls, key: str) -> tuple[str, ...]:  # noqa: ARG003 - it has none
-        return ()
+    @cached_property
+    def has_secret(self) -> bool:
+        """Whether its content is a secret, or has one in it: then nothing of it is ever shown."""
+        return isinstance(self.content, SecretRef) or bool(self.find_secret_words())
 
     @property
-    def privileges(self) -> frozenset[Privilege]:
-        return frozenset({"run-as-root"} if place_run_by_root(self.path) else ())
+    def needs_preparing(self) -> bool:
+        return isinstance(self.content, Asset)
 
-    @classmethod
-    def survives_reboot(cls, key: str) -> bool:
-        return is_on_disk(key)
+    def find_secret_words(self) -> frozenset[str]:
+        return find_words(self.content) if isinstance(self.content, bytes) else frozenset()
+
+    @model_validator(mode="after")
+    def _is_not_for_all(self) -> Self:
+        if not isinstance(self.content, SecretRef) and self.has_secret and self.mode & _OTHERS:
+            raise ValueError(
+                f'mode: by "{self.mode:04o}" all could read or change the secret in {self.path}; leave it '
+                'out, which makes it "0600", or let a group read it: "0640"'
+            )
+        return self
 
 
 @attrs.frozen(kw_only=True)

@@ -26,7 +26,9 @@ JobName = Annotated[
 ]
 Argument = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=64 * 1024)]
 
-_WHAT_IS_RUN = frozenset({"command", "unless", "environment", "network", "privileged", "undo"})
+_WHAT_IS_RUN = frozenset(
+    {"command", "unless", "environment", "network", "privileged", "undo", "undo_always"}
+)
 
 
 class Job(Resource):
@@ -52,6 +54,9 @@ class Job(Resource):
     the agent starts."""
     undo: tuple[Argument, ...] = ()
     """Run likewise when nobody wants it any more; without, what it did stays."""
+    undo_always: bool = False
+    """Whether *undo* is run also where ``unless`` has always said that there is nothing to do: for one that
+    knows by its own notes what there is to take back, also where the agent has lost its state."""
     environment: Environment = Field(default_factory=dict)
     """Variables of its environment, by name."""
     network: bool = False

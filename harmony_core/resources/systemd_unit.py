@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from harmony_core.paths import AbsolutePath
 from harmony_core.steps import Restarted, Started, Step
 from harmony_core.unit_install import read_install_words
+from harmony_core.unit_paths import UNIT_NAME_MAX
 
 from ._base import Claim, Privilege, Resource, State, in_words, resource_id
 from .file import File
@@ -30,12 +31,15 @@ __all__ = [
 UnitName = Annotated[
     str,
     StringConstraints(
-        # What begins with a hyphen is taken for an option; systemd itself has -.mount, the root of all.
-        pattern=r"^(-\.mount|[A-Za-z0-9:_.][A-Za-z0-9:_.-]{0,199}(@[A-Za-z0-9:_.-]{0,40})?\.(service|socket|timer|path|target|mount))$"
+        # What begins with a hyphen is taken for an option; systemd itself has -.mount, the root of all. Only
+        # what is named by a path has escapes, as in srv-my\x2ddata.mount.
+        pattern=r"^(-\.mount|[A-Za-z0-9:_.][A-Za-z0-9:_.-]{0,199}(@[A-Za-z0-9:_.-]{0,40})?\.(service|socket|timer|path|target)"
+        r"|([A-Za-z0-9:_.]|\\x[0-9a-f]{2})([A-Za-z0-9:_.-]|\\x[0-9a-f]{2})*\.(mount|automount))$",
+        max_length=UNIT_NAME_MAX,
     ),
     in_words("write a unit's name with its type, as in web.service"),
 ]
-"""As systemd names units, without escapes; templates need their instance (``getty@tty1.service``)."""
+"""As systemd names units; templates need their instance (``getty@tty1.service``)."""
 
 
 def _plain_unit_file(text: str) -> str:
@@ -99,6 +103,12 @@ class SystemdUnit(Resource):
     """The question that is answered once it serves; none asks nothing."""
     start_timeout_s: Seconds = 90.0
     """How long its start may take, in seconds."""
+    gives_root: bool = False
+    """Whether what its program does lets others act as root: the device has to allow it as it does a job that
+    runs as root."""
+    takes_back: bool = False
+    """Whether what it runs when it is stopped takes back what was done here: when it goes, that is run until
+    it has succeeded, whatever has become of the unit. So it has to be such that it may be run again."""
     claims: tuple[Claim, ...] = ()
     """What its program changes, such as a setting of the kernel: a second Score that claims the same is
     refused. No part of what the unit is."""
@@ -131,7 +141,7 @@ class SystemdUnit(Resource):
 
     @property
     def privileges(self) -> frozenset[Privilege]:
-        return frozenset()
+        return frozenset({"run-as-root"} if self.gives_root else ())
 
     def preview_steps(
         self, steps: tuple[Step, ...], before: State | None, rewritten: Collection[str]

@@ -20,6 +20,11 @@ import pytest
 pytest.register_assert_rewrite(f"{__name__}.capability_contract")
 
 if TYPE_CHECKING:
+    from harmony_pi_topology.testing.blocks_contract import (
+        BlockBystander,
+        BlockHostContract,
+        BlocksUnderTest,
+    )
     from harmony_pi_topology.testing.container_networks_contract import (
         ContainerNetworkHostContract,
         ContainerNetworksUnderTest,
@@ -35,13 +40,19 @@ if TYPE_CHECKING:
         DirectoryBystander,
         DirectoryHostContract,
     )
+    from harmony_pi_topology.testing.fake_blocks import FakeBlocks
     from harmony_pi_topology.testing.fake_container_networks import FakeContainerNetworks
     from harmony_pi_topology.testing.fake_containers import FakeContainers, Program
     from harmony_pi_topology.testing.fake_directories import FakeDirectories
     from harmony_pi_topology.testing.fake_files import FakeFiles
+    from harmony_pi_topology.testing.fake_firewall import FakeFirewall
+    from harmony_pi_topology.testing.fake_host import FakeHost
     from harmony_pi_topology.testing.fake_jobs import FakeJobs, JobProgram
+    from harmony_pi_topology.testing.fake_links import FakeLinks
+    from harmony_pi_topology.testing.fake_mounts import FakeMounts
     from harmony_pi_topology.testing.fake_network import FakeNetwork
     from harmony_pi_topology.testing.fake_pi import FakePi
+    from harmony_pi_topology.testing.fake_reboots import FakeReboots
     from harmony_pi_topology.testing.fake_systemd import FakeSystemd, ServiceProgram
     from harmony_pi_topology.testing.fake_volumes import FakeVolumes
     from harmony_pi_topology.testing.files_contract import (
@@ -49,15 +60,35 @@ if TYPE_CHECKING:
         FilesUnderTest,
         FileSystemHostContract,
     )
+    from harmony_pi_topology.testing.firewall_contract import (
+        FirewallBystander,
+        FirewallHostContract,
+        FirewallUnderTest,
+    )
     from harmony_pi_topology.testing.hearing import Hearer
+    from harmony_pi_topology.testing.host_contract import (
+        HostBystander,
+        HostConfiguratorContract,
+        HostUnderTest,
+    )
     from harmony_pi_topology.testing.jobs_contract import (
         JobBystander,
         JobRunnerContract,
         JobsUnderTest,
     )
+    from harmony_pi_topology.testing.links_contract import (
+        LinkBystander,
+        LinkHostContract,
+        LinksUnderTest,
+    )
     from harmony_pi_topology.testing.modeless_contract import (
         ModelessDirectoriesContract,
         ModelessFilesContract,
+    )
+    from harmony_pi_topology.testing.mounts_contract import (
+        MountBystander,
+        MountHostContract,
+        MountsUnderTest,
     )
     from harmony_pi_topology.testing.network_contract import NetworkConfiguratorContract
     from harmony_pi_topology.testing.network_under_test import NetworkBystander, NetworkUnderTest
@@ -80,6 +111,9 @@ if TYPE_CHECKING:
 __all__ = [
     "PI_4",
     "AllowAll",
+    "BlockBystander",
+    "BlockHostContract",
+    "BlocksUnderTest",
     "Bystander",
     "CapabilityContract",
     "CapabilityUnderTest",
@@ -91,26 +125,44 @@ __all__ = [
     "DirectoriesUnderTest",
     "DirectoryBystander",
     "DirectoryHostContract",
+    "FakeBlocks",
     "FakeContainerNetworks",
     "FakeContainers",
     "FakeDirectories",
     "FakeFiles",
+    "FakeFirewall",
+    "FakeHost",
     "FakeJobs",
+    "FakeLinks",
+    "FakeMounts",
     "FakeNetwork",
     "FakePi",
+    "FakeReboots",
     "FakeSystemd",
     "FakeVolumes",
     "FileSystemHostContract",
     "FilesUnderTest",
+    "FirewallBystander",
+    "FirewallHostContract",
+    "FirewallUnderTest",
     "Hearer",
+    "HostBystander",
+    "HostConfiguratorContract",
+    "HostUnderTest",
     "ImagesUnderTest",
     "JobBystander",
     "JobProgram",
     "JobRunnerContract",
     "JobsUnderTest",
+    "LinkBystander",
+    "LinkHostContract",
+    "LinksUnderTest",
     "ListAudit",
     "ModelessDirectoriesContract",
     "ModelessFilesContract",
+    "MountBystander",
+    "MountHostContract",
+    "MountsUnderTest",
     "NetworkBystander",
     "NetworkConfiguratorContract",
     "NetworkUnderTest",
@@ -131,6 +183,15 @@ __all__ = [
 
 # Loaded when it is asked for: the fakes use what is here, as well as being part of it.
 _MODULES = {
+    "FakeFirewall": "harmony_pi_topology.testing.fake_firewall",
+    "FakeHost": "harmony_pi_topology.testing.fake_host",
+    "HostBystander": "harmony_pi_topology.testing.host_contract",
+    "HostConfiguratorContract": "harmony_pi_topology.testing.host_contract",
+    "HostUnderTest": "harmony_pi_topology.testing.host_contract",
+    "BlockBystander": "harmony_pi_topology.testing.blocks_contract",
+    "BlockHostContract": "harmony_pi_topology.testing.blocks_contract",
+    "BlocksUnderTest": "harmony_pi_topology.testing.blocks_contract",
+    "FakeBlocks": "harmony_pi_topology.testing.fake_blocks",
     "ContainerBystander": "harmony_pi_topology.testing.containers_contract",
     "ContainerRuntimeContract": "harmony_pi_topology.testing.containers_contract",
     "ContainersUnderTest": "harmony_pi_topology.testing.containers_contract",
@@ -150,8 +211,11 @@ _MODULES = {
     "FakeFiles": "harmony_pi_topology.testing.fake_files",
     "FakeJobs": "harmony_pi_topology.testing.fake_jobs",
     "JobProgram": "harmony_pi_topology.testing.fake_jobs",
+    "FakeLinks": "harmony_pi_topology.testing.fake_links",
+    "FakeMounts": "harmony_pi_topology.testing.fake_mounts",
     "FakeNetwork": "harmony_pi_topology.testing.fake_network",
     "FakePi": "harmony_pi_topology.testing.fake_pi",
+    "FakeReboots": "harmony_pi_topology.testing.fake_reboots",
     "FakeSystemd": "harmony_pi_topology.testing.fake_systemd",
     "ServiceProgram": "harmony_pi_topology.testing.fake_systemd",
     "Bystander": "harmony_pi_topology.testing.files_contract",
@@ -161,6 +225,15 @@ _MODULES = {
     "JobBystander": "harmony_pi_topology.testing.jobs_contract",
     "JobRunnerContract": "harmony_pi_topology.testing.jobs_contract",
     "JobsUnderTest": "harmony_pi_topology.testing.jobs_contract",
+    "LinkBystander": "harmony_pi_topology.testing.links_contract",
+    "LinkHostContract": "harmony_pi_topology.testing.links_contract",
+    "LinksUnderTest": "harmony_pi_topology.testing.links_contract",
+    "FirewallBystander": "harmony_pi_topology.testing.firewall_contract",
+    "FirewallHostContract": "harmony_pi_topology.testing.firewall_contract",
+    "FirewallUnderTest": "harmony_pi_topology.testing.firewall_contract",
+    "MountBystander": "harmony_pi_topology.testing.mounts_contract",
+    "MountHostContract": "harmony_pi_topology.testing.mounts_contract",
+    "MountsUnderTest": "harmony_pi_topology.testing.mounts_contract",
     "ModelessDirectoriesContract": "harmony_pi_topology.testing.modeless_contract",
     "ModelessFilesContract": "harmony_pi_topology.testing.modeless_contract",
     "NetworkConfiguratorContract": "harmony_pi_topology.testing.network_contract",

@@ -71,7 +71,9 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 OWN_LAYER = "agent"
 """The layer that is the device's own manifest; that of a class is called ``class:`` and its name."""
 LayerPhase = Literal["Waiting", "Admitted", "Applied", "RolledBack", "Refused"]
-ConditionType = Literal["Ready", "Degraded", "Reconciling", "Stale"]
+ConditionType = Literal["Ready", "Degraded", "Reconciling", "Stale", "RebootRequired"]
+_FIRST_CONDITIONS = frozenset({"Ready", "Degraded", "Reconciling", "Stale"})
+"""Those that every reader knows; a report with another one among them is refused by older readers."""
 
 
 @attrs.frozen(kw_only=True)
@@ -224,6 +226,8 @@ class ActualState:
     layers: Mapping[str, LayerStatus] = _EMPTY
     """Of each class that the device belongs to, by the layer's name."""
     conditions: tuple[Condition, ...] = ()
+    """On the wire in two lists: the four of old, and ``more_conditions``, of which a reader leaves out those
+    that it does not know."""
 
 
 @attrs.frozen(kw_only=True)
@@ -310,7 +314,7 @@ _CONDITION = Form(
     message=text,
     last_transition_time=text,
 )
-_STATE = Form(
+_STATE: Reader[ActualState] = Form(
     ActualState,
     agent_id=text,
     agent_version=text,
@@ -347,8 +351,20 @@ _HEARTBEAT = Form(
     vitals=vitals_from_fields,
     api_version=text,
 )
+
+
+def _state(value: Any) -> ActualState:
+    state = _STATE(value)
+    more = [
+        _CONDITION(each)
+        for each in list_of(as_it_is)(as_it_is(value).get("more_conditions", []))
+        if as_it_is(each).get("type") in get_args(ConditionType)
+    ]
+    return attrs.evolve(state, conditions=(*state.conditions, *more)) if more else state
+
+
 _FORMS: Mapping[type[ActualState | Heartbeat], Reader[Any]] = {
-    ActualState: _STATE,
+    ActualState: _state,
     Heartbeat: _HEARTBEAT,
 }
 
@@ -375,9 +391,14 @@ def to_json(value: ActualState | Heartbeat) -> bytes:
         "kinds": dict(value.kinds),
         "kind_errors": list(map(fields_of, value.kind_errors)),
         "layers": {name: fields_of(each) for name, each in value.layers.items()},
-        "conditions": list(map(fields_of, value.conditions)),
+        "conditions": [
+            fields_of(each) for each in value.conditions if each.type in _FIRST_CONDITIONS
+        ],
     }
     del fields["scores"]
+    more = [fields_of(each) for each in value.conditions if each.type not in _FIRST_CONDITIONS]
+    if more:
+        fields["more_conditions"] = more
     if not value.layers:
         del fields["layers"]
     pages = ",".join(f"{_dumps(name)}:{page.text}" for name, page in value.scores.items())

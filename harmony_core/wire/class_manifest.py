@@ -6,17 +6,19 @@ generation that it supersedes, which is the only one that devices can be sent ba
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
 from harmony_core.errors import InvalidManifest, WrongFleet, WrongTarget
+from harmony_core.references import find_secrets
 from harmony_core.resources import first_problem
 
 from . import strict_json
 from .envelope import PAYLOAD_MAX_BYTES
-from .manifest import Count, Generation, Manifest
+from .manifest import Count, Generation, Manifest, SerializedScore
 from .model_fields import Part
 from .names import ID_PATTERN
 from .selector import SelectorText
@@ -132,12 +134,25 @@ class ClassManifest(Manifest):
             raise ValueError("labels: a class sets none; labels are a device's own")
         if self.without:
             raise ValueError("without: is a device's own")
+        if (why := explain_class_secret(self.scores)) is not None:
+            raise ValueError(why)
         if self.supersedes >= self.generation:
             raise ValueError("supersedes: must be an earlier generation")
         return self
 
     def _left_out(self) -> Sequence[str]:
         return ("labels", "without")
+
+
+def explain_class_secret(entries: Iterable[SerializedScore]) -> str | None:
+    """Return which of *entries* has a secret, which no class can have, and what to do; None for none."""
+    for entry in entries:
+        if entry.secrets or (entry.references and find_secrets(entry.spec)):
+            return (
+                f"{entry.id}: a class is for many devices, and a secret is sealed to one; push this Score to "
+                "each device: harmony push-score DEVICE FILE"
+            )
+    return None
 
 
 def class_target(name: str) -> str:

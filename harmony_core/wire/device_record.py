@@ -18,6 +18,7 @@ from harmony_core.errors import InvalidManifest, WrongTarget
 from . import strict_json
 from .envelope import SigningKey, open_envelope, seal
 from .model_fields import AgentId, ScoreId
+from .sealed import ReportKey
 
 __all__ = ["RECORD_TYPE", "SERIAL_MAX", "DeviceRecord", "open_record", "seal_record"]
 
@@ -34,7 +35,7 @@ class DeviceRecord(BaseModel):
     v: Literal[1] = 1
     fleet: ScoreId
     agent_id: AgentId
-    report_key: str | None
+    report_key: ReportKey | None
     """The public half of the key with which it signs what it says; None once it is revoked."""
     serial: Annotated[int, Field(ge=1, le=SERIAL_MAX)]
     """Greater than in any record of that device before."""

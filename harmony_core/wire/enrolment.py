@@ -28,9 +28,9 @@ from pydantic import (
 from harmony_core.errors import ConfigError, InvalidReply, ManifestRejected
 
 from . import strict_json
-from .envelope import VerifyKey
 from .model_fields import AgentId, ScoreId
 from .names import JWT_PATTERN, MAILBOX_PATTERN, is_public_nkey
+from .sealed import ReportKey
 
 __all__ = [
     "ANSWER_MAX_BYTES",
@@ -52,17 +52,8 @@ def _public_nkey(text: str) -> str:
     return text
 
 
-def _verify_key(text: str) -> str:
-    try:
-        VerifyKey.from_text(text)
-    except ConfigError as error:
-        raise ValueError(error.message) from error
-    return text
-
-
 Jwt: TypeAlias = Annotated[str, StringConstraints(pattern=JWT_PATTERN)]
 _Nkey: TypeAlias = Annotated[str, AfterValidator(_public_nkey)]
-_VerifyKey: TypeAlias = Annotated[str, AfterValidator(_verify_key)]
 
 
 class _Document(BaseModel):
@@ -121,7 +112,7 @@ class EnrolRequest(_Document):
 
     agent_id: AgentId
     nkey: _Nkey
-    report_key: _VerifyKey
+    report_key: ReportKey
     """The public half of the key with which it signs what it says."""
     mailbox: Annotated[str, StringConstraints(pattern=MAILBOX_PATTERN)]
 

@@ -37,12 +37,13 @@ from harmony_core.errors import (
     WrongFleet,
     WrongTarget,
 )
-from harmony_core.resources import first_problem, in_words
+from harmony_core.resources import SecretName, first_problem, in_words
 
 from . import strict_json
 from .envelope import PAYLOAD_MAX_BYTES, open_envelope
 from .model_fields import Kind, Part, ScoreId, UtcTime
 from .names import ID_PATTERN, target_of
+from .sealed import SealedSecret
 from .times import rfc3339
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ __all__ = [
     "ScorePolicy",
     "SerializedScore",
     "accept",
+    "hash_entry",
     "parse_manifest",
     "reinstate",
     "spec_hash",
@@ -129,6 +131,14 @@ class SerializedScore(Part):
     after: Annotated[tuple[ScoreId, ...], AfterValidator(_without_repeats)] = ()
     """The ids that must have converged before this one is interpreted."""
     policy: ScorePolicy = Field(default_factory=_usual_policy)
+    references: Annotated[bool, Field(strict=True, exclude_if=lambda given: not given)] = False
+    """Whether references in its spec's texts are resolved on the device (`harmony_core.references`). Written
+    only where it is so: an agent that knows of none refuses it, and takes no reference for plain text."""
+    secrets: Annotated[
+        dict[SecretName, SealedSecret],
+        Field(max_length=64, exclude_if=lambda given: not given),
+    ] = Field(default_factory=dict[str, SealedSecret])
+    """The values of the secrets to which its spec refers, by name. Not written where there is none."""
 
 
 class Manifest(Part):
@@ -362,8 +372,22 @@ def spec_hash(entry: SerializedScore) -> str:
         "version": entry.version,
         "spec": entry.spec,
         "policy": dict(entry.policy),
+        **({"references": True} if entry.references else {}),
+        # Not their boxes: the same value, sealed anew, is the same wish.
+        **(
+            {"secrets": {name: each.version for name, each in entry.secrets.items()}}
+            if entry.secrets
+            else {}
+        ),
     }
     return hashlib.sha256(strict_json.dumps(wanted, sort_keys=True)).hexdigest()
+
+
+def hash_entry(entry: SerializedScore) -> str:
+    """Hex SHA-256 of what *entry* is whoever wants it, and however: its kind, version and spec, with the
+    references in that as they stand. To this its secrets are bound."""
+    said: dict[str, Any] = {"kind": entry.kind, "version": entry.version, "spec": entry.spec}
+    return hashlib.sha256(strict_json.dumps(said, sort_keys=True)).hexdigest()
 
 
 def _refuse_other_content(new: Accepted, floor: Floor) -> None:

@@ -15,6 +15,7 @@ from binascii import crc_hqx
 __all__ = [
     "ACTUAL_STATE",
     "ALERTS",
+    "ASSETS",
     "DESIRED_CLASS",
     "DESIRED_STATE",
     "DEVICES",
@@ -58,6 +59,8 @@ TRUST = "trust"
 """The bucket of the fleet's root documents; a key is a version."""
 MAIL = "harmony.mail"
 """``<MAIL>.<id>.<what>``: where the control plane puts what is to come into a device's mailbox as *what*."""
+ASSETS = "assets"
+"""The bucket of content that is too large for manifests, encrypted: `harmony_core.wire.assets`."""
 ALERTS = "alerts"
 """The bucket of what people were told; for the control plane alone."""
 

@@ -36,6 +36,10 @@ __all__ = [
     "Planned",
     "PlannedChange",
     "Reconciled",
+    "VolumeArchived",
+    "VolumeLoaded",
+    "VolumePiece",
+    "VolumeProgress",
     "cut_for_wire",
     "from_frame",
     "item_as",
@@ -151,6 +155,44 @@ class ListedVolume:
 
 
 @attrs.frozen(kw_only=True)
+class VolumeProgress:
+    """An item of ``volume-save``, ``volume-write`` and ``volume-load``: how far it is."""
+
+    done_bytes: int
+    of_bytes: int | None = None
+    """About; None where that is not known."""
+
+
+@attrs.frozen(kw_only=True)
+class VolumeArchived:
+    """The last item of ``volume-save``: the archive can be read."""
+
+    size_bytes: int
+    sha256: str
+    rested: tuple[str, ...] = ()
+    """The names of the containers that were paused or stopped meanwhile, and go on again."""
+
+
+@attrs.frozen(kw_only=True)
+class VolumePiece:
+    """An item of ``volume-read``."""
+
+    offset: int
+    box: str
+    """Sealed to the key that was named, in base64."""
+
+
+@attrs.frozen(kw_only=True)
+class VolumeLoaded:
+    """The last item of ``volume-load``."""
+
+    rested: tuple[str, ...] = ()
+    """As of `VolumeArchived`."""
+    previous: str = ""
+    """Where on the device the data from before is; empty where it was deleted."""
+
+
+@attrs.frozen(kw_only=True)
 class ChainedEvent:
     """An item of ``audit``: one event, exactly as it stands in the device's database."""
 
@@ -168,7 +210,16 @@ T = TypeVar("T")
 
 
 def to_item(
-    value: LoggedLine | Reconciled | Planned | PlannedChange | ListedVolume | ChainedEvent,
+    value: LoggedLine
+    | Reconciled
+    | Planned
+    | PlannedChange
+    | ListedVolume
+    | ChainedEvent
+    | VolumeProgress
+    | VolumeArchived
+    | VolumePiece
+    | VolumeLoaded,
 ) -> JsonItem:
     """Return it as it stands in an `Item`."""
     fields: dict[str, Any] = _CONVERTER.unstructure(value)

@@ -45,11 +45,14 @@ from . import strict_json
 from .envelope import PAYLOAD_MAX_BYTES, SigningKey, open_envelope, seal
 from .manifest import API_VERSION, Fleet, SerializedScore, Target, target_of
 from .model_fields import ScoreId, UtcTime
+from .sealed import ReportKey
 from .times import in_utc, rfc3339
 
 __all__ = [
     "LIFETIME_MOST_S",
     "LINES_MOST",
+    "PIECE_MAX_BYTES",
+    "READ_MAX_BYTES",
     "REQUEST_TYPE",
     "Ask",
     "Asked",
@@ -61,6 +64,11 @@ __all__ = [
     "Reconcile",
     "Release",
     "Request",
+    "VolumeEnd",
+    "VolumeLoad",
+    "VolumeRead",
+    "VolumeSave",
+    "VolumeWrite",
     "Volumes",
     "accept_request",
     "ask_of",
@@ -72,6 +80,10 @@ __all__ = [
 REQUEST_TYPE = "application/vnd.harmony.request.v1+json"
 LIFETIME_MOST_S = 60
 LINES_MOST = 10_000
+PIECE_MAX_BYTES = 128 * 1024
+"""Of what is sent to a device at once."""
+READ_MAX_BYTES = 1024 * 1024
+"""Of what a device sends in one answer."""
 _DEPTH_MOST = 33
 """One more than a manifest's: the same entries are one deeper in a request."""
 _NONCES_MOST = 1_024
@@ -83,6 +95,13 @@ Lines: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=LINES_MOST)]
 Seq: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=2**53 - 1)]
 Cursor: TypeAlias = Annotated[str, StringConstraints(max_length=512, pattern=r"^[\x21-\x7e]+$")]
 ResourceId: TypeAlias = Annotated[str, StringConstraints(max_length=512)]
+VolumeName: TypeAlias = Annotated[
+    str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$", max_length=255)
+]
+TransferId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+"""128 random bits, chosen by who asks."""
+Sha256: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Box: TypeAlias = Annotated[str, StringConstraints(max_length=2 * PIECE_MAX_BYTES)]
 
 
 class _Wire(BaseModel):
@@ -168,11 +187,82 @@ class Volumes(_Wire):
     verb: ClassVar[str] = "volumes"
 
 
-Ask: TypeAlias = Reconcile | Logs | Events | Audit | Diff | Release | Volumes
+class VolumeSave(_Wire):
+    """Put all that is in a volume into an archive, to be read in pieces. Asked again, tell how far it is."""
+
+    verb: ClassVar[str] = "volume-save"
+
+    volume: VolumeName
+    transfer: TransferId
+    seal_to: ReportKey
+    """To whose public key each piece is sealed: made for this transfer alone."""
+    stop: StrictBool = False
+    """Stop who has the volume meanwhile, where else they are paused."""
+
+
+class VolumeRead(_Wire):
+    """The next pieces of such an archive."""
+
+    verb: ClassVar[str] = "volume-read"
+
+    transfer: TransferId
+    offset: Seq
+
+
+class VolumeWrite(_Wire):
+    """One piece of an archive that is to be loaded; the first begins it."""
+
+    verb: ClassVar[str] = "volume-write"
+
+    volume: VolumeName
+    transfer: TransferId
+    offset: Seq
+    box: Box
+    """The piece, sealed to the device's own key, in base64."""
+
+
+class VolumeLoad(_Wire):
+    """Have in a volume what was sent, in place of what is in it. Asked again, tell how far that is."""
+
+    verb: ClassVar[str] = "volume-load"
+
+    volume: VolumeName
+    transfer: TransferId
+    size_bytes: Seq
+    sha256: Sha256
+    keep_previous: StrictBool = False
+
+
+class VolumeEnd(_Wire):
+    """Forget a transfer, and delete what the device has of it."""
+
+    verb: ClassVar[str] = "volume-end"
+
+    transfer: TransferId
+
+
+Ask: TypeAlias = (
+    Reconcile
+    | Logs
+    | Events
+    | Audit
+    | Diff
+    | Release
+    | Volumes
+    | VolumeSave
+    | VolumeRead
+    | VolumeWrite
+    | VolumeLoad
+    | VolumeEnd
+)
 """All that a device can be asked."""
 
 _ASKS: Mapping[str, type[Ask]] = {
-    each.verb: each for each in (Reconcile, Logs, Events, Audit, Diff, Release, Volumes)
+    each.verb: each
+    for each in (
+        *(Reconcile, Logs, Events, Audit, Diff, Release, Volumes),
+        *(VolumeSave, VolumeRead, VolumeWrite, VolumeLoad, VolumeEnd),
+    )
 }
 
 
@@ -255,15 +345,17 @@ class Nonces:
         return expires_at
 
 
-def new_request(ask: Ask, *, fleet: str, agent_id: str, now: datetime) -> Request:
-    """Return a request of its own nonce, good for as long as any may be."""
+def new_request(
+    ask: Ask, *, fleet: str, agent_id: str, now: datetime, lifetime_s: float = LIFETIME_MOST_S
+) -> Request:
+    """Return a request of its own nonce, good for *lifetime_s*: by default for as long as any may be."""
     issued_at = in_utc(now)
     return Request(
         fleet=fleet,
         target=target_of(agent_id),
         nonce=secrets.token_hex(16),
         issued_at=issued_at,
-        expires_at=issued_at + timedelta(seconds=LIFETIME_MOST_S),
+        expires_at=issued_at + timedelta(seconds=lifetime_s),
         verb=ask.verb,
         args=ask.model_dump(mode="json"),
     )

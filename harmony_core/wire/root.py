@@ -76,7 +76,9 @@ def _refuse_repeats(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Keys: TypeAlias = Annotated[
-    tuple[PublicKey, ...], Field(min_length=1, max_length=64), AfterValidator(_refuse_repeats)
+    tuple[PublicKey, ...],
+    Field(min_length=1, max_length=64, fail_fast=True),
+    AfterValidator(_refuse_repeats),
 ]
 Threshold: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=SIGNATURES_MAX)]
 
@@ -89,10 +91,15 @@ class Scope(Part):
     keys: Keys
     threshold: Threshold = 1
     """How many of them must sign the same manifest. One is enough for a request or a record."""
-    kinds: Annotated[tuple[Kind, ...], AfterValidator(_refuse_repeats)] | None = None
+    # What is wrong with thousands of them is not told of each: making the words would take longest.
+    kinds: (
+        Annotated[tuple[Kind, ...], Field(fail_fast=True), AfterValidator(_refuse_repeats)] | None
+    ) = None
     """The kinds of Score that they may add, change and remove; nobody else may then. None: all kinds that no
     other scope names, and labels."""
-    signs: Annotated[tuple[Signed, ...], Field(min_length=1), AfterValidator(_refuse_repeats)] = (
+    signs: Annotated[
+        tuple[Signed, ...], Field(min_length=1, fail_fast=True), AfterValidator(_refuse_repeats)
+    ] = (
         "manifest",
         "request",
         "device",

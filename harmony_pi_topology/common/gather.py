@@ -9,7 +9,7 @@ from typing import TypeVar
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError
 
-__all__ = ["copy_error", "gather_results", "say_whose"]
+__all__ = ["copy_error", "gather_results", "require_changes", "say_of", "say_whose"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -44,6 +44,23 @@ def say_whose(result: Change | Exception, resource: str) -> Change | Exception:
         result = copy_error(result)
         result.resource = resource
     return result
+
+
+def say_of(error: CapabilityError, resource: str) -> CapabilityError:
+    """Return *error* as that of *resource*, whatever it was met at on the way."""
+    told = copy_error(error)
+    told.resource = resource
+    return told
+
+
+def require_changes(results: Sequence[Change | Exception]) -> Sequence[Change]:
+    """Return *results*, or raise the first error among them."""
+    changes: list[Change] = []
+    for each in results:
+        if isinstance(each, Exception):
+            raise each
+        changes.append(each)
+    return changes
 
 
 def copy_error(error: ErrorT) -> ErrorT:

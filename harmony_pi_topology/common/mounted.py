@@ -1,8 +1,8 @@
 """What lies on a disk of its own is not written beneath its mount point while that disk is away.
 
     path -> the mount that it is on -> remembered, before anything is written there
-    remembered, or named by /etc/fstab, and not mounted now -> MountMissing: nothing is written, put back
-                                                               or forgotten there until it is
+    remembered, of a MountScore, or named by /etc/fstab, and not mounted now -> MountMissing: nothing is
+                                         written, put back or forgotten there until it is
     mounted again, whatever disk that is -> this one is the mount from now on
 
 Only mount points above a path count. The directory at a mount point itself is there with and without its
@@ -15,23 +15,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from harmony_core.change import Change
 from harmony_core.claims import Identifying
 from harmony_core.errors import MountMissing
 from harmony_core.reconciler import Availability, OnChange, Reconciler, Records
-from harmony_core.resources import Resource, State, resource_id
+from harmony_core.resources import MountPoint, Resource, State, resource_id
 from harmony_pi_topology.posix.mounts import Mount, MountEvents, is_at_or_beneath, mounts_of
 
 from .worker import Worker
 
-__all__ = ["MountGuard", "OnMounts"]
+__all__ = ["MountGuard", "OnMounts", "PreparingOnMounts"]
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
 StateT = TypeVar("StateT", bound=State)
+StateT_co = TypeVar("StateT_co", bound=State, covariant=True)
 
 _READ_WITHIN_S = 5.0
 _FSTAB_READ_EVERY_S = 60.0
@@ -66,6 +67,30 @@ class _Table:
         return next((each for each in _above(path) if each in self.absent), None)
 
 
+class _OfOurs:
+    """The mount points of Scores, by what is recorded of them: before they are first mounted, too.
+
+    For one question: which there are changes without the kernel saying so.
+    """
+
+    def __init__(self, records: Records, root: str, table: _Table) -> None:
+        self._records = records
+        self._root = root
+        self._mounted = table.mounted
+        self._found: dict[str, str | None] = {}
+
+    def missing_above(self, path: str) -> str | None:
+        """Return the mount point nearest above *path* that nothing is mounted at."""
+        directory = path.rpartition("/")[0]
+        if directory not in self._found:
+            self._found[directory] = next(filter(self._is_missing, _above(path)), None)
+        return self._found[directory]
+
+    def _is_missing(self, point: str) -> bool:
+        is_ours = self._records.get(resource_id(MountPoint.resource_type, point)) is not None
+        return is_ours and self._root + point not in self._mounted
+
+
 class MountGuard:
     """Knows which mounts each resource was on. *root* is / or a folder that stands for a device.
 
@@ -93,8 +118,13 @@ class MountGuard:
         table = await self._current()
         record_of = self._records.get
         # Asked of every resource of every pass: most have no record, and no mount is away.
+        of_ours = _OfOurs(self._records, self._root, table)
         doubtful = (
-            rid for rid in paths_of if table.absent or record_of(_record_key(rid)) is not None
+            rid
+            for rid, paths in paths_of.items()
+            if table.absent
+            or record_of(_record_key(rid)) is not None
+            or any(of_ours.missing_above(path) is not None for path in paths)
         )
         found = {rid: self._missing(table, rid, paths_of[rid]) for rid in doubtful}
         return {rid: next(iter(errors.values())) for rid, errors in found.items() if errors}
@@ -151,9 +181,17 @@ class MountGuard:
         mounts = () if record is None else (record, *record.get("others", ()))
         was_on = {m["point"]: m["source"] for m in mounts if m["point"] not in table.mounted}
         missing: dict[str, MountMissing] = {}
+        of_ours = _OfOurs(self._records, self._root, table)
         for path in paths:
             here = self._root + path
-            if (point := next((p for p in was_on if here.startswith(f"{p}/")), None)) is not None:
+            if (point := of_ours.missing_above(path)) is not None:
+                missing[path] = MountMissing(
+                    f"nothing is mounted at {point}, and a MountScore has it mounted there; plug its "
+                    "disk in, or see what that Score says, or remove it: this goes on by itself",
+                    point=point,
+                    resource=rid,
+                )
+            elif (point := next((p for p in was_on if here.startswith(f"{p}/")), None)) is not None:
                 missing[path] = _missing(rid, point, f"it was on {was_on[point]} there")
             elif (point := table.missing_above(here)) is not None:
                 source = table.configured[point]
@@ -200,22 +238,20 @@ class MountGuard:
         )
 
 
-class OnMounts(Generic[ResourceT, StateT]):
-    """A reconciler whose resources are paths, kept from writing beneath a mount point without its disk.
+class _PreparingReconciler(Reconciler[ResourceT, StateT_co], Protocol[ResourceT, StateT_co]):
+    async def prepare(self, resources: Sequence[Any]) -> None: ...
 
-    Everything else is *inner*'s. *paths_of* names the paths that a resource takes.
+
+class OnMounts(Generic[ResourceT, StateT]):
+    """A reconciler whose resources lie at paths, kept from writing beneath a mount point without its disk.
+
+    Everything else is *inner*'s. Which paths they take, `Resource.paths_of` says.
     """
 
-    def __init__(
-        self,
-        inner: Reconciler[ResourceT, StateT],
-        guard: MountGuard,
-        paths_of: Callable[[ResourceT], Collection[str]],
-    ) -> None:
+    def __init__(self, inner: Reconciler[ResourceT, StateT], guard: MountGuard) -> None:
         self._inner = inner
         self._identifying = inner if isinstance(inner, Identifying) else None
         self._guard = guard
-        self._paths_of = paths_of
 
     @property
     def resource_class(self) -> type[ResourceT]:
@@ -225,7 +261,7 @@ class OnMounts(Generic[ResourceT, StateT]):
         self, resources: Sequence[ResourceT], *, apply: bool
     ) -> Sequence[Change | Exception]:
         """As `Reconciler.converge`; `MountMissing` for what would be written beneath a mount point."""
-        paths = {each.id: self._paths_of(each) for each in resources}
+        paths = {each.id: self._paths_of(each.key) for each in resources}
         missing = await self._guard.missing(paths)
         if not missing:
             if apply:
@@ -248,14 +284,16 @@ class OnMounts(Generic[ResourceT, StateT]):
     async def observe(self, key: str) -> StateT | None:
         """As `Reconciler.observe`; `MountMissing` where what is seen would be what the disk hides."""
         rid = self._rid(key)
-        if (missing := (await self._guard.missing({rid: (key,)})).get(rid)) is not None:
+        if (
+            missing := (await self._guard.missing({rid: self._paths_of(key)})).get(rid)
+        ) is not None:
             raise missing
         return await self._inner.observe(key)
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`; what is on a disk that is away is removed once it is back."""
         rids = {key: self._rid(key) for key in keys}
-        missing = await self._guard.missing({rid: (key,) for key, rid in rids.items()})
+        missing = await self._guard.missing({rid: self._paths_of(key) for key, rid in rids.items()})
         here = [key for key in keys if rids[key] not in missing]
         results = dict(
             zip(here, await self._inner.remove(here, apply=apply) if here else (), strict=True)
@@ -279,8 +317,28 @@ class OnMounts(Generic[ResourceT, StateT]):
         await self._guard.close()
         await self._inner.close()
 
+    def _paths_of(self, key: str) -> Collection[str]:
+        return self._inner.resource_class.paths_of(key) or ()
+
     def _rid(self, key: str) -> str:
         return resource_id(self._inner.resource_class.resource_type, key)
+
+
+class PreparingOnMounts(OnMounts[ResourceT, StateT]):
+    """`OnMounts` of a reconciler that is `Preparing`."""
+
+    def __init__(self, inner: _PreparingReconciler[ResourceT, StateT], guard: MountGuard) -> None:
+        super().__init__(inner, guard)
+        self._preparing = inner
+
+    async def prepare(self, resources: Sequence[ResourceT]) -> None:
+        """As `Preparing.prepare`; `MountMissing` as for `converge`."""
+        missing = await self._guard.missing(
+            {each.id: self._paths_of(each.key) for each in resources}
+        )
+        for error in missing.values():
+            raise error
+        await self._preparing.prepare(resources)
 
 
 def _above(path: str) -> Iterator[str]:

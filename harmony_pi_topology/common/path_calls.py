@@ -46,6 +46,10 @@ class Call:
     is_given_up: bool = False
     has_ended: bool = False
 
+    def give_up(self) -> None:
+        """Wait for it no more: it ends at its next step, unless it has ended."""
+        self.is_given_up = True
+
     def run(self, func: Callable[[], T]) -> T:
         _current.call = self
         try:
@@ -107,7 +111,8 @@ class Turns:
 class PathCalls:
     """A `Worker` for calls that `step` from path to path beneath *root*, *at_once* of them at a time.
 
-    Whoever hangs is not counted: as many more threads may do so, each in another mount.
+    Whoever hangs is not counted: as many more threads may do so, each in another mount. Of one at a time, the
+    next begins once the thread has ended, also where whoever waited for it was cancelled.
     """
 
     def __init__(
@@ -116,6 +121,8 @@ class PathCalls:
         self._root = root.rstrip("/")
         self._worker = Worker(name, threads=at_once + _HANGING_MAX, timeout_s=patience_s)
         self._slots = asyncio.Semaphore(at_once)
+        self._turns = Turns() if at_once == 1 else None
+        self._patience_s = patience_s
         self._hanging: list[_Hanging] = []
 
     async def run(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -126,15 +133,27 @@ class PathCalls:
     async def _run(self, func: Callable[[], T]) -> T:
         call = Call(self.refusal)
         try:
-            return await self._worker.run_while_moving(lambda: call.steps, call.run, func)
+            return await self._worker.run_while_moving(
+                lambda: call.steps, call.run, partial(self._run_in_turn, func)
+            )
+        except asyncio.CancelledError:
+            # It goes on in its thread, and whoever is next waits for that; but for no longer than for any.
+            asyncio.get_running_loop().call_later(self._patience_s, call.give_up)
+            raise
         except TimedOut:
             if call.has_ended or not call.at:
                 raise  # its own, or it was never begun
-            call.is_given_up = True
+            call.give_up()
             mounts = await self._worker.run(mounts_of)
             point = _point(f"{self._root}{call.at}", mounts)
             self._hanging.append(_Hanging(call, point, mounts))
             raise _make_timed_out(call.at, point) from None
+
+    def _run_in_turn(self, func: Callable[[], T]) -> T:
+        if self._turns is None:
+            return func()
+        with self._turns.take():
+            return func()
 
     async def run_within(
         self, timeout_s: float, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs

@@ -12,7 +12,7 @@ from harmony_pi_topology.common.path_calls import PathCalls
 from harmony_pi_topology.containers.holds import ContainerHolds
 from harmony_pi_topology.containers.podman import DEFAULT_URL, Podman, can_be_a_name
 from harmony_pi_topology.containers.podman_reply import FoundNetwork
-from harmony_pi_topology.containers.spec import RESOURCE_LABEL
+from harmony_pi_topology.containers.spec import RESOURCE_LABEL, max_hold_s
 from harmony_pi_topology.containers.stops import ContainerStops
 
 from .reconciler import ContainerNetworks, NetworkUser
@@ -82,13 +82,8 @@ class _Store:
     async def users(self, name: str) -> Sequence[NetworkUser]:
         if not can_be_a_name(name):
             return []
-        names = sorted(await self._podman.list_users("network", name))
-        found = [await self._podman.inspect(each) for each in names]
-        return [
-            NetworkUser(each.name, is_ours=RESOURCE_LABEL in each.labels)
-            for each in found
-            if each is not None
-        ]
+        found = await self._podman.list_users("network", name)
+        return [_describe_user(each, labels) for each, labels in sorted(found.items())]
 
     async def find_hold(self, container: str) -> NotReady | None:
         found = await self._podman.inspect(container)
@@ -108,6 +103,11 @@ class _Store:
 
     async def remove(self, name: str) -> None:
         await self._podman.remove_network(name)
+
+
+def _describe_user(name: str, labels: Mapping[str, str]) -> NetworkUser:
+    is_ours = RESOURCE_LABEL in labels
+    return NetworkUser(name, is_ours, may_hold=is_ours and max_hold_s(labels) is not None)
 
 
 def _describe(

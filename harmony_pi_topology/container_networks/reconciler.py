@@ -43,6 +43,8 @@ class NetworkUser:
 
     name: str
     is_ours: bool
+    may_hold: bool = False
+    """Whether it was given a place to say "not now": most were not, and podman is not asked about those."""
 
 
 class NetworkStore(Protocol):
@@ -104,7 +106,7 @@ class ContainerNetworks:
     async def find_hold(self, key: str) -> NotReady | None:
         """As `Holding.find_hold`: what a container on it holds, puts off its end."""
         for user in await self._store.users(key):
-            if user.is_ours and (hold := await self._store.find_hold(user.name)) is not None:
+            if user.may_hold and (hold := await self._store.find_hold(user.name)) is not None:
                 return NotReady(
                     hold.message,
                     resource=_id(key),
@@ -118,7 +120,7 @@ class ContainerNetworks:
         if await self.find_hold(key) is None:
             return False
         for user in await self._store.users(key):
-            if user.is_ours and await self._store.find_hold(user.name) is not None:
+            if user.may_hold and await self._store.find_hold(user.name) is not None:
                 self._store.release(user.name)
         return True
 

@@ -4,9 +4,6 @@ A path may be a link, such as those below /dev/serial/by-id, and the numbers of 
 plugged in anew. podman keeps the numbers for as long as the container is there. So what a path leads to is
 part of what the container was made of, as the content of a used file is.
 
-The agent has a /dev of its own (PrivateDevices=), which has none of them. Its unit shows it the real one
-elsewhere, where it may look and, by its control group, open nothing.
-
 Reading blocks: for a worker's thread.
 """
 
@@ -20,19 +17,15 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
-from harmony_core.errors import CapabilityError, HardwareMissing, InvalidResource, UnsafePath
+from harmony_core.errors import CapabilityError, InvalidResource
 from harmony_core.resources import Container, ContainerDevice
+from harmony_pi_topology.common.dev import Dev
 from harmony_pi_topology.common.path_calls import step
 
-from .paths import place_in
 from .spec import ABSENT
 
 __all__ = ["NO_DEVICES", "DevicesLook", "look_at_devices"]
 
-_DEV = "/dev"
-_SHOWN_AT = "/run/harmony/dev"
-"""Where the agent's unit shows it the device's own /dev (BindReadOnlyPaths=)."""
-_LINKS_MOST = 40
 _NODES_MOST = 1000
 _KINDS = {stat.S_IFCHR: "c", stat.S_IFBLK: "b"}
 
@@ -59,7 +52,7 @@ NO_DEVICES = DevicesLook(contents={}, paths=(), inside=frozenset(), watched=(), 
 
 def look_at_devices(container: Container, root: Path) -> DevicesLook:
     """Look at the devices of *container*, as they are beneath *root*."""
-    seen = _Seen(root)
+    seen = Dev(root)
     contents: dict[str, str] = {}
     paths: list[str] = []
     inside: set[str] = set()
@@ -67,8 +60,8 @@ def look_at_devices(container: Container, root: Path) -> DevicesLook:
     for device in container.devices:
         step(seen.shown(device.source))
         try:
-            found = seen.resolve(device, container.id)
-            nodes = dict(seen.nodes(found, device, container.id))
+            found = seen.resolve(device.source, container.id)
+            nodes = dict(_nodes(seen, found, device, container.id))
         except CapabilityError as error:
             contents[device.source] = ABSENT
             problem = problem or error
@@ -85,81 +78,33 @@ def look_at_devices(container: Container, root: Path) -> DevicesLook:
     )
 
 
-class _Seen:
-    """/dev, as this process sees it."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._at = _SHOWN_AT if place_in(root, f"{_SHOWN_AT}/null").exists() else _DEV
-        self.passed: list[str] = []
-        """What was looked at. Each ends with a slash: what is watched is that the name comes and goes, not
-        that it is written to, as a device is all the time."""
-
-    def shown(self, path: str) -> str:
-        """Return where the device's *path* is to be looked at."""
-        return f"{self._at}{path.removeprefix(_DEV)}"
-
-    def resolve(self, device: ContainerDevice, resource: str) -> str:
-        """Return the path without links that the source of *device* leads to."""
-        ahead = list(reversed(PurePosixPath(device.source).parts[2:]))
-        here, links = PurePosixPath(_DEV), 0
-        while ahead:
-            part = ahead.pop()
-            if part == "..":
-                here = here.parent
-                continue
-            path = str(here / part)
-            if not path.startswith(f"{_DEV}/"):
-                raise UnsafePath(
-                    f"{device.source} leads out of {_DEV}, to {path}; name the device itself",
-                    resource=resource,
-                )
-            self.passed.append(f"{self.shown(path)}/")
-            try:
-                mode = place_in(self._root, self.shown(path)).lstat().st_mode
-            except (FileNotFoundError, NotADirectoryError):
-                raise _missing(device.source, path, resource) from None
-            if not stat.S_ISLNK(mode):
-                here = PurePosixPath(path)
-                continue
-            links += 1
-            if links > _LINKS_MOST:
-                raise UnsafePath(f"{device.source} is a circle of links", resource=resource)
-            target = PurePosixPath(os.readlink(place_in(self._root, self.shown(path))))  # noqa: PTH115 - with dots
-            if target.is_absolute():
-                here, target = PurePosixPath("/"), target.relative_to("/")
-                if target.parts[:1] == ("dev",):
-                    here, target = PurePosixPath(_DEV), target.relative_to("dev")
-            ahead.extend(reversed(target.parts))
-        return str(here)
-
-    def nodes(
-        self, found: str, device: ContainerDevice, resource: str
-    ) -> Iterator[tuple[str, str]]:
-        """Yield the name and the numbers of each node at *found*, or of a directory, in it."""
-        top = place_in(self._root, self.shown(found))
-        status = top.lstat()
-        if stat.S_ISDIR(status.st_mode):
-            count = 0
-            for directory, names, files in os.walk(top):
-                names.sort()
-                for name in sorted(files):
-                    if (numbers := _numbers(Path(directory, name).lstat())) is not None:
-                        count += 1
-                        yield str(Path(directory, name).relative_to(top)), numbers
-            if not count or count > _NODES_MOST:
-                how = f"more than {_NODES_MOST} devices" if count else "no devices"
-                raise InvalidResource(
-                    f"devices: {device.source} has {how} in it; name those that are needed",
-                    resource=resource,
-                )
-        elif (numbers := _numbers(status)) is not None:
-            yield "", numbers
-        else:
+def _nodes(
+    dev: Dev, found: str, device: ContainerDevice, resource: str
+) -> Iterator[tuple[str, str]]:
+    """Yield the name and the numbers of each node at *found*, or of a directory, in it."""
+    top = dev.place(dev.shown(found))
+    status = top.lstat()
+    if stat.S_ISDIR(status.st_mode):
+        count = 0
+        for directory, names, files in os.walk(top):
+            names.sort()
+            for name in sorted(files):
+                if (numbers := _numbers(Path(directory, name).lstat())) is not None:
+                    count += 1
+                    yield str(Path(directory, name).relative_to(top)), numbers
+        if not count or count > _NODES_MOST:
+            how = f"more than {_NODES_MOST} devices" if count else "no devices"
             raise InvalidResource(
-                f"devices: {device.source} is no device; name one, or a directory of some, or use mounts",
+                f"devices: {device.source} has {how} in it; name those that are needed",
                 resource=resource,
             )
+    elif (numbers := _numbers(status)) is not None:
+        yield "", numbers
+    else:
+        raise InvalidResource(
+            f"devices: {device.source} is no device; name one, or a directory of some, or use mounts",
+            resource=resource,
+        )
 
 
 def _numbers(status: os.stat_result) -> str | None:
@@ -172,14 +117,3 @@ def _numbers(status: os.stat_result) -> str | None:
 def _hash(found: str, nodes: Mapping[str, str]) -> str:
     text = "\n".join(f"{name} {numbers}" for name, numbers in nodes.items())
     return hashlib.sha256(f"{found}\n{text}".encode()).hexdigest()
-
-
-def _missing(source: str, path: str, resource: str) -> HardwareMissing:
-    what = source if path == source else f"{source} leads to {path}, which"
-    is_not = "is not there" if path == source else "is not there any more"
-    return HardwareMissing(
-        f"{what} {is_not}; plug the device in, or correct its path (ls -l {_DEV}): this goes on by itself "
-        "as soon as it is there",
-        path=source,
-        resource=resource,
-    )

@@ -20,6 +20,7 @@ has been up. From then on it grows by the clock that only goes forward.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ from harmony_pi_topology.common.probes import probe
 
 from .podman import Podman
 from .podman_reply import FoundCheck, FoundContainer
+from .spec import has_completed
 
 Health = Literal["healthy", "starting", "unhealthy", "unprobed"]
 
@@ -110,14 +112,15 @@ class HealthCheck:
         return pending or await self._probe(found, container, sight, age_s)
 
     def has_just_failed(self, found: FoundContainer, container: Container) -> bool:
-        """Return whether *found* ended so soon after its start that it is to be told, rather than started."""
+        """Return whether *found* ended so soon after its start that it is to be told, rather than started; or
+        whenever, where it was to end well."""
         if found.running or found.status in {"created", "paused"} or found.stopped_by_user:
             return False
         sight = self._sights.get(container.name)
         if sight is not None and sight.end_told and _is_of(sight, found):
             return False
         ran_s = (found.finished_at - found.started_at).total_seconds()
-        return 0 <= ran_s < container.settle_s
+        return 0 <= ran_s < (math.inf if container.runs == "once" else container.settle_s)
 
     def health(self, found: FoundContainer, name: str) -> Health:
         """Return what podman's checks and the last probe of this start of it said: the worse of the two."""
@@ -133,6 +136,8 @@ class HealthCheck:
 
     def unproven(self, found: FoundContainer, container: Container) -> NotReady | None:
         """In a dry run, which asks nobody: what *found* has not been seen to do since its start."""
+        if has_completed(found):
+            return None
         health = self.health(found, container.name)
         is_proven = container.ready is None and health == "unprobed"
         if is_proven or health == "healthy":

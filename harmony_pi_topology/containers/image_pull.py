@@ -41,14 +41,17 @@ class ImagePulls:
         self._abandoned_after_s = abandoned_after_s
         self._pulls: dict[str, _Pull] = {}
 
-    async def ask(self, image: str, *, asker: str, timeout_s: float) -> Progress | None:
+    async def ask(
+        self, image: str, *, asker: str, timeout_s: float, login: tuple[str, str] | None = None
+    ) -> Progress | None:
         """None once *image* is here; until then, within a second, how far its pull is.
 
         Raises what became of a pull that failed, once; asking after that starts another.
-        That we fetched it is recorded before it is fetched.
+        That we fetched it is recorded before it is fetched. The *login* of who asks first counts; whom that
+        of another fails may ask again.
         """
         self.leave(asker, but=image)
-        pull = await self._join(image, asker)
+        pull = await self._join(image, asker, login)
         pull.keep_alive(asker, for_s=self._abandoned_after_s, timeout_s=timeout_s)
         await asyncio.wait({pull.task}, timeout=self._wait_s)
         if not pull.task.done():
@@ -77,14 +80,14 @@ class ImagePulls:
             task.cancel()
         await asyncio.gather(*pulls, return_exceptions=True)
 
-    async def _join(self, image: str, asker: str) -> _Pull:
+    async def _join(self, image: str, asker: str, login: tuple[str, str] | None) -> _Pull:
         if (pull := self._pulls.get(image)) is not None and pull.has_news_for(asker):
             return pull
         await self._records.put(image_record(image), {"pulled": True})
         # Looked for again: somebody else may have begun while this was being recorded.
         pull = self._pulls.get(image)
         if pull is None or not pull.has_news_for(asker):
-            pull = self._pulls[image] = _Pull(self._podman, image)
+            pull = self._pulls[image] = _Pull(self._podman, image, login)
         return pull
 
     def _leave(self, pull: _Pull, asker: str) -> None:
@@ -98,11 +101,11 @@ class ImagePulls:
 class _Pull:
     """One pull under way, or ended and not yet told to everybody who asked for it."""
 
-    def __init__(self, podman: Podman, image: str) -> None:
+    def __init__(self, podman: Podman, image: str, login: tuple[str, str] | None) -> None:
         self.image = image
         self.askers: set[str] = set()
         self.progress = PullProgress()
-        self.task = asyncio.ensure_future(podman.pull(image, self.progress))
+        self.task = asyncio.ensure_future(podman.pull(image, self.progress, login))
         self.task.add_done_callback(self._on_end)
         self._loop = asyncio.get_running_loop()
         self._started_s = self._deadline_s = self._loop.time()

@@ -48,7 +48,8 @@ class ContainerImages:
         self._records = records
 
     async def record_chosen(self, name: str, image: str) -> None:
-        """A container *name* is about to be made from *image*: it goes with it, also if that fails."""
+        """*image* is about to be fetched for a container *name*, or that is about to be made from it: so it
+        goes with it, also if that fails or never comes to be."""
         known = self._load(name)
         before = known or _Kept(image=image)
         now = before if image in before.all else attrs.evolve(before, next=image)

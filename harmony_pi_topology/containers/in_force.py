@@ -19,8 +19,9 @@ from harmony_core.reconciler import Records
 from harmony_core.resources import Container, HealthCheck, resource_id, signal_number
 
 from .confinement import list_dropped
-from .podman_reply import FoundContainer, InForce, describe_check
+from .podman_reply import FoundContainer, InForce, describe_check, describe_secret
 from .request import list_check_words
+from .secret_store import name_secret
 
 __all__ = ["ContainerShortfalls", "find_unmet", "make_shortfall"]
 
@@ -90,6 +91,14 @@ _WHERE_ASKED: Mapping[str, Callable[[Container, InForce], tuple[object, object]]
         {*now.extra_hosts},
     ),
     "groups": lambda c, now: ({*c.groups}, {*c.groups} & {*now.groups}),
+    # Of those in the environment, podman before 4.4 tells nothing; without one, it starts nothing.
+    "secrets": lambda c, now: (
+        {
+            describe_secret(name_secret(c.name, each.content), each.uid, each.gid, each.mode)
+            for each in c.secrets
+        },
+        now.secrets,
+    ),
     "healthcheck": lambda c, now: (_describe_asked(c.healthcheck, now), now.healthcheck),
 }
 

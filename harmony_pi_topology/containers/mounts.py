@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pwd
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,10 +26,11 @@ import attrs
 from harmony_core.errors import CapabilityError, ContainerFailed, UnsafePath
 from harmony_core.resources import Container, Mount
 from harmony_pi_topology.common.path_calls import step
+from harmony_pi_topology.common.way import refuse_unsafe_way
 from harmony_pi_topology.posix import mounts as listed
 from harmony_pi_topology.posix.hashing import sha256_of
 
-from .paths import list_prefixes, place_in
+from .paths import place_in
 from .spec import is_followed
 
 __all__ = [
@@ -40,8 +40,6 @@ __all__ = [
     "look_at_mounts",
     "sees_any_source",
 ]
-
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 @attrs.frozen(kw_only=True)
@@ -98,58 +96,13 @@ def look_at_mounts(container: Container, root: Path, pid: int | None) -> MountsL
 def _check(mount: Mount, root: Path, resource: str) -> None:
     """Raise unless the source of *mount* is there, and nobody but root decides what is there."""
     what = f"{mount.source}, to be mounted at {mount.target},"
-    above: os.stat_result | None = None
-    for prefix in ("/", *list_prefixes(mount.source)):
-        step(prefix)
-        try:
-            found = root.stat() if prefix == "/" else place_in(root, prefix).lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            raise ContainerFailed(
-                f"{what} does not exist; create it, or let a Score before this one do so",
-                resource=resource,
-            ) from None
-        if above is not None:
-            _check_owner(above, found, str(PurePosixPath(prefix).parent), what, resource)
-        if stat.S_ISLNK(found.st_mode):
-            raise UnsafePath(
-                f"{what} crosses the symbolic link {prefix}; name the place that it leads to"
-                + _where_it_leads(place_in(root, prefix)),
-                resource=resource,
-            )
-        above = found
-
-
-def _check_owner(
-    above: os.stat_result, below: os.stat_result, path: str, what: str, resource: str
-) -> None:
-    """Raise if others than root could put something in the place of *below*, in the directory *above*."""
-    if above.st_uid not in {0, os.geteuid()}:
-        raise UnsafePath(
-            f"{what} is not safe: {path} belongs to {_user(above.st_uid)}, who could put a link to "
-            f"anything there; run: chown root {path}, or mount what lies in a directory of root's",
-            resource=resource,
-        )
-    is_kept = above.st_mode & stat.S_ISVTX and below.st_uid in {0, os.geteuid()}
-    if above.st_mode & _OTHERS_WRITE and not is_kept:
-        raise UnsafePath(
-            f"{what} is not safe: others than root may write in {path}, and could put a link to "
-            f"anything there; run: chmod go-w {path}, or mount what lies elsewhere",
-            resource=resource,
-        )
-
-
-def _where_it_leads(link: Path) -> str:
     try:
-        return f" ({link.readlink()})"
-    except OSError:
-        return ""
-
-
-def _user(uid: int) -> str:
-    try:
-        return f"user {pwd.getpwuid(uid).pw_name}"
-    except KeyError:
-        return f"the user {uid}"
+        refuse_unsafe_way(root, mount.source, what, resource)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ContainerFailed(
+            f"{what} does not exist; create it, or let a Score before this one do so",
+            resource=resource,
+        ) from None
 
 
 def _hash_content(path: Path, source: str) -> str | None:

@@ -25,7 +25,11 @@ def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
         return {"ContainerRuntime": why_not}
     from .reconciler import PodmanContainers  # noqa: PLC0415 - needs podman's library
 
-    return {"ContainerRuntime": PodmanContainers(place.podman_url, records=place.records)}
+    return {
+        "ContainerRuntime": PodmanContainers(
+            place.podman_url, records=place.records, secret_values=place.secret_values
+        )
+    }
 
 
 def why_no_podman(place: Place) -> str | None:

@@ -27,7 +27,7 @@ from harmony_core.steps import (
 
 from .attachments import has_its_networks
 from .podman_reply import FoundContainer
-from .spec import DesiredContainer
+from .spec import DesiredContainer, has_completed
 from .volumes import find_kept_volumes
 
 __all__ = ["ContainerSteps", "plan_removal", "plan_steps"]
@@ -84,7 +84,8 @@ def plan_steps(
 
     *replaced* are the sources of mounts that it does not see any more as they are, *altered* the fields that
     somebody else has changed while it runs, *dead_ports* the ports of the device that do not lead into it.
-    With *has_just_failed*, what does not run is left so, since its failure has not been told yet.
+    With *has_just_failed*, what does not run is left so, since its failure has not been told yet; so is what
+    runs once and has done that.
     """
     if found is None:
         return ContainerSteps(make="create", start=True)
@@ -104,7 +105,8 @@ def plan_steps(
         )
     if found.status == "removing":
         return ContainerSteps(make="recreate", start=True)
-    return ContainerSteps(start=not found.running and not has_just_failed, republish=dead_ports)
+    rests = found.running or has_just_failed or has_completed(found)
+    return ContainerSteps(start=not rests, republish=dead_ports)
 
 
 def plan_removal(found: FoundContainer | None) -> tuple[Step, ...]:

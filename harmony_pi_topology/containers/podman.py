@@ -8,6 +8,7 @@ Pulls, which may take minutes, have two threads of their own.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from .podman_errors import (
     to_create_error,
     to_in_use,
     to_network_error,
+    to_pause_error,
     to_refusal,
     to_start_error,
 )
@@ -41,9 +43,12 @@ from .podman_reply import (
     image_volumes,
     parse_container,
     parse_created_id,
+    parse_created_secret,
     parse_listed_ids,
+    parse_listed_labels,
     parse_network,
     parse_published_ports,
+    parse_secrets,
     parse_volume,
     parse_volume_sizes,
     parse_volumes,
@@ -146,6 +151,14 @@ class Podman:
         answer = await self._ask(question, f"start container {name}")
         if answer.status >= 400:
             raise to_start_error(refusal(answer), name)
+
+    async def pause(self, container_id: str, name: str) -> None:
+        """Freeze all its processes, until it is started with *paused*. `ContainerFailed` where this podman
+        cannot."""
+        question = Question(method="post", path=f"/containers/{container_id}/pause")
+        answer = await self._ask(question, f"pause container {name}")
+        if answer.status >= 400:
+            raise to_pause_error(refusal(answer), name)
 
     async def ask_to_end(self, container_id: str, *, signal: str) -> None:
         """Send it *signal*, and wait for nothing. One that does not run, or is gone, is left alone.
@@ -310,16 +323,18 @@ class Podman:
         if (why := why_not_removed(answer, what)) is not None:
             raise to_in_use(Refusal(status=answer.status, message=why), what)
 
-    async def list_users(self, kind: Literal["volume", "network"], name: str) -> Mapping[str, str]:
-        """Return the ids of all containers, running or not, that have the volume or network *name*, by their
-        names."""
+    async def list_users(
+        self, kind: Literal["volume", "network"], name: str
+    ) -> Mapping[str, Mapping[str, str]]:
+        """Return the labels of all containers, running or not, that have the volume or network *name*, by
+        their names."""
         what = f"list who uses {kind} {name}"
         question = Question(
             method="get",
             path="/containers/json",
             params={"all": True, "filters": json.dumps({kind: [name]})},
         )
-        return parse_listed_ids(_accept(await self._ask(question, what), what), what)
+        return parse_listed_labels(_accept(await self._ask(question, what), what), what)
 
     async def list_volumes(self) -> list[FoundVolume]:
         """Return all volumes that there are, whoever made them."""
@@ -370,6 +385,28 @@ class Podman:
         if answer.status >= 400 and answer.status != _NOT_THERE:
             raise to_in_use(refusal(answer), what)
 
+    async def list_secrets(self) -> dict[str, str]:
+        """Return the ids of all secrets that podman keeps, whoever made them, by name."""
+        what = "list secrets"
+        answer = await self._ask(Question(method="get", path="/secrets/json"), what)
+        return parse_secrets(_accept(answer, what), what)
+
+    async def create_secret(self, name: str, content: bytes, labels: Mapping[str, str]) -> str:
+        """Have podman keep *content* as the secret *name*, which is not there yet; return its id."""
+        what = f"keep secret {name}"
+        question = Question(
+            method="post",
+            path="/secrets/create",
+            params={"name": name, "labels": json.dumps(dict(labels))},
+            content=content,
+        )
+        answer = await self._ask(question, what)
+        return parse_created_secret(_accept(answer, what), what)
+
+    async def remove_secret(self, name: str) -> None:
+        """Remove the secret *name*; one that is gone is fine."""
+        await self._do(Question(method="delete", path=f"/secrets/{name}"), f"remove secret {name}")
+
     async def remove_image(self, image: str) -> bool:
         """Return whether it is gone now; False when something still uses it."""
         question = Question(method="delete", path=f"/images/{quote(image, safe='')}")
@@ -383,8 +420,13 @@ class Podman:
         self._calls.close()
         self._pulls.close()
 
-    async def pull(self, image: str, progress: PullProgress) -> None:
+    async def pull(
+        self, image: str, progress: PullProgress, login: tuple[str, str] | None = None
+    ) -> None:
         """Fetch *image*, telling *progress*. Cancelling it makes podman give up at once.
+
+        *login* is a user's name and password at its registry, which podman keeps nowhere; without one, podman
+        looks into root's own file.
 
         Raises `ImageNotFound`, `RegistryUnreachable`, `WriteFailed` when the disk is full, or what says
         that podman itself does not answer. Has no deadline of its own.
@@ -393,6 +435,7 @@ class Podman:
             method="post",
             path="/images/pull",
             params={"reference": image, "policy": "missing", "compatMode": True},
+            headers={} if login is None else {"X-Registry-Auth": _describe_login(*login)},
         )
         cutoff = Cutoff()
         try:
@@ -403,7 +446,7 @@ class Podman:
             cutoff.cut()
         match end:
             case Refusal():
-                raise pull_failed(end, image)
+                raise pull_failed(end, image, has_login=login is not None)
             case PodmanSilent():
                 raise silent(end, f"pull {image}", timed_out=False)
             case None:
@@ -432,6 +475,11 @@ class Podman:
         if isinstance(answer, PodmanSilent):
             raise silent(answer, what, timed_out=timed_out)
         return answer
+
+
+def _describe_login(username: str, password: str) -> str:
+    text = json.dumps({"username": username, "password": password})
+    return base64.urlsafe_b64encode(text.encode()).decode()
 
 
 def can_be_a_name(name: str) -> bool:

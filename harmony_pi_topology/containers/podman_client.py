@@ -86,11 +86,11 @@ class _Client:
 
 def _send(client: APIClient, question: Question, read_timeout_s: float, *, stream: bool) -> Any:
     send: Any = getattr(client, question.method)
-    body: dict[str, Any] = (
-        {}
-        if question.body is None
-        else {"data": json.dumps(question.body), "headers": {"Content-Type": "application/json"}}
-    )
+    body: dict[str, Any] = {"headers": dict(question.headers)} if question.headers else {}
+    if question.body is not None:
+        body = {"data": json.dumps(question.body), "headers": {"Content-Type": "application/json"}}
+    elif question.content is not None:
+        body = {"data": question.content, "headers": {"Content-Type": "application/octet-stream"}}
     timeout = (_CONNECT_S, read_timeout_s)
     try:
         return send(question.path, params=question.params, timeout=timeout, stream=stream, **body)

@@ -33,6 +33,10 @@ _NO_SUCH_IMAGE = re.compile(
     r"(?i)manifest unknown|name unknown|no such image|image not known|no image found"
     r"|not found|unauthorized|authentication required|access to the resource is denied"
 )
+_NOT_LOGGED_IN = re.compile(
+    r"(?i)unauthorized|authentication required|denied|invalid username/password|forbidden"
+)
+_TOO_MANY = re.compile(r"(?i)toomanyrequests|too many requests|rate limit")
 _DISK_FULL = re.compile(r"(?i)no space left on device|disk quota exceeded|read-only file system")
 
 
@@ -47,6 +51,7 @@ _LIMITED_BY = {
     "cpuset": "cpuset needs",
     "pids": "pids needs",
 }
+_SAID = "; correct what it names in the Score"
 _NO_INIT = re.compile(r'lookup init binary|container-init binary not found|"catatonit": executable')
 
 
@@ -101,7 +106,7 @@ def to_create_error(refusal: Refusal, name: str) -> CapabilityError:
     remedy = (
         "; run: apt install catatonit, or leave out init"
         if _NO_INIT.search(refusal.message)
-        else ""
+        else _SAID
     )
     return _disk(refusal) or ContainerFailed(
         f"container {name} could not be created: {refusal.message}{remedy}",
@@ -117,6 +122,13 @@ def image_gone(refusal: Refusal, *, resource: str | None = None) -> ImageNotFoun
     )
 
 
+def to_pause_error(refusal: Refusal, name: str) -> CapabilityError:
+    return _disk(refusal) or ContainerFailed(
+        f"container {name} could not be paused: {refusal.message}; have it stopped instead",
+        resource=resource_id("container", name),
+    )
+
+
 def to_start_error(refusal: Refusal, name: str) -> CapabilityError:
     resource = resource_id("container", name)
     if match := _PORT_TAKEN.search(refusal.message):
@@ -124,7 +136,7 @@ def to_start_error(refusal: Refusal, name: str) -> CapabilityError:
     if match := _NO_CONTROLLER.search(refusal.message):
         return _no_controller(match["controller"] or match["file"], name)
     return _disk(refusal) or ContainerFailed(
-        f"container {name} could not be started: {refusal.message}", resource=resource
+        f"container {name} could not be started: {refusal.message}{_SAID}", resource=resource
     )
 
 
@@ -151,13 +163,25 @@ def port_taken(
     )
 
 
-def pull_failed(refusal: Refusal, image: str) -> TransientError:
+def pull_failed(refusal: Refusal, image: str, *, has_login: bool = False) -> TransientError:
+    """*image* was not fetched; *has_login* where its Score says how the device logs in."""
     if full := _disk(refusal):
         return full
+    if _TOO_MANY.search(refusal.message):
+        remedy = "wait" if has_login else "give login with a name and a password, or wait"
+        return RegistryUnreachable(
+            f"the registry of {image} answers no more for a while, since too much was asked of it "
+            f"({refusal.message}); {remedy}: it is tried again"
+        )
+    if has_login and _NOT_LOGGED_IN.search(refusal.message):
+        return ImageNotFound(
+            f"the registry does not take this login for {image} ({refusal.message}); correct username in "
+            "login, set the password anew (harmony secret set) and push, or let that user pull it"
+        )
     if refusal.status == 404 or _NO_SUCH_IMAGE.search(refusal.message):
         return ImageNotFound(
             f"the registry has no image {image}, or not for us ({refusal.message}); "
-            "push it there, correct the Score, or log this device in, if it wants a password (podman login)"
+            "push it there, correct the Score, or, if it wants a password, give login (username, password)"
         )
     return RegistryUnreachable(
         f"{image} could not be fetched ({refusal.message}); "

@@ -19,6 +19,8 @@ from harmony_core.resources import HOLD_DIRECTORY
 from .podman_wire import Answer
 
 _ALIVE = frozenset({"running", "paused", "stopping"})
+ENDED = frozenset({"exited", "stopped"})
+"""podman's words for one that ran: stopped as long as podman has not yet tidied up after its end."""
 _NS = 1_000_000_000
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -57,6 +59,8 @@ class InForce:
     dns_options: tuple[str, ...]
     extra_hosts: tuple[str, ...]
     groups: tuple[str, ...]
+    secrets: frozenset[str]
+    """Those that it sees as files, as `describe_secret` says each."""
     restart: str
     healthcheck: str
     """As `describe_check` says it."""
@@ -95,6 +99,10 @@ class FoundVolume:
     name: str
     labels: Mapping[str, str]
     created_at: datetime
+    place: str = ""
+    """Where on the device its data is."""
+    is_plain: bool = True
+    """Whether its data is in that directory itself, and nothing is mounted there."""
 
 
 @attrs.frozen(kw_only=True)
@@ -254,6 +262,13 @@ class _State(_Reply):
     health: _Health | None = None
 
 
+class _SecretFile(_Reply):
+    name: str
+    uid: int = Field(default=0, alias="UID")
+    gid: int = Field(default=0, alias="GID")
+    mode: int = 0
+
+
 class _Config(_Reply):
     labels: dict[str, str] | None = None
     stop_timeout: int = 10
@@ -263,10 +278,28 @@ class _Config(_Reply):
     timezone: str = ""
     working_dir: str = ""
     healthcheck: _Check | None = None
+    secrets: list[_SecretFile] | None = None
 
 
 class _Created(_Reply):
     id: str
+
+
+class _SecretSpec(_Reply):
+    name: str
+
+
+class _Secret(_Reply):
+    id: str = Field(alias="ID")
+    spec: _SecretSpec
+
+
+class _Secrets(RootModel[list[_Secret]]):
+    """Of each secret what podman tells of it: not what is in it."""
+
+
+class _CreatedSecret(_Reply):
+    id: str = Field(alias="ID")
 
 
 class _Device(_Reply):
@@ -356,6 +389,8 @@ class _Image(_Reply):
 
 class _Volume(_Reply):
     name: str = ""
+    driver: str = "local"
+    mountpoint: str = ""
     options: dict[str, str] | None = None
     labels: dict[str, str] | None = None
     created_at: datetime = _LONG_AGO
@@ -526,6 +561,10 @@ def _in_force(reply: _Container) -> InForce:
         dns_options=tuple(host.dns_options or ()),
         extra_hosts=tuple(host.extra_hosts or ()),
         groups=tuple(host.group_add or ()),
+        secrets=frozenset(
+            describe_secret(each.name, each.uid, each.gid, each.mode)
+            for each in config.secrets or ()
+        ),
         restart=host.restart_policy.name,
         healthcheck=_described(config.healthcheck),
     )
@@ -544,6 +583,11 @@ def describe_check(
         f"{list(words)} every {interval_s:g} s for {timeout_s:g} s, {retries} times, "
         f"from {start_period_s:g} s on"
     )
+
+
+def describe_secret(name: str, uid: int, gid: int, mode: int) -> str:
+    """Return a podman secret that a container sees as a file, in words."""
+    return f"{name} of {uid}:{gid} ({mode:04o})"
 
 
 def _described(check: _Check | None) -> str:
@@ -595,6 +639,15 @@ def parse_listed_ids(answer: Answer, what: str) -> dict[str, str]:
     return {name: reply.id for reply in _read(_Listed, answer, what).root for name in reply.names}
 
 
+def parse_listed_labels(answer: Answer, what: str) -> dict[str, dict[str, str]]:
+    """Return the labels of the containers in a list, by their names."""
+    return {
+        name: reply.labels or {}
+        for reply in _read(_Listed, answer, what).root
+        for name in reply.names
+    }
+
+
 def parse_published_ports(answer: Answer, what: str) -> dict[tuple[int, str], str]:
     """Return the ports, with their protocols, that what is alive in a list publishes, and its name."""
     return {
@@ -634,17 +687,23 @@ def why_not_removed(answer: Answer, what: str) -> str | None:
 
 def parse_volume(answer: Answer, what: str) -> FoundVolume:
     """Raises `CapabilityUnavailable` when *answer* is not the description of a volume."""
-    reply = _read(_Volume, answer, what)
-    return FoundVolume(name=reply.name, labels=reply.labels or {}, created_at=reply.created_at)
+    return _to_found_volume(_read(_Volume, answer, what))
 
 
 def parse_volumes(answer: Answer, what: str) -> list[FoundVolume]:
     """Return the volumes in a list, by their names."""
-    found = [
-        FoundVolume(name=reply.name, labels=reply.labels or {}, created_at=reply.created_at)
-        for reply in _read(_Volumes, answer, what).root
-    ]
+    found = map(_to_found_volume, _read(_Volumes, answer, what).root)
     return sorted(found, key=lambda each: each.name)
+
+
+def _to_found_volume(reply: _Volume) -> FoundVolume:
+    return FoundVolume(
+        name=reply.name,
+        labels=reply.labels or {},
+        created_at=reply.created_at,
+        place=reply.mountpoint,
+        is_plain=reply.driver == "local" and not reply.options,
+    )
 
 
 def parse_volume_sizes(answer: Answer, what: str) -> dict[str, int]:
@@ -667,6 +726,16 @@ def image_volumes(answer: Answer, what: str) -> list[str]:
 def parse_created_id(answer: Answer, what: str) -> str:
     """Raises `CapabilityUnavailable` when *answer* does not tell the new container's id."""
     return _read(_Created, answer, what).id
+
+
+def parse_secrets(answer: Answer, what: str) -> dict[str, str]:
+    """Return the ids of the secrets in a list, by their names."""
+    return {each.spec.name: each.id for each in _read(_Secrets, answer, what).root}
+
+
+def parse_created_secret(answer: Answer, what: str) -> str:
+    """Raises `CapabilityUnavailable` when *answer* does not tell the new secret's id."""
+    return _read(_CreatedSecret, answer, what).id
 
 
 def refusal(answer: Answer) -> Refusal:

@@ -23,6 +23,10 @@ class Question:
     path: str
     params: Params = attrs.field(factory=dict[str, "str | int | bool"])
     body: Body | None = None
+    content: bytes | None = attrs.field(default=None, repr=False)
+    """What is sent as it is, in place of a body. It may be a secret."""
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
+    """What is sent beside it. It may have a password."""
     framed: bool = False
     """Whether the answer is a log, in podman's frames for standard output and error."""
     most_bytes: int | None = None

@@ -36,6 +36,7 @@ from harmony_core.errors import (
 from harmony_core.logs import LogLine
 from harmony_core.reconciler import Availability, MemoryRecords, OnChange, Records
 from harmony_core.resources import (
+    Completed,
     Container,
     ContainerState,
     Exited,
@@ -44,7 +45,8 @@ from harmony_core.resources import (
     Starting,
     resource_id,
 )
-from harmony_core.steps import Renamed, Step
+from harmony_core.secret_values import SecretValues
+from harmony_core.steps import Removed, Renamed, Step
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.common.gather import gather_results, say_whose
 from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
@@ -69,20 +71,26 @@ from .mounts import (
 )
 from .plan import ContainerSteps, plan_removal, plan_steps
 from .podman import DEFAULT_URL, Podman
-from .podman_reply import FoundContainer
+from .podman_reply import ENDED, FoundContainer
 from .ports import BindPort, ContainerPorts, bind_port
 from .published import PublishedPorts
+from .quiet import find_quiet
 from .records import ContainerRestarts
 from .replacement import ContainerReplacement
-from .spec import RESOURCE_LABEL, DesiredContainer, max_hold_s, resolve_desired
+from .secret_store import ContainerSecrets
+from .spec import (
+    RESOURCE_LABEL,
+    DesiredContainer,
+    has_completed,
+    max_hold_s,
+    resolve_desired,
+)
 from .stops import ContainerStops
 from .used_files import hash_used_files
 from .watch import ContainerWatcher
 
 _PULL_LOOK_AGAIN_S = 0.5
 _END_LOOK_AGAIN_S = 0.05
-_ENDED = frozenset({"exited", "stopped"})
-"""podman's words for one that ran: stopped as long as podman has not yet tidied up after its end."""
 
 
 @attrs.frozen(kw_only=True)
@@ -98,6 +106,8 @@ class _Look:
     devices: DevicesLook
     renamed: tuple[Step, ...]
     """That it has got its name back."""
+    left: tuple[Step, ...]
+    """Which secrets are removed that something cut short has left in podman's store."""
 
     @property
     def problem(self) -> CapabilityError | None:
@@ -125,9 +135,11 @@ class PodmanContainers:
         patience_s: float = PATIENCE_S,
         open_process: OpenProcess = os.pidfd_open,
         bind: BindPort = bind_port,
+        secret_values: SecretValues | None = None,
         liveness_every_s: float = LIVENESS_EVERY_S,
     ) -> None:
         records = records if records is not None else MemoryRecords()
+        self._records = records
         self._podman = Podman(url, answer_within_s=answer_within_s)
         self._root = Path(root)
         self._files = PathCalls("container files", str(root), patience_s=patience_s)
@@ -146,8 +158,15 @@ class PodmanContainers:
         self._shortfalls = ContainerShortfalls(records)
         self._holds = ContainerHolds(self._podman, self._root, self._files)
         self._stops = ContainerStops(self._podman)
+        self._secrets = ContainerSecrets(self._podman, records, secret_values or SecretValues())
         self._replacement = ContainerReplacement(
-            self._podman, self._images, self._holds, self._stops, self._root, self._files
+            self._podman,
+            self._images,
+            self._holds,
+            self._stops,
+            self._secrets,
+            self._root,
+            self._files,
         )
         self._ports = ContainerPorts(self._podman, self._files, bind)
         self._published = PublishedPorts(self._root, self._files, probe_address)
@@ -227,7 +246,9 @@ class PodmanContainers:
         async with self._locks[container.name]:
             look = await self._look(container, apply=apply)
             change = await self._bring_about(look, apply=apply)
-            return attrs.evolve(change, steps=(*look.renamed, *change.steps))
+            if apply:
+                await self._replacement.clear_secrets(container)
+            return attrs.evolve(change, steps=(*look.renamed, *change.steps, *look.left))
 
     async def _bring_about(self, look: _Look, *, apply: bool) -> Change:
         container, found = look.desired.container, look.found
@@ -242,9 +263,10 @@ class PodmanContainers:
         if not apply:
             unmet = find_unmet(container, found, look.devices.inside) if found is not None else {}
             return self._plan_one(look.desired, found, look.steps, look.held, unmet)
-        if found is not None and look.held is not None:
-            before = self._state(found, container.name)
-            return Change(resource=container.id, before=before, after=before, pending=look.held)
+        if look.held is not None:
+            before = self._state(found, container.name) if found is not None else None
+            after = before or Starting(image=look.desired.image)
+            return Change(resource=container.id, before=before, after=after, pending=look.held)
         return await self._apply_one(look)
 
     async def _prepare(self, container: Container) -> None:
@@ -257,6 +279,7 @@ class PodmanContainers:
                 raise pending
 
     async def _look(self, container: Container, *, apply: bool) -> _Look:
+        container = self._secrets.call_as_in_force(container)
         found, called = await self._ours(container.name, apply=apply)
         pid = found.pid if found is not None and found.running else None
         await self._require_mounts(container, found, pid, apply=apply)
@@ -265,8 +288,10 @@ class PodmanContainers:
         contents = {**mounts.contents, **devices.contents, **used}
         desired = resolve_desired(container, contents, devices.paths)
         steps = await self._plan_steps(desired, found, mounts, devices)
-        held = await self._find_hold(container.name, found) if steps else None
+        quiet = find_quiet(self._records, container)
+        held = (quiet or await self._find_hold(container.name, found)) if steps else None
         renamed = (Renamed(called),) if called is not None else ()
+        left = sorted(self._secrets.find_left(container, found))
         return _Look(
             desired=desired,
             found=found,
@@ -275,6 +300,7 @@ class PodmanContainers:
             mounts=mounts,
             devices=devices,
             renamed=renamed,
+            left=tuple(Removed(f"podman secret {each}") for each in left),
         )
 
     async def _require_mounts(
@@ -330,11 +356,16 @@ class PodmanContainers:
     ) -> NotReady | None:
         """Have its image fetched, if that is among *steps*; what is waited for until it is here."""
         container = desired.container
+        self._pulls.leave(container.name, but=desired.image if steps.pull else None)
         if not steps.pull:
-            self._pulls.leave(container.name)
             return None
+        # Before it is fetched, so that it also goes where no container is ever made from it.
+        await self._images.record_chosen(container.name, desired.image)
         so_far = await self._pulls.ask(
-            desired.image, asker=container.name, timeout_s=container.pull_timeout_s
+            desired.image,
+            asker=container.name,
+            timeout_s=container.pull_timeout_s,
+            login=self._secrets.reveal_login(container),
         )
         return None if so_far is None else _fetching(container, desired.image, so_far)
 
@@ -367,7 +398,8 @@ class PodmanContainers:
             desired,
             found,
             mounts.replaced,
-            altered=self._find_altered(desired.container, found, devices),
+            altered=self._find_altered(desired.container, found, devices)
+            | {f"podman secret {each}" for each in await self._secrets.find_altered(found)},
             dead_ports=await self._published.find_dead(desired.container, found)
             if found is not None and is_running
             else frozenset(),
@@ -398,8 +430,11 @@ class PodmanContainers:
     ) -> Change:
         name = desired.container.name
         before = self._state(found, name) if found is not None else None
-        expected = Running(
-            since=rfc3339(datetime.now(UTC)), restarts=0, image=desired.image, health="unprobed"
+        now = rfc3339(datetime.now(UTC))
+        expected: ContainerState = (
+            Completed(since=now, image=desired.image)
+            if desired.container.runs == "once"
+            else Running(since=now, restarts=0, image=desired.image, health="unprobed")
         )
         return Change(
             resource=desired.container.id,
@@ -444,7 +479,7 @@ class PodmanContainers:
             return found
         if found is not None and steps.only_starts:
             await self._leave_alone(found)
-            if found.status in _ENDED:
+            if found.status in ENDED:
                 await self._restarts.record_restart(found)
             await self._podman.start(found.id, container.name, paused=found.status == "paused")
         elif found is not None and steps.republish:
@@ -455,7 +490,7 @@ class PodmanContainers:
         now = await self._inspect(container.name)
         if now is None:
             raise ContainerFailed("somebody else removed it meanwhile; it is made again")
-        if found is not None and found.status in _ENDED and steps.only_starts:
+        if found is not None and found.status in ENDED and steps.only_starts:
             await self._restarts.record_start(found, now)
         return now
 
@@ -489,6 +524,10 @@ class PodmanContainers:
         """Return what *now* still waits for. Its failure is told by the next look, not in place of what was
         done; so is what of the Score is *unmet*."""
         container = desired.container
+        if has_completed(now):
+            self._health.forget(container.name)
+            await self._images.record_converged(container.name, desired.image)
+            return None
         if unmet and just_started:
             return NotReady(
                 f"{container.name} was started, and is looked at once more",
@@ -536,6 +575,7 @@ class PodmanContainers:
                         await self._holds.forget(name)
                 await self._restarts.forget(name)
                 await self._shortfalls.forget(name)
+                await self._secrets.forget(name, found)
                 await self._guard.forget(_id(name))
                 await self._images.record_gone(name, found.image if found is not None else None)
             return Change(resource=_id(name), steps=steps, before=before)
@@ -575,6 +615,8 @@ class PodmanContainers:
                 )
             case "created" | "initialized" | "configured":
                 return Starting(image=found.image)
+            case _ if has_completed(found):
+                return Completed(since=rfc3339(found.finished_at), image=found.image)
             case _:
                 restarts = self._restarts.count(found)
                 return Exited(exit_code=found.exit_code, restarts=restarts, image=found.image)

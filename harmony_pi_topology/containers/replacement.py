@@ -1,6 +1,7 @@
 """Making a container, also in the place of another: what podman refuses, it refuses while that one runs.
 
-    created under another name -> the old one has ended -> it is removed -> the name goes to the new one
+    podman has its secrets -> created under another name -> the old one has ended -> it is removed
+                                                                 -> the name goes to the new one
 
 A call cut short anywhere leaves the new one under its other name. The next call takes it, if it is what is
 desired; else it goes, at the latest with the container itself.
@@ -23,6 +24,7 @@ from .images import ContainerImages
 from .podman import Podman, can_be_a_name
 from .podman_reply import FoundContainer
 from .request import build_request
+from .secret_store import ContainerSecrets
 from .spec import RESOURCE_LABEL, DesiredContainer
 from .stops import ContainerStops
 from .volumes import assign_volumes
@@ -43,6 +45,7 @@ class ContainerReplacement:
         images: ContainerImages,
         holds: ContainerHolds,
         stops: ContainerStops,
+        secrets: ContainerSecrets,
         root: Path,
         calls: PathCalls,
     ) -> None:
@@ -50,6 +53,7 @@ class ContainerReplacement:
         self._images = images
         self._holds = holds
         self._stops = stops
+        self._secrets = secrets
         self._root = root
         self._calls = calls
         self._alone: set[str] = set()
@@ -92,6 +96,14 @@ class ContainerReplacement:
                 await self._podman.remove(container_id)
         self._alone.add(name)
 
+    async def clear_secrets(self, container: Container) -> None:
+        """Of the secrets that podman keeps for *container*, those go that it does not want, and that nothing
+        has which is there for it."""
+        if self._secrets.find_left(container, None):
+            names = (container.name, container.name + _SUCCESSOR)
+            there = [await self._podman.inspect(each) for each in names]
+            await self._secrets.keep_only(container, there)
+
     async def find_renamed(self, name: str) -> str | None:
         """Return what the container *name* is called, when somebody has given it another name; None when
         there is none. Asked only where nothing has that name."""
@@ -113,7 +125,8 @@ class ContainerReplacement:
         left = await self._podman.inspect(container.name + _SUCCESSOR)
         if left is not None:
             _refuse_strangers(left, container)
-            if left.status == "created" and not desired.differences_from(left.labels):
+            is_it = left.status == "created" and not desired.differences_from(left.labels)
+            if is_it and not await self._secrets.find_altered(left):
                 return left.id
             await self._podman.remove(left.id)
         if container.max_hold_s is not None:
@@ -121,7 +134,11 @@ class ContainerReplacement:
         await self._calls.run(provide_profile, self._root)
         of_image = await self._podman.image_volumes(desired.image)
         volumes = assign_volumes(container, of_image, old.volumes if old is not None else {})
-        request = {**build_request(desired, volumes), "name": container.name + _SUCCESSOR}
+        secrets = await self._secrets.provide(container, [old])
+        request = {
+            **build_request(desired, volumes, secrets),
+            "name": container.name + _SUCCESSOR,
+        }
         return await self._podman.create(container.name, request)
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from harmony_core.resources import (
     HOLD_DIRECTORY,
     Container,
+    ContainerSecret,
     HealthCheck,
     Mount,
     Tmpfs,
     signal_number,
 )
+from harmony_core.secret_values import find_words
 
 from .attachments import describe_networks
 from .confinement import PROFILE, list_dropped
 from .holds import hold_volume
+from .secret_store import SECRETS_LABEL, name_secret
 from .spec import DesiredContainer
 
 __all__ = ["build_request", "list_check_words"]
@@ -24,17 +28,26 @@ _CPU_PERIOD_US = 100_000
 _NS = 1_000_000_000
 
 
-def build_request(desired: DesiredContainer, volumes: Mapping[str, str]) -> dict[str, object]:
+def build_request(
+    desired: DesiredContainer, volumes: Mapping[str, str], secrets: Mapping[str, str]
+) -> dict[str, object]:
     """Return podman's request: nothing shared with the host but what *desired* says.
 
-    *volumes* are the names of volumes by where the container sees them.
+    *volumes* are the names of volumes by where the container sees them, *secrets* the ids of its podman
+    secrets by name.
     """
     container = desired.container
+    hidden = {name for name, text in container.environment.items() if find_words(text)}
     request: dict[str, object] = {
         "name": container.name,
         "image": desired.image,
-        "labels": {**container.labels, **desired.labels},
-        "env": container.environment,
+        "labels": {**container.labels, **desired.labels, **_secrets_label(secrets)},
+        "env": {name: text for name, text in container.environment.items() if name not in hidden},
+        "secret_env": {
+            name: name_secret(container.name, container.environment[name])
+            for name in sorted(hidden)
+        },
+        "secrets": [_secret(container, each) for each in container.secrets],
         "portmappings": [
             {
                 "host_ip": port.address,
@@ -114,6 +127,22 @@ def _tmpfs(tmpfs: Tmpfs) -> dict[str, object]:
     if tmpfs.mode is not None:
         options.append(f"mode={tmpfs.mode:04o}")
     return {"type": "tmpfs", "destination": tmpfs.target, "options": options}
+
+
+def _secret(container: Container, secret: ContainerSecret) -> dict[str, object]:
+    return {
+        "source": name_secret(container.name, secret.content),
+        "target": secret.target,
+        "uid": secret.uid,
+        "gid": secret.gid,
+        "mode": secret.mode,
+    }
+
+
+def _secrets_label(secrets: Mapping[str, str]) -> dict[str, str]:
+    if not secrets:
+        return {SECRETS_LABEL: ""}  # not left out: podman would have its image say it
+    return {SECRETS_LABEL: json.dumps(dict(secrets), sort_keys=True, separators=(",", ":"))}
 
 
 def _rule(text: str) -> dict[str, object]:

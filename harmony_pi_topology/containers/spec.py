@@ -21,7 +21,9 @@ import attrs
 from pydantic import TypeAdapter, ValidationError
 
 from harmony_core.images import parse_image
-from harmony_core.resources import Container, Mount
+from harmony_core.resources import HOLD_MOST_S, Container, Mount
+
+from .podman_reply import ENDED, FoundContainer
 
 __all__ = [
     "ABSENT",
@@ -30,9 +32,11 @@ __all__ = [
     "RESOURCE_LABEL",
     "SPEC_LABEL",
     "DesiredContainer",
+    "has_completed",
     "is_followed",
     "max_hold_s",
     "resolve_desired",
+    "runs_once",
 ]
 
 RESOURCE_LABEL = "harmony.resource"
@@ -41,11 +45,17 @@ FIELDS_LABEL = "harmony.fields"
 MAX_HOLD_LABEL = "harmony.max-hold-s"
 """For how long what runs may hold: known of it also when its Score is gone."""
 
+RUNS_LABEL = "harmony.runs"
+"""Set to ``once`` where it may end: known of it also where nothing but what is there is asked."""
+_ONCE = "once"
+
 ABSENT = "absent"
 """Stands for the content of a used file that is not there, which differs from an empty one's."""
 
 _JUDGED_BY: dict[str, Any] = {
-    **dict.fromkeys(("name", "image", "uses", "ready", "settle_s", "pull_timeout_s"), True),
+    **dict.fromkeys(
+        ("name", "image", "login", "uses", "ready", "settle_s", "pull_timeout_s"), True
+    ),
     "mounts": {"__all__": {"live"}},
 }
 _FIELDS = TypeAdapter(dict[str, str])
@@ -69,10 +79,12 @@ class DesiredContainer:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What recognises it, once made."""
+        """What recognises it, once made. Each is there, empty where there is nothing to say: podman adds what
+        its image says of those that are not."""
         may_hold = self.container.max_hold_s
         return {
-            **({MAX_HOLD_LABEL: str(may_hold)} if may_hold is not None else {}),
+            MAX_HOLD_LABEL: str(may_hold) if may_hold is not None else "",
+            RUNS_LABEL: _ONCE if self.container.runs == _ONCE else "",
             RESOURCE_LABEL: self.container.id,
             SPEC_LABEL: self.spec,
             FIELDS_LABEL: json.dumps(dict(self.fields), sort_keys=True, separators=(",", ":")),
@@ -115,10 +127,33 @@ def resolve_desired(
     return DesiredContainer(container=container, image=image, fields=fields, devices=devices)
 
 
+def runs_once(labels: Mapping[str, str]) -> bool:
+    """Return whether what has *labels* may end."""
+    return labels.get(RUNS_LABEL) == _ONCE
+
+
+def has_completed(found: FoundContainer) -> bool:
+    """Return whether *found* runs once, and has ended by itself with exit code 0.
+
+    podman says 0 also of what was cut short with the device itself; but then it knows of no end after the
+    start.
+    """
+    return (
+        runs_once(found.labels)
+        and found.status in ENDED
+        and found.exit_code == 0
+        and not found.stopped_by_user
+        and found.finished_at >= found.started_at
+    )
+
+
 def max_hold_s(labels: Mapping[str, str]) -> int | None:
-    """For how long at most what has *labels* may hold; None: not at all."""
+    """For how long at most what has *labels* may hold; None: not at all, also where a label says what no
+    Score could: somebody else wrote that."""
     text = labels.get(MAX_HOLD_LABEL, "")
-    return int(text) if text.isascii() and text.isdecimal() else None
+    if not (text.isascii() and text.isdecimal()) or len(text) > len(str(HOLD_MOST_S)):
+        return None
+    return seconds if 1 <= (seconds := int(text)) <= HOLD_MOST_S else None
 
 
 def _hash(value: object) -> str:

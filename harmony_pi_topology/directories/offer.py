@@ -24,4 +24,4 @@ def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
 
     directories = PosixDirectories(str(place.root), records=place.records)
     guard = MountGuard(str(place.root), place.records)
-    return {"DirectoryHost": OnMounts(directories, guard, lambda directory: (directory.path,))}
+    return {"DirectoryHost": OnMounts(directories, guard)}

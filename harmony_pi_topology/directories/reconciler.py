@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import Protocol
 
 import attrs
@@ -35,21 +34,20 @@ from harmony_core.resources import (
 )
 from harmony_core.steps import Changed, Created, Left, PutBack, Step
 from harmony_pi_topology.common.check import did_it_stick, name_as_desired
+from harmony_pi_topology.common.making_way import makes_way
 from harmony_pi_topology.files.plan import CHANGED_SINCE, LEFT, REMOVED
 
-__all__ = ["Directories", "DirectoryDisk", "id_of_made_directory"]
+from .made import id_of_made_directory, made_above, note_made
 
+__all__ = ["Directories", "DirectoryDisk"]
+
+_OTHERS_MAY_WRITE = 0o022
 RESTORED = PutBack("its mode and owner")
 NOT_EMPTY = Left("it is not empty")
 _REMEDY = (
     "its file system does not keep that, or somebody else sets it; wish for what is found, or choose a path "
     "on another file system"
 )
-
-
-def id_of_made_directory(path: str) -> str:
-    """Under which it is recorded that a directory was made on the way to something."""
-    return resource_id("made-directory", path)
 
 
 class DirectoryDisk(Protocol):
@@ -60,6 +58,10 @@ class DirectoryDisk(Protocol):
     async def resolve_desired(self, directory: Directory) -> DirectoryAt:
         """Return how it will be found once it is as wished: where nothing can be given away, as it will be
         owned."""
+        ...
+
+    async def find_home(self, user: str) -> str | None:
+        """Return the home of *user*; None where this place has no users. `WriteFailed` for an unknown one."""
         ...
 
     async def missing_above(self, path: str) -> Sequence[str]:
@@ -80,12 +82,20 @@ class DirectoryDisk(Protocol):
         ...
 
 
-@attrs.frozen
 class Directories:
-    """The verbs `converge` and `remove` of a `Reconciler` of directories."""
+    """The verbs of a `Reconciler` of directories, but for who is told of changes."""
 
-    disk: DirectoryDisk
-    records: Records
+    def __init__(self, disk: DirectoryDisk, records: Records) -> None:
+        self.disk = disk
+        self.records = records
+
+    @property
+    def resource_class(self) -> type[Directory]:
+        return Directory
+
+    async def observe(self, key: str) -> DirectoryState | None:
+        """As `Reconciler.observe`."""
+        return await self.disk.look(key)
 
     async def converge(
         self, resources: Sequence[Directory], *, apply: bool
@@ -97,7 +107,7 @@ class Directories:
         return [results[index] for index in range(len(resources))]
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`. Those below come before those above."""
+        """As `Reconciler.remove`, and never what is in one. Those below come before those above."""
         results = {
             key: await self._remove_one(key, apply=apply) for key in sorted(keys, reverse=True)
         }
@@ -105,12 +115,9 @@ class Directories:
 
     async def _converge_one(self, directory: Directory, *, apply: bool) -> Change | Exception:
         try:
-            found = await self.disk.look(directory.path)
-            if isinstance(found, NotADirectory):
-                raise UnsafePath(
-                    f"{directory.path} is a {found.kind}, not a directory; move it away, or choose "
-                    "another path"
-                )
+            found = await self._find(directory, apply=apply)
+            if directory.in_home_of is not None:
+                await self._refuse_other_home(directory.path, directory.in_home_of)
             desired = await self.disk.resolve_desired(directory)
             change = Change(
                 resource=directory.id, steps=_steps_due(found, desired), before=found, after=desired
@@ -118,12 +125,51 @@ class Directories:
             if apply:
                 await self._bring_about(directory, found, desired)
             if apply and change.changed:
-                change = attrs.evolve(change, after=await self._stuck(directory.path, desired))
+                change = attrs.evolve(
+                    change, after=await self._look_afterwards(directory.path, desired)
+                )
         except CapabilityError as error:
             told = name_as_desired(error, owner=directory.owner, group=directory.group)
             told.resource = directory.id
             return told
         return change
+
+    async def _find(self, directory: Directory, *, apply: bool) -> DirectoryAt | None:
+        """Return the directory that is there. `UnsafePath` for anything else, unless it makes way."""
+        try:
+            found = await self.disk.look(directory.path)
+            if not isinstance(found, NotADirectory):
+                return found
+        except UnsafePath as error:
+            refusal = error
+        else:
+            refusal = UnsafePath(
+                f"{directory.path} is a {found.kind}, not a directory; move it away, or choose another path"
+            )
+        if apply or not makes_way(self.records, directory.resource_type, directory.path):
+            raise refusal
+        return None
+
+    async def _refuse_other_home(self, path: str, user: str) -> None:
+        """Raise where *path* is not right in the home of *user*, or others may put another in its place."""
+        home = await self.disk.find_home(user)
+        if home is None:
+            return
+        if path.rpartition("/")[0] != home.rstrip("/"):
+            raise UnsafePath(
+                f"{path} is not in the home of {user}, which is {home}; write that in the Score, or have a "
+                "UserScore set it"
+            )
+        found = await self.disk.look(home)
+        if not isinstance(found, DirectoryAt):
+            raise UnsafePath(
+                f"{home}, the home of {user}, is no directory; make it by a DirectoryScore with this owner"
+            )
+        if found.owner not in {user, "root"} or int(found.mode, 8) & _OTHERS_MAY_WRITE:
+            raise UnsafePath(
+                f"{home} belongs to {found.owner} and has mode {found.mode}, by which others than {user} "
+                f"could change what is in it; run: chown {user} {home} && chmod go-w {home}"
+            )
 
     async def _bring_about(
         self, directory: Directory, found: DirectoryAt | None, desired: DirectoryAt
@@ -135,7 +181,7 @@ class Directories:
         if found != desired:
             await self.disk.change(directory.path, desired)
 
-    async def _stuck(self, path: str, desired: DirectoryAt) -> DirectoryAt:
+    async def _look_afterwards(self, path: str, desired: DirectoryAt) -> DirectoryAt:
         """Return what stands at *path* after the deed, which is as wished, or this raises `DidNotStick`."""
         return did_it_stick(path, desired, await self.disk.look(path), remedy=_REMEDY)
 
@@ -154,7 +200,7 @@ class Directories:
         missing = await self.disk.missing_above(directory.path) if not found else ()
         await asyncio.gather(
             self.records.put(directory.id, {**known, "set": attrs.asdict(desired)}),
-            *(self.records.put(id_of_made_directory(path), {}) for path in missing),
+            note_made(self.records, missing),
         )
         if made:
             await self.records.forget(id_of_made_directory(directory.path))
@@ -209,16 +255,14 @@ class Directories:
         if apply:
             if is_ours:
                 await self.disk.change(path, backup)
-                after = await self._stuck(path, backup)
+                after = await self._look_afterwards(path, backup)
             await self.records.put(rid, {**record, "left": True})
         return Change(resource=rid, steps=(why,), before=found, after=after)
 
     async def _forget(self, path: str, *, apply: bool) -> None:
         if not apply:
             return
-        above = [str(each) for each in PurePosixPath(path).parents]
-        made = [each for each in above if self.records.get(id_of_made_directory(each)) is not None]
-        gone = await self.disk.remove_empty(made)
+        gone = await self.disk.remove_empty(made_above(self.records, path))
         for each in gone:
             await self.records.forget(id_of_made_directory(each))
         await self.records.forget(resource_id(Directory.resource_type, path))

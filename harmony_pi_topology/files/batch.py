@@ -22,16 +22,18 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 import attrs
 
+from harmony_core.assets import Assets
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, UnsafePath, WriteFailed
 from harmony_core.reconciler import ORIGINAL_MAX_BYTES
-from harmony_core.resources import File, NotAFile, PresentAt, SecretRef
+from harmony_core.resources import Asset, File, NotAFile, PresentAt, SecretRef
+from harmony_core.secret_values import SecretValues
 from harmony_core.steps import Removed, Step
 from harmony_pi_topology.common.check import name_as_desired
 from harmony_pi_topology.common.secrets import read_secret
 from harmony_pi_topology.posix.errors import make_write_failed
 from harmony_pi_topology.posix.owners import Owners
-from harmony_pi_topology.posix.root import Draft, Found, Root
+from harmony_pi_topology.posix.root import CopiedContent, Draft, Found, Root
 
 from .plan import (
     COMPARED_MAX_BYTES,
@@ -115,7 +117,8 @@ class _Plan:
 class FileBatches:
     """Remembers what it saw from one pass to the next. Not for two threads at a time.
 
-    *is_ours* says whether at a file's place is nothing but what we wrote, or what was put there since.
+    *is_ours* says whether at a file's place is nothing but what we wrote, or what was put there since, and
+    *was_secret* whether that was a secret; *makes_way* whether what else stands there is gone by the deed.
     """
 
     def __init__(
@@ -123,12 +126,20 @@ class FileBatches:
         root: Root,
         *,
         is_ours: Callable[[File], bool],
+        was_secret: Callable[[File], bool],
+        makes_way: Callable[[str], bool],
         secrets_directory: str,
+        secret_values: SecretValues,
+        assets: Assets,
         owner_checked: bool,
     ) -> None:
         self._root = root
         self._is_ours = is_ours
+        self._was_secret = was_secret
+        self._makes_way = makes_way
         self._secrets_directory = secrets_directory
+        self._secret_values = secret_values
+        self._assets = assets
         self._owner_checked = owner_checked
         self._seen: dict[str, _Seen] = {}
         self._settled: dict[str, _Settled] = {}
@@ -140,7 +151,10 @@ class FileBatches:
 
     def sha256_desired(self, file: File) -> str:
         """Hex, of what *file* is to hold. `SecretMissing` as `converge`."""
-        return hashlib.sha256(self._content(file)).hexdigest()
+        content = self._content(file)
+        if isinstance(content, bytes):
+            return hashlib.sha256(content).hexdigest()
+        return content.sha256
 
     def forget(self, path: str) -> None:
         """Remember nothing of a file that is gone."""
@@ -156,7 +170,7 @@ class FileBatches:
         self._root.sweep({_above(desired.file.path) for desired in all_desired if desired.apply})
         for turn in _turns(all_desired):
             due: dict[int, _Plan] = {}
-            planned = self._plan_one([all_desired[index].file for index in turn], owners)
+            planned = self._plan_one([all_desired[index] for index in turn], owners)
             for index, plan in zip(turn, planned, strict=True):
                 if not isinstance(plan, _Plan):
                     results[index] = plan
@@ -169,16 +183,18 @@ class FileBatches:
                 results[index] = self._to_result(plan, done[plan.draft.path], owners)
         return BatchResult(results, made)
 
-    def _plan_one(self, files: Sequence[File], owners: Owners) -> list[_Plan | Result]:
+    def _plan_one(self, requests: Sequence[FileRequest], owners: Owners) -> list[_Plan | Result]:
         now_ns = time.clock_gettime_ns(_REALTIME_COARSE)  # before looking, see above
         planned: list[_Plan | Result] = []
-        looks = self._root.look_many([file.path for file in files])
-        for file, found in zip(files, looks, strict=True):
+        looks = self._root.look_many([file.path for file, _ in requests])
+        for (file, apply), found in zip(requests, looks, strict=True):
             settled = self._settled.get(file.path)
             if settled is not None and settled.found == found and settled.is_for(file):
                 planned.append(settled.change)
             else:
-                planned.append(self._plan_present(file, found, owners, now_ns))
+                is_gone = not apply and _stands_in_the_way(found) and self._makes_way(file.path)
+                looked = None if is_gone else found
+                planned.append(self._plan_present(file, looked, owners, now_ns))
         return planned
 
     def _plan_present(
@@ -248,7 +264,7 @@ class FileBatches:
         change = Change(
             resource=file.id,
             steps=(*steps, *self._losses(file, found, keeps_content)) if steps else (),
-            before=attrs.evolve(before, sha256="") if desired.is_secret else before,
+            before=desired.as_told(before),
             after=desired.state,
             diff=None if keeps_content else self._diff(file.path, before, desired),
         )
@@ -275,21 +291,32 @@ class FileBatches:
     def _gives_way(self, file: File, found: Found) -> bool:
         return self._is_ours(file) and self._root.may_give_way(file.path, found)
 
-    def _content(self, file: File) -> bytes:
+    def _content(self, file: File) -> bytes | CopiedContent:
         if isinstance(file.content, SecretRef):
             return read_secret(self._secrets_directory, file.content.secret)
-        return file.content
+        if isinstance(file.content, Asset):
+            return CopiedContent(
+                source=self._assets.find(file.content),
+                size_bytes=file.content.size_bytes,
+                sha256=file.content.sha256,
+                summary=file.content.summary,
+            )
+        return self._secret_values.reveal(file.content) if file.has_secret else file.content
 
-    def _draft(self, file: File, content: bytes, owners: Owners) -> Draft:
+    def _draft(self, file: File, content: bytes | CopiedContent, owners: Owners) -> Draft:
         uid = owners.uid(file.owner) if self._owner_checked else -1
         gid = owners.gid(file.group) if self._owner_checked else -1
         return Draft(path=file.path, content=content, mode=file.mode, uid=uid, gid=gid)
 
     def _resolve_desired(
-        self, file: File, content: bytes, owners: Owners, before: PresentAt | None
+        self,
+        file: File,
+        content: bytes | CopiedContent,
+        owners: Owners,
+        before: PresentAt | None,
     ) -> DesiredFile:
         """Return what is wished; where owners are not checked, with the owner that it will have."""
-        desired = resolve_desired(file, content)
+        desired = resolve_desired(file, content, replaces_secret=self._was_secret(file))
         if self._owner_checked:
             return desired
         if before is not None and before.sha256 == desired.sha256:
@@ -422,6 +449,11 @@ def _turns(all_desired: Sequence[FileRequest]) -> Iterator[list[int]]:
 
 def _is_fixed(owner: str) -> bool:
     return owner == "root" or owner.isdecimal()
+
+
+def _stands_in_the_way(looked: Found | CapabilityError | None) -> bool:
+    """Return whether there is something else than a file, or something that is no directory above it."""
+    return isinstance(looked, UnsafePath) or (isinstance(looked, Found) and looked.kind != "file")
 
 
 def _regular(path: str, looked: Found | CapabilityError | None) -> Found | None:

@@ -18,7 +18,7 @@ __all__ = ["harmony_capabilities"]
 def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
     """Harmony's hook."""
     # Only an agent needs them.
-    from harmony_pi_topology.common.mounted import MountGuard, OnMounts  # noqa: PLC0415
+    from harmony_pi_topology.common.mounted import MountGuard, PreparingOnMounts  # noqa: PLC0415
 
     from .reconciler import PosixFiles  # noqa: PLC0415
 
@@ -27,6 +27,8 @@ def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
         records=place.records,
         backups=place.backups,
         secrets_directory=str(place.secrets_directory),
+        secret_values=place.secret_values,
+        assets=place.assets,
     )
     guard = MountGuard(str(place.root), place.records)
-    return {"FileSystemHost": OnMounts(files, guard, lambda file: (file.path,))}
+    return {"FileSystemHost": PreparingOnMounts(files, guard)}

@@ -3,7 +3,8 @@
     found, wished -> steps (``wrote 5 → 12 bytes``, ``mode 0600 → 0644``), and a diff where one may be shown
 
 A diff is shown only of what everybody on the device may read, before *and* after. Whoever tells it cuts it to
-what its readers can bear. Of a secret not even the hash is told, since a short one could be guessed from it.
+what its readers can bear. Of a secret not even the hash is told, since a short one could be guessed from it;
+and so it is of what was one until now, whatever is wished in its place.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import hashlib
 
 import attrs
 
-from harmony_core.resources import File, PresentAt, SecretRef
+from harmony_core.resources import File, PresentAt
 from harmony_core.steps import Changed, Created, Left, PutBack, Removed, Step, Wrote
+from harmony_pi_topology.posix.safe_write import CopiedContent
 
 __all__ = [
     "CHANGED_SINCE",
@@ -44,17 +46,34 @@ class DesiredFile:
     """A `File` whose content is known and hashed."""
 
     content: bytes = attrs.field(repr=False)
+    """Empty where it is too large to be held."""
     sha256: str
     state: PresentAt
     """What will be found once it is so; ``sha256`` is empty for a secret."""
     mode: int
     is_secret: bool
+    replaces_secret: bool = False
+    """What is there is a secret of ours."""
+
+    @property
+    def hides_found(self) -> bool:
+        """Whether nothing but the size may be told of the content that is there."""
+        return self.is_secret or self.replaces_secret
+
+    def as_told(self, found: PresentAt) -> PresentAt:
+        """Return *found* as it may be told."""
+        return attrs.evolve(found, sha256="") if self.hides_found else found
 
 
-def resolve_desired(file: File, content: bytes) -> DesiredFile:
-    """*file*, with the *content* that it has or that its secret stands for."""
-    sha256 = hashlib.sha256(content).hexdigest()
-    is_secret = isinstance(file.content, SecretRef)
+def resolve_desired(
+    file: File, content: bytes | CopiedContent, *, replaces_secret: bool = False
+) -> DesiredFile:
+    """*file*, with the *content* that it has, or that its secret or asset stands for."""
+    if isinstance(content, bytes):
+        sha256, held = hashlib.sha256(content).hexdigest(), content
+    else:
+        sha256, held = content.sha256, b""
+    is_secret = file.has_secret
     state = PresentAt(
         sha256="" if is_secret else sha256,
         mode=f"{file.mode:04o}",
@@ -63,7 +82,12 @@ def resolve_desired(file: File, content: bytes) -> DesiredFile:
         group=file.group,
     )
     return DesiredFile(
-        content=content, sha256=sha256, state=state, mode=file.mode, is_secret=is_secret
+        content=held,
+        sha256=sha256,
+        state=state,
+        mode=file.mode,
+        is_secret=is_secret,
+        replaces_secret=replaces_secret,
     )
 
 
@@ -92,7 +116,7 @@ def _content_steps(found: PresentAt, desired: DesiredFile) -> tuple[Step, ...]:
     if found.sha256 == desired.sha256:
         return ()
     sizes = f"{found.size_bytes} → {desired.state.size_bytes} bytes"
-    if desired.is_secret or not found.sha256:
+    if desired.hides_found or not found.sha256:
         return (Wrote(sizes),)
     return (Wrote(f"{sizes}, sha256 {found.sha256[:12]}… → {desired.sha256[:12]}…"),)
 
@@ -100,7 +124,8 @@ def _content_steps(found: PresentAt, desired: DesiredFile) -> tuple[Step, ...]:
 def may_be_shown(found: PresentAt, desired: DesiredFile) -> bool:
     """Return whether a diff from *found* to *desired* may be told to everybody, and is worth its work."""
     return (
-        not desired.is_secret
+        not desired.hides_found
+        and len(desired.content) == desired.state.size_bytes  # else it is not held
         and bool(int(found.mode, 8) & desired.mode & _OTHERS_MAY_READ)
         and max(found.size_bytes, desired.state.size_bytes) <= COMPARED_MAX_BYTES
     )

@@ -2,6 +2,7 @@
 
     record (`.records`)  whose each file is, and what was there before, durable before any effect
     observe              every file of the batch, in one call in a thread (`.batch`)
+    fetch                an asset that is about to be written, and is not here: NotReady until it is
     plan    (`.plan`)    what is to be done, in words and as a diff -> a dry run ends here
     apply                what is not right is written together, so the dear part of durability is paid once
     check                what stands there then is the answer, and has to be as desired
@@ -13,7 +14,7 @@ and directories that we made on the way go once they are empty. What is recorded
     existed   it was there before us
     prior     its mode, owner and group then; its content is kept apart
     wrote     hashes of what we wrote there since
-    secret    its content is a secret: not even its hash is told
+    secret    its content is a secret, or may still be the one it was: not even its hash is told
     left      we have let go of it
 """
 
@@ -29,15 +30,18 @@ from typing import TypeAlias
 
 import attrs
 
-from harmony_core.change import Change
-from harmony_core.errors import CapabilityError
+from harmony_core.assets import Assets, NoAssets
+from harmony_core.change import Change, NotReady
+from harmony_core.errors import AssetDamaged, CapabilityError
 from harmony_core.reconciler import Availability, Backups, JsonRecord, OnChange, Records
-from harmony_core.resources import File, FileState, SecretRef, resource_id
+from harmony_core.resources import Asset, File, FileState, resource_id
+from harmony_core.secret_values import SecretValues
 from harmony_pi_topology.common.batching import Batcher
+from harmony_pi_topology.common.making_way import is_all_ours, makes_way
 from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls, Turns
 from harmony_pi_topology.common.path_identities import PathIdentities
 from harmony_pi_topology.common.path_watch import PathWatcher, watch_itself
-from harmony_pi_topology.directories.reconciler import id_of_made_directory
+from harmony_pi_topology.directories.made import id_of_made_directory, made_above, note_made
 from harmony_pi_topology.posix.root import Root
 
 from .batch import BatchResult, FileBatches, FileRequest
@@ -83,16 +87,23 @@ class PosixFiles:
         records: Records,
         backups: Backups,
         secrets_directory: str = "/etc/harmony/secrets",
+        secret_values: SecretValues | None = None,
+        assets: Assets | None = None,
         owner_checked: bool | None = None,
         patience_s: float = PATIENCE_S,
     ) -> None:
         self._root = Root(root)
         self._records = records
         self._backups = backups
+        self._assets = assets or NoAssets()
         self._passes = FileBatches(
             self._root,
             is_ours=self._is_ours,
+            was_secret=self._was_secret,
+            makes_way=self._makes_way,
             secrets_directory=secrets_directory,
+            secret_values=secret_values or SecretValues(),
+            assets=self._assets,
             owner_checked=root == "/" if owner_checked is None else owner_checked,
         )
         self._calls = PathCalls("the file system", root, at_once=2, patience_s=patience_s)
@@ -125,12 +136,15 @@ class PosixFiles:
         """As `Reconciler.converge`; calls made at the same time share one pass."""
         return await self._gathered.submit([FileRequest(file, apply) for file in resources])
 
+    async def prepare(self, resources: Sequence[File]) -> None:
+        """As `Preparing.prepare`: the assets of files that are not as wished are fetched."""
+        for error in (await self._fetch([FileRequest(file, True) for file in resources])).values():
+            raise error
+
     async def observe(self, key: str) -> FileState | None:
         """As `Reconciler.observe`. The content is read; nothing remembered is believed."""
-        record = self._records.get(_rid(key))
-        return await self._calls.run(
-            self._observe_one, key, record is not None and "secret" in record
-        )
+        hidden = "secret" in (self._records.get(_rid(key)) or {})
+        return await self._calls.run(self._observe_one, key, hidden)
 
     async def identities(self, resource: File) -> frozenset[str]:
         """Return the claims by which the kernel knows this path: as `Root.identities`."""
@@ -182,7 +196,45 @@ class PosixFiles:
         await asyncio.gather(*map(self._forget, removals, removed))
         return [each.result for each in removed]
 
+    async def _fetch(self, all_desired: Sequence[FileRequest]) -> Mapping[str, Exception]:
+        """Have the assets here that are about to be written: what is waited for, or wrong, by path."""
+        due = {
+            desired.file.path: FileRequest(desired.file, False)
+            for desired in all_desired
+            if desired.apply and isinstance(desired.file.content, Asset)
+        }
+        if not due:
+            return {}
+        planned = await self._calls.run(self._pass, [*due.values()])
+        wanted = [
+            desired
+            for desired, result in zip(due.values(), planned.results, strict=True)
+            if isinstance(result, Change) and result.changed
+        ]
+        # Side by side: each tells within a second how far it is.
+        fetched = await asyncio.gather(*map(self._fetch_one, wanted))
+        return {
+            desired.file.path: error
+            for desired, error in zip(wanted, fetched, strict=True)
+            if error is not None
+        }
+
+    async def _fetch_one(self, desired: FileRequest) -> Exception | None:
+        assert isinstance(desired.file.content, Asset)
+        try:
+            await self._assets.fetch(desired.file.content, resource=desired.file.id)
+        except (CapabilityError, NotReady) as error:
+            return error
+        return None
+
     async def _converge_all(self, all_desired: Sequence[FileRequest]) -> Sequence[Result]:
+        if waits := await self._fetch(all_desired):
+            rest = [desired for desired in all_desired if desired.file.path not in waits]
+            results = iter(await self._converge_here(rest) if rest else ())
+            return [waits.get(desired.file.path) or next(results) for desired in all_desired]
+        return await self._converge_here(all_desired)
+
+    async def _converge_here(self, all_desired: Sequence[FileRequest]) -> Sequence[Result]:
         first = {
             desired.file.path: desired.file
             for desired in all_desired
@@ -199,7 +251,11 @@ class PosixFiles:
             else all_desired
         )
         passed = await self._calls.run(self._pass, rest)
+        for desired, result in zip(rest, passed.results, strict=True):
+            if isinstance(result, AssetDamaged) and isinstance(desired.file.content, Asset):
+                await self._assets.drop(desired.file.content)
         await self._note_directories(passed.made_directories)
+        await self._note_secrets_gone(rest, passed.results)
         if not errors:
             return passed.results
         results = iter(passed.results)
@@ -208,9 +264,9 @@ class PosixFiles:
     def _is_new_to_us(self, desired: FileRequest) -> bool:
         if not desired.apply:
             return False
-        file, is_secret = desired.file, isinstance(desired.file.content, SecretRef)
+        file = desired.file
         known = self._recorded.get(file.path) or self._load_record(file)
-        if known is None or known.is_secret is not is_secret:
+        if known is None or (file.has_secret and not known.is_secret):
             return True
         return known.existed and file.discard_previous and "prior" not in self._record_of(file)
 
@@ -222,11 +278,19 @@ class PosixFiles:
         self._recorded[file.path] = known
         return known
 
+    def _makes_way(self, path: str) -> bool:
+        return makes_way(self._records, File.resource_type, path) and is_all_ours(
+            self._records, self._root.list_below(path)
+        )
+
     def _is_ours(self, file: File) -> bool:
         record = self._records.get(file.id)
         if record is None or "left" in record:
             return False
         return "wrote" in record or not record["existed"]
+
+    def _was_secret(self, file: File) -> bool:
+        return "secret" in self._record_of(file)
 
     def _record_of(self, file: File) -> JsonRecord:
         return self._records.get(file.id) or {}
@@ -270,7 +334,7 @@ class PosixFiles:
         first = {file: self._first_record(file, before.existed[file.path]) for file in touched}
         await asyncio.gather(
             *(self._records.put(file.id, record) for file, record in first.items()),
-            *(self._records.put(id_of_made_directory(path), {}) for path in before.missing),
+            note_made(self._records, before.missing),
         )
         self._recorded.update(
             (file.path, _Known("secret" in record, record["existed"]))
@@ -279,14 +343,29 @@ class PosixFiles:
 
     def _first_record(self, file: File, existed: bool) -> JsonRecord:
         known = dict(self._record_of(file))
+        # What is there stays a secret until something else was written.
+        secret = {"secret": True} if file.has_secret or "secret" in known else {}
         if "left" in known:
             known = {}
-        known.pop("secret", None)
-        secret = {"secret": True} if isinstance(file.content, SecretRef) else {}
         existed = bool(known.get("existed", existed))
         if file.discard_previous and "prior" not in known:
             existed = False
         return {**known, "existed": existed, **secret}
+
+    async def _note_secrets_gone(
+        self, all_desired: Sequence[FileRequest], results: Sequence[Result]
+    ) -> None:
+        """Of what was a secret, and has been written over with what is none, tell everything again."""
+        written = [
+            desired.file
+            for desired, result in zip(all_desired, results, strict=True)
+            if desired.apply and isinstance(result, Change) and not desired.file.has_secret
+        ]
+        for file in written:
+            if "secret" in (record := dict(self._record_of(file))):
+                del record["secret"]
+                await self._records.put(file.id, record)
+                self._recorded.pop(file.path, None)
 
     async def _note_directories(self, made: Sequence[str]) -> None:
         """Those that vanished between being found and being needed, and so were made all the same."""
@@ -295,12 +374,10 @@ class PosixFiles:
             for path in made
             if path in self._made and self._records.get(id_of_made_directory(path)) is None
         ]
-        await asyncio.gather(
-            *(self._records.put(id_of_made_directory(path), {}) for path in unknown)
-        )
+        await note_made(self._records, unknown)
 
     async def _removal(self, key: str) -> Removal:
-        made = self._made_above(key)
+        made = made_above(self._records, key)
         record = self._records.get(_rid(key))
         had_backup = record is not None and "prior" in record and "left" not in record
         backup = await self._backups.get(_rid(key)) if had_backup else None
@@ -327,15 +404,10 @@ class PosixFiles:
 
     async def _remove_let_go(self, removal: Removal, removed: Removed) -> Sequence[str]:
         """Remove those directories that were let go while the file was removed: those that are gone now."""
-        made = self._made_above(removal.path)
+        made = made_above(self._records, removal.path)
         if not removed.is_gone or set(made) <= set(removal.made_directories):
             return ()
         return await self._calls.run(self._root.remove_empty, made)
-
-    def _made_above(self, path: str) -> list[str]:
-        """Return the directories above *path* that are recorded as made on the way to something."""
-        above = map(str, PurePosixPath(path).parents)
-        return [each for each in above if self._records.get(id_of_made_directory(each)) is not None]
 
     def _is_let_go(self, rid: str) -> bool:
         record = self._records.get(rid)

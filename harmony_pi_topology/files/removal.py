@@ -146,7 +146,7 @@ def _give_back(
     sha256 = _sha256_at(root, removal.path, found)
     is_ours = sha256 in record["wrote"]
     # Already so, when we were killed, or put right by hand.
-    if _is_as(found, sha256, draft) and not (is_ours and _lacks_extras(root, draft)):
+    if _is_as(found, sha256, draft, backup) and not (is_ours and _lacks_extras(root, draft)):
         return _forget_gone(
             root, removal, Change(resource=rid, before=state, after=state), apply=apply
         )
@@ -172,9 +172,9 @@ def _give_back(
     return _forget_gone(root, removal, change, apply=apply)
 
 
-def _is_as(found: Found, sha256: str, draft: Draft) -> bool:
+def _is_as(found: Found, sha256: str, draft: Draft, content: bytes) -> bool:
     attributes = (found.mode, found.uid, found.gid) == (draft.mode, draft.uid, draft.gid)
-    return attributes and sha256 == _sha256(draft.content)
+    return attributes and sha256 == _sha256(content)
 
 
 def _lacks_extras(root: Root, draft: Draft) -> bool:

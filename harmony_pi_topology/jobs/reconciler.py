@@ -99,7 +99,8 @@ class Permission(Protocol):
 
 def undo_of(job: Job) -> Job:
     """Return what takes it back, as a job."""
-    return job.model_copy(update={"command": job.undo, "undo": (), "unless": (), "retry": True})
+    changes = {"command": job.undo, "undo": (), "undo_always": False, "unless": (), "retry": True}
+    return job.model_copy(update=changes)
 
 
 def question_of(job: Job) -> Job:
@@ -352,9 +353,9 @@ class Jobs:
             "whole": (ended or {}).get("whole", job.spec_hash),
             "state": state,
             "boot": self._engine.boot_id,
-            "ran": state != "unneeded" or (before is not None and before["ran"]),
+            "ran": job.undo_always or state != "unneeded" or (before is not None and before["ran"]),
             **(
-                {"undo": undo_of(job).model_dump(mode="json", exclude={"claims"})}
+                {"undo": undo_of(job).model_dump(mode="json", exclude={"claims", "undo_always"})}
                 if job.undo
                 else {}
             ),

@@ -26,7 +26,13 @@ from harmony_core.wire.times import read_microseconds, rfc3339
 from harmony_pi_topology.common.availability import availability_by
 from harmony_pi_topology.common.log_tail import printable
 from harmony_pi_topology.common.worker import Worker
-from harmony_pi_topology.systemd.sdbus import ANSWER_WITHIN_S, FoundJob, Properties, SystemdBus
+from harmony_pi_topology.systemd.sdbus import (
+    ANSWER_WITHIN_S,
+    FoundJob,
+    Properties,
+    SystemdBus,
+    exec_start,
+)
 from harmony_pi_topology.systemd.waker import Waker
 
 from .reconciler import Jobs, Permission, Sight
@@ -211,13 +217,11 @@ def _properties(job: Job, name: str) -> Properties:
     types."""
     directory = _directory(name)
     mounts = [mount for mount, _ in _mounts(job, name)]
-    # Else systemd would put variables of its own environment in their place.
-    arguments = [each.replace("$", "$$") for each in job.command]
     environment = [f"{name}={value}" for name, value in sorted(job.environment.items())]
     return [
         ("Description", ("s", f"Harmony job {job.name}")),
         ("Type", ("s", "exec")),
-        ("ExecStart", ("a(sasb)", [(job.command[0], arguments, False)])),
+        exec_start(job.command),
         # Kept when it has ended, so that whoever looks later sees how.
         ("RemainAfterExit", ("b", True)),
         ("CollectMode", ("s", "inactive")),

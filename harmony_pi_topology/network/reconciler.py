@@ -26,6 +26,7 @@ from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, NetworkFailed
 from harmony_core.reconciler import Backups, Reachability, Records
 from harmony_core.resources import NetworkProfile, NetworkState, Wifi, resource_id
+from harmony_pi_topology.common.confirmation import make_rolled_back
 from harmony_pi_topology.common.gather import copy_error, say_whose
 
 from .daemon import NetworkDaemon
@@ -35,7 +36,7 @@ from .profile_plan import NetworkPlan, plan_profile
 from .records import NetworkRecord
 from .removal import NetworkRemover
 from .settings import DesiredProfile, Settings, profile_uuid, resolve_desired
-from .trial import Trials, make_rolled_back
+from .trial import Trials
 
 __all__ = ["NetworkReconciler", "ReadSecret"]
 

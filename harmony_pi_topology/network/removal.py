@@ -16,12 +16,13 @@ from harmony_core.errors import CapabilityError, DidNotStick, NotOurs
 from harmony_core.reconciler import Backups, Reachability, Records
 from harmony_core.resources import NetworkProfile, NetworkState, resource_id
 from harmony_core.steps import Did, PutBack, Removed, Step
+from harmony_pi_topology.common.confirmation import make_rolled_back, make_unreachable
 
 from .daemon import CheckpointTaken, NetworkDaemon
 from .plan import CONFIRMED, LEFT
 from .records import TAKING_AWAY, FoundProfile, NetworkRecord
 from .settings import differences, profile_uuid
-from .trial import Trials, make_rolled_back, make_unreachable
+from .trial import Trials
 
 __all__ = ["NetworkRemover"]
 

@@ -28,11 +28,18 @@ from harmony_core.change import Change, NotReady
 from harmony_core.errors import (
     CapabilityError,
     CapabilityUnavailable,
-    NetworkRolledBack,
     TimedOut,
 )
 from harmony_core.reconciler import Backups, Reachability, Records
 from harmony_core.resources import ResourceId
+from harmony_pi_topology.common.confirmation import (
+    UNREACHABLE_S,
+    make_not_reached,
+    make_rolled_back,
+    make_unreachable,
+    say_cut_off,
+    say_remedy,
+)
 
 from .daemon import CheckpointTaken, NetworkDaemon
 from .health import NetworkUse
@@ -41,10 +48,8 @@ from .profile_plan import NetworkPlan, plan_profile
 from .records import FoundNetwork, FoundProfile, NetworkRecord, Trial
 from .settings import bare
 
-__all__ = ["Trials", "make_rolled_back", "make_unreachable"]
+__all__ = ["Trials"]
 
-_TRY_AGAIN_S = 1.0
-_UNREACHABLE_S = 30.0
 _COMES_BACK_WITHIN_S = 30.0
 
 _Result: TypeAlias = Change | Exception
@@ -173,7 +178,10 @@ class Trials:
         if any(pending):
             return [_waits(plan, each) for plan, each in zip(plans, pending, strict=True)]
         if not await self._reachability.reachable():
-            return [_waits(plan, _not_reached(plan)) for plan in plans]
+            return [
+                _waits(plan, make_not_reached(plan.id, plan.profile.confirm_within_s))
+                for plan in plans
+            ]
         return None
 
     async def _remove_all_addresses(self, plan: NetworkPlan) -> _Result:
@@ -271,12 +279,7 @@ class Trials:
                 return _waits(plan, pending)
             if pending is None and await self._reachability.reachable():
                 return await self._confirm(plan)
-        within = f"within {plan.profile.confirm_within_s} s"
-        return await self._refuse(
-            plan,
-            f"the change cut this device off: its control plane was not reached anew {within}, so "
-            "the change was taken back",
-        )
+        return await self._refuse(plan, say_cut_off(plan.profile.confirm_within_s))
 
     async def _look_again(self, plan: NetworkPlan) -> NetworkPlan:
         return plan_profile(plan.desired, await self._look(plan), plan.record, plan.before)
@@ -286,7 +289,7 @@ class Trials:
 
     async def _refuse(self, plan: NetworkPlan, why: str) -> Exception:
         await self.undo(plan.id, plan.record)
-        told = f"{why}; correct the profile, or remove the Score and push it anew to try again"
+        told = say_remedy(why, "the profile")
         record = plan.record.record_rollback(plan.desired.spec, told)
         await self._records.put(plan.id, record.written)
         return make_rolled_back(plan.id, told)
@@ -306,21 +309,6 @@ class Trials:
         return attrs.evolve(plan.change(found, pending), steps=(CONFIRMED,), diff=None)
 
 
-def make_unreachable(resource_id: str) -> CapabilityUnavailable:
-    """Return why a change is not begun now."""
-    return CapabilityUnavailable(
-        "the control plane is not reachable, so that a change of the network could not be confirmed; "
-        "it is made once it is",
-        resource=resource_id,
-        retry_after_s=_UNREACHABLE_S,
-    )
-
-
-def make_rolled_back(resource_id: str, told: str) -> NetworkRolledBack:
-    """Return what is told of a change that was taken back, at once and at every later look."""
-    return NetworkRolledBack(told, resource=resource_id)
-
-
 def _trial(record: NetworkRecord) -> Trial:
     assert record.trial is not None
     return record.trial
@@ -337,17 +325,7 @@ def _not_proven(plan: NetworkPlan) -> NotReady:
         "plane is reached by it",
         resource=plan.id,
         reason="Progressing",
-        look_again_s=_UNREACHABLE_S,
-    )
-
-
-def _not_reached(plan: NetworkPlan) -> NotReady:
-    return NotReady(
-        "the control plane is not reached anew yet; "
-        f"unless it is within {plan.profile.confirm_within_s} s, the change is taken back",
-        resource=plan.id,
-        reason="Progressing",
-        look_again_s=_TRY_AGAIN_S,
+        look_again_s=UNREACHABLE_S,
     )
 
 

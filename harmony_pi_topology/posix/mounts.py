@@ -21,6 +21,7 @@ __all__ = [
     "mount_of",
     "mount_on_the_way_to",
     "mounts_of",
+    "mounts_seen_at",
 ]
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
@@ -43,6 +44,10 @@ class Mount:
     """The type of the file system, such as ``ext4``, ``vfat`` or ``fuse.sshfs``."""
     source: str = ""
     """What is mounted, such as ``/dev/sda1``."""
+    options: tuple[str, ...] = ()
+    """Those in force, of this mount and of its file system: ``ro`` where either of them is."""
+    parent: int = 0
+    """The number of the mount on which this one is."""
 
 
 class MountEvents:
@@ -132,17 +137,45 @@ def mount_on_the_way_to(path: str, mounts: Sequence[Mount]) -> Mount | None:
     return next((each for each in reversed(covering) if len(each.point) == longest), None)
 
 
+def mounts_seen_at(path: str, mounts: Sequence[Mount]) -> Sequence[Mount]:
+    """Return those of *mounts* that are passed on the way to *path*, from the root to what is seen there.
+
+    What was mounted at *path* is not among them where something is mounted over what is above it.
+    """
+    numbers = {each.number for each in mounts}
+    on = {(each.parent, each.point): each for each in mounts if each.parent != each.number}
+    roots = (
+        each
+        for each in mounts
+        if each.point == "/" and (each.parent not in numbers or each.parent == each.number)
+    )
+    if (here := next(roots, None)) is None:
+        return ()
+    seen = [here]
+    for point in [*map(str, reversed(PurePosixPath(path).parents)), path]:
+        while (over := on.get((seen[-1].number, point))) is not None:
+            seen.append(over)
+    return seen
+
+
 def _parse_mount(line: str) -> Mount:
     before, _, after = line.partition(" - ")
-    number, _, device, root, point, options, *_ = before.split(" ")
+    number, parent, device, root, point, options, *_ = before.split(" ")
+    kind, *of_the_source = after.split(" ")
+    flags, of_the_file_system = options.split(","), "".join(of_the_source[1:2]).split(",")
+    in_force = dict.fromkeys(each for each in (*flags, *of_the_file_system) if each)
+    if "ro" in in_force:
+        in_force.pop("rw", None)
     return Mount(
         number=int(number),
         device=device,
         root=_unescape(root),
         point=_unescape(point),
-        is_read_only="ro" in options.split(","),
-        kind=after.split(" ")[0],
-        source=_unescape(after.split(" ")[1]) if " " in after else "",
+        is_read_only="ro" in flags,
+        kind=kind,
+        source=_unescape("".join(of_the_source[:1])),
+        options=tuple(map(_unescape, in_force)),
+        parent=int(parent),
     )
 
 

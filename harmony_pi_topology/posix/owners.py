@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import grp
 import pwd
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from harmony_core.errors import WriteFailed
 
@@ -41,6 +41,17 @@ class Owners:
         if group not in self._groups:
             self._groups[group] = int(group) if group.isdecimal() else self._find_group(group)
         return self._groups[group]
+
+    def home(self, user: str) -> str:
+        """Return the home of *user*, a name; `WriteFailed` when there is no such user."""
+        try:
+            if self._of_this_machine:
+                return pwd.getpwnam(user).pw_dir
+            return next(e[5] for e in self._read_entries("passwd") if e[0] == user and len(e) > 5)
+        except (KeyError, StopIteration):
+            raise WriteFailed(
+                f"this device has no user {user!r}; create it, or name another"
+            ) from None
 
     def user(self, uid: int) -> str:
         """Return the name of *uid*; the number itself when it has none."""
@@ -92,7 +103,12 @@ class Owners:
             return str(number)
 
     def _read_database(self, database: str) -> Mapping[str, int]:
-        """Return the names and numbers in ``/etc/passwd`` or ``/etc/group``; none where there is no such
+        """Return the names and numbers in ``/etc/passwd`` or ``/etc/group``."""
+        entries = self._read_entries(database)
+        return {e[0]: int(e[2]) for e in entries if len(e) > 2 and e[2].isdecimal()}
+
+    def _read_entries(self, database: str) -> Sequence[Sequence[str]]:
+        """Return the fields of each entry in ``/etc/passwd`` or ``/etc/group``; none where there is no such
         file.
 
         One that cannot be read is an error: who is in it is not known, and nobody may be called missing.
@@ -100,6 +116,5 @@ class Owners:
         try:
             content = self._root.read(f"/etc/{database}", max_bytes=_DATABASE_MAX_BYTES)
         except FileNotFoundError:
-            return {}
-        entries = (line.split(":") for line in content.decode(errors="replace").splitlines())
-        return {e[0]: int(e[2]) for e in entries if len(e) > 2 and e[2].isdecimal()}
+            return []
+        return [line.split(":") for line in content.decode(errors="replace").splitlines()]

@@ -34,9 +34,19 @@ from .errors import make_write_failed, translate_errors, translate_path_errors
 from .extras import Extras, extras_of
 from .found import Found, look_in, refuse_other_kinds
 from .hashing import sha256_of
-from .safe_write import Draft, Staged, is_left, publish, refuse_unsafe, stage
+from .safe_write import (
+    DIRECTORY_BITS,
+    CopiedContent,
+    Draft,
+    Staged,
+    is_left,
+    make_temporary_name,
+    publish,
+    refuse_unsafe,
+    stage,
+)
 
-__all__ = ["Draft", "Found", "Root"]
+__all__ = ["CopiedContent", "Draft", "Found", "Root"]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 _NOT_EMPTY = frozenset({errno.ENOTEMPTY, errno.EEXIST})
@@ -207,7 +217,7 @@ class Root:
 
     def change_directory(self, path: str, *, mode: int, uid: int = -1, gid: int = -1) -> None:
         """Set mode and owner of a directory, durably; FileNotFoundError."""
-        refuse_unsafe(path, mode=mode, uid=uid, gid=gid)
+        refuse_unsafe(path, mode=mode, uid=uid, gid=gid, allowed=DIRECTORY_BITS)
         with (
             self._directory(path, path) as descriptor,
             translate_errors(path, doing="changed", at=descriptor),
@@ -229,6 +239,70 @@ class Root:
             self._flush_all({_split(path)[0]: directory})
             return True
 
+    def read_link(self, path: str) -> str | None:
+        """Return what the symbolic link at *path* leads to; None when there is none by now.
+
+        `UnsafePath` where that is not text.
+        """
+        with self._parent(path) as (directory, name):
+            if directory is None:
+                return None
+            with translate_errors(path, doing="read"):
+                try:
+                    target = os.readlink(name, dir_fd=directory)
+                except OSError as error:
+                    if error.errno in {errno.ENOENT, errno.EINVAL}:
+                        return None
+                    raise
+        try:
+            target.encode()
+        except UnicodeEncodeError as error:
+            raise UnsafePath(
+                f"{path} leads to a name that is not text; remove the link by hand"
+            ) from error
+        return target
+
+    def put_link(self, path: str, target: str, *, uid: int = -1, gid: int = -1) -> None:
+        """Make a symbolic link, or replace one in one step, durably; the directory above must be there.
+
+        `UnsafePath` where something else is there. An owner of -1 is left to the process.
+        """
+        with self._parent(path) as (directory, name):
+            if directory is None:
+                raise WriteFailed(f"{path}: the directory above vanished; it is tried again later")
+            temporary = make_temporary_name()
+            with translate_errors(path, doing="made", at=directory):
+                if (found := look_in(directory, name)) is not None and found.kind != "symlink":
+                    raise UnsafePath(f"{path} is something else by now, and no link; move it away")
+                os.symlink(target, temporary, dir_fd=directory)
+                try:
+                    self._own_link(temporary, directory, uid, gid)
+                    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+                except BaseException:
+                    os.unlink(temporary, dir_fd=directory)
+                    raise
+            self._flush_all({_split(path)[0]: directory})
+
+    def remove_link(self, path: str) -> None:
+        """Remove a symbolic link, durably; `UnsafePath` for anything else."""
+        with self._parent(path) as (directory, name):
+            if directory is None:
+                return
+            with translate_errors(path, doing="removed", at=directory):
+                if (found := look_in(directory, name)) is None:
+                    return
+                if found.kind != "symlink":
+                    raise UnsafePath(f"{path} is something else by now, and no link; it is left")
+                os.unlink(name, dir_fd=directory)
+                _refuse_still_there(path, look_in(directory, name))
+            self._flush_all({_split(path)[0]: directory})
+
+    @staticmethod
+    def _own_link(name: str, directory: int, uid: int, gid: int) -> None:
+        facts = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if uid not in {-1, facts.st_uid} or gid not in {-1, facts.st_gid}:
+            os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+
     def may_give_way(self, path: str, found: Found) -> bool:
         """Return whether *found* is nothing in itself: a symbolic link, or a directory with nothing in it."""
         if found.kind != "directory":
@@ -242,6 +316,21 @@ class Root:
                 return next(inside, None) is None
         except FileNotFoundError:
             return False
+
+    def list_below(self, path: str) -> list[str]:
+        """Return every path below the directory *path*; none where it is no directory."""
+        try:
+            with (
+                self._directory(path, path) as descriptor,
+                translate_errors(path, doing="looked at"),
+            ):
+                return [
+                    str(PurePosixPath(path, here, name))
+                    for here, directories, files, _ in os.fwalk(".", dir_fd=descriptor)
+                    for name in (*directories, *files)
+                ]
+        except (FileNotFoundError, UnsafePath):
+            return []
 
     def make_way(self, path: str) -> None:
         """Remove a symbolic link or an empty directory; `UnsafePath` for anything else but a file.
@@ -266,6 +355,16 @@ class Root:
                 return []
         above = [str(parent) for parent in reversed(PurePosixPath(path).parents[:-1])]
         return [parent for parent in above if self._is_made(parent)]
+
+    def missing_above(self, path: str) -> list[str]:
+        """Return the directories above *path* that are not there, the nearest first."""
+        missing: list[str] = []
+        with suppress(CapabilityError):  # then making them will say so
+            for parent in map(str, PurePosixPath(path).parents[:-1]):
+                if self.look(parent) is not None:
+                    break
+                missing.append(parent)
+        return missing
 
     def remove_empty(self, directories: Iterable[str]) -> list[str]:
         """Remove those of *directories* that are empty, deepest first: those that are gone now.

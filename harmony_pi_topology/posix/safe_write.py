@@ -3,6 +3,9 @@
     file without a name -> chown, chmod, allocate, write, fsync, read again     `stage`
     link under a temporary name -> rename over the target -> look               `publish`
 
+What is large is not held in memory: it is copied from a file of the agent's own, and its hash is compared on
+the way and when it is read again.
+
 What is read again, and looked at, must be what was wanted, or it is `DidNotStick`: before the name is given,
 so that the old file is intact, and before a byte is written where others could read what they must not.
 
@@ -15,15 +18,24 @@ that a draft says are given (`extras`).
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 
 import attrs
 
-from harmony_core.errors import DidNotStick, InvalidResource, UnsafePath, WriteFailed
+from harmony_core.errors import (
+    AssetDamaged,
+    AssetMissing,
+    DidNotStick,
+    InvalidResource,
+    UnsafePath,
+    WriteFailed,
+)
 from harmony_core.paths import check_path
 from harmony_core.reconciler import JsonRecord
 from harmony_pi_topology.common.path_calls import step
@@ -34,13 +46,42 @@ from .errors import translate_errors
 from .extras import Extras, give_extras, give_flags
 from .found import Found, look_in
 
-__all__ = ["Draft", "Staged", "draft_of_backup", "is_left", "publish", "refuse_unsafe", "stage"]
+__all__ = [
+    "DIRECTORY_BITS",
+    "CopiedContent",
+    "Draft",
+    "Staged",
+    "draft_of_backup",
+    "is_left",
+    "make_temporary_name",
+    "publish",
+    "refuse_unsafe",
+    "stage",
+]
 
 _PREALLOCATED_BYTES = 64 * 1024
+_BLOCK_BYTES = 256 * 1024
 _TEMPORARY = (".harmony.", ".tmp")
 _PERMISSIONS = 0o777
+DIRECTORY_BITS = 0o3777
+"""Those of a directory: without set-user-id, which means nothing there."""
 _ID_MAX = 2**32 - 2
 """The number above it means "leave as it is" to chown."""
+
+
+@attrs.frozen(kw_only=True)
+class CopiedContent:
+    """Content that is copied from a file, and stands for nothing else than what has this hash."""
+
+    source: Path | None
+    """None where it is not here; then it can be compared, and not written."""
+    size_bytes: int
+    sha256: str
+    summary: str
+    """What it is, for people."""
+
+    def __len__(self) -> int:
+        return self.size_bytes
 
 
 @attrs.frozen(kw_only=True)
@@ -48,7 +89,7 @@ class Draft:
     """A file as it is to be. ``uid`` and ``gid`` -1 leave the owner to the process."""
 
     path: str
-    content: bytes = attrs.field(repr=False)
+    content: bytes | CopiedContent = attrs.field(repr=False)
     mode: int
     uid: int = -1
     gid: int = -1
@@ -78,12 +119,16 @@ class Staged:
     temporary: str | None
 
 
-def refuse_unsafe(path: str, *, mode: int, uid: int, gid: int) -> None:
-    """Raise `UnsafePath` or `InvalidResource` for what must not be written, whatever is there."""
+def refuse_unsafe(path: str, *, mode: int, uid: int, gid: int, allowed: int = _PERMISSIONS) -> None:
+    """Raise `UnsafePath` or `InvalidResource` for what must not be written, whatever is there.
+
+    *allowed* are the bits that a mode may have.
+    """
     check_path(path)
-    if mode & ~_PERMISSIONS:
+    if mode & ~allowed:
         raise UnsafePath(
-            f"{path}: mode {mode:o} has set-user-id, set-group-id or sticky bits; drop them"
+            f"{path}: mode {mode:o} has bits that are never set here: set-user-id, and of a file "
+            "set-group-id and sticky; drop them"
         )
     for number in (uid, gid):
         if not -1 <= number <= _ID_MAX:
@@ -114,7 +159,7 @@ def publish(file: Staged) -> Found:
     with translate_errors(file.draft.path, at=file.directory):
         if file.temporary is None:
             # Known before it exists, so that it is unlinked even if linking fails half-way.
-            file.temporary = _temporary_name()
+            file.temporary = make_temporary_name()
             source = f"/proc/self/fd/{file.descriptor}"
             os.link(source, file.temporary, dst_dir_fd=file.directory, follow_symlinks=True)
         os.rename(file.temporary, name, src_dir_fd=file.directory, dst_dir_fd=file.directory)
@@ -165,7 +210,7 @@ def _shows(name: str, found: Found, file: Staged) -> bool:
             return False
         raise
     try:
-        return _read_whole(anew, found.size_bytes + 1) == file.draft.content
+        return _find_other(file.draft, anew) is None
     finally:
         give_back(anew)
 
@@ -177,7 +222,7 @@ def _create(draft: Draft, directory: int) -> Staged:
         if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT}:
             raise
         # NFS, FAT and some overlays have no files without a name.
-        name = _temporary_name()
+        name = make_temporary_name()
         flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
         return Staged(draft, directory, os.open(name, flags, 0o600, dir_fd=directory), name)
     return Staged(draft, directory, nameless, None)
@@ -188,56 +233,94 @@ def _fill(file: Staged) -> None:
     if draft.extras is not None:
         give_flags(descriptor, draft.extras)
     set_attributes(descriptor, draft.path, mode=draft.mode, uid=draft.uid, gid=draft.gid)
-    content = memoryview(draft.content)
-    if len(content) > _PREALLOCATED_BYTES:
-        os.posix_fallocate(descriptor, 0, len(content))
-    while content:
-        content = content[os.write(descriptor, content) :]
+    if len(draft.content) > _PREALLOCATED_BYTES:
+        os.posix_fallocate(descriptor, 0, len(draft.content))
+    if isinstance(draft.content, CopiedContent):
+        _copy(draft, draft.content, descriptor)
+    else:
+        _write_all(descriptor, draft.content)
     if draft.extras is not None:
         give_extras(descriptor, draft.path, draft.extras)
     os.fsync(descriptor)
-    _refuse_other_content(draft, _read_again(descriptor, len(draft.content) + 1))
+    _refuse_other_content(draft, descriptor)
 
 
-def _read_again(descriptor: int, max_bytes: int) -> bytes:
-    """Return what is in the file, as whoever opens it now will find it: not what this descriptor
-    remembers."""
+def _write_all(descriptor: int, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def _copy(draft: Draft, content: CopiedContent, descriptor: int) -> None:
+    """Copy *content*. `AssetMissing` where it is not here, `AssetDamaged` where it is something else."""
+    if content.source is None:
+        raise AssetMissing(
+            f"{draft.path}: {content.summary} is not on this device yet; it is fetched at the next try"
+        )
+    digest, left = hashlib.sha256(), content.size_bytes
+    with content.source.open("rb") as file:
+        while left and (block := file.read(min(_BLOCK_BYTES, left))):
+            step(draft.path)
+            digest.update(block)
+            _write_all(descriptor, block)
+            left -= len(block)
+    if left or digest.hexdigest() != content.sha256:
+        raise AssetDamaged(
+            f"{draft.path}: what was kept of {content.summary} has changed on this device's disk; it is "
+            "fetched again. Check the disk if that comes again"
+        )
+
+
+def _refuse_other_content(draft: Draft, descriptor: int) -> None:
+    """Raise `DidNotStick` unless what is in the file, as whoever opens it now will find it, is what was
+    wanted: not what this descriptor remembers. It tells nothing of the content: that may be a secret."""
     try:
         anew = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
     except PermissionError:  # not root, and its mode lets nobody read it
-        return _read_whole(descriptor, max_bytes)
+        anew = -1
     try:
-        return _read_whole(anew, max_bytes)
+        there = _find_other(draft, descriptor if anew < 0 else anew)
     finally:
-        give_back(anew)
+        if anew >= 0:
+            give_back(anew)
+    if there is None:
+        return
+    wanted = len(draft.content)
+    other = "other " if there == wanted else ""
+    raise DidNotStick(
+        draft.path,
+        field="content",
+        wanted=f"of {wanted} bytes",
+        found="more bytes" if there > wanted else f"{other}{there} bytes",
+        remedy="this file system, or the disk beneath it, gives back other content than was "
+        "written; check the disk, or choose a path on another one",
+    )
 
 
-def _read_whole(descriptor: int, max_bytes: int) -> bytes:
-    content = b""
-    while len(content) < max_bytes:
-        block = os.pread(descriptor, max_bytes - len(content), len(content))
+def _find_other(draft: Draft, descriptor: int) -> int | None:
+    """Return how many bytes, at most one more than wanted, are in *descriptor*, where they are other ones
+    than are wanted; None where they are those."""
+    content, most_bytes = draft.content, len(draft.content) + 1
+    if isinstance(content, bytes):
+        found = b"".join(_read_blocks(descriptor, most_bytes))
+        return None if found == content else len(found)
+    digest, found_bytes = hashlib.sha256(), 0
+    for block in _read_blocks(descriptor, most_bytes):
+        step(draft.path)
+        digest.update(block)
+        found_bytes += len(block)
+    is_wanted = found_bytes == content.size_bytes and digest.hexdigest() == content.sha256
+    return None if is_wanted else found_bytes
+
+
+def _read_blocks(descriptor: int, max_bytes: int) -> Iterator[bytes]:
+    done_bytes = 0
+    while done_bytes < max_bytes:
+        block = os.pread(descriptor, min(_BLOCK_BYTES, max_bytes - done_bytes), done_bytes)
         if not block:
-            break
-        content += block
-    return content
-
-
-def _refuse_other_content(draft: Draft, found: bytes) -> None:
-    """Raise `DidNotStick`, which tells nothing of the content: it may be a secret."""
-    if found != draft.content:
-        wanted, there = len(draft.content), len(found)
-        if there > wanted:
-            there_in_words = "more bytes"
-        else:
-            there_in_words = f"{'other ' if there == wanted else ''}{there} bytes"
-        raise DidNotStick(
-            draft.path,
-            field="content",
-            wanted=f"of {wanted} bytes",
-            found=there_in_words,
-            remedy="this file system, or the disk beneath it, gives back other content than was "
-            "written; check the disk, or choose a path on another one",
-        )
+            return
+        yield block
+        done_bytes += len(block)
 
 
 def _discard(file: Staged) -> None:
@@ -247,7 +330,8 @@ def _discard(file: Staged) -> None:
     give_back(file.descriptor)
 
 
-def _temporary_name() -> str:
+def make_temporary_name() -> str:
+    """Return a name that nobody has, and that `is_left` knows once this process is gone."""
     return f"{_ours()}{secrets.token_hex(8)}{_TEMPORARY[1]}"
 
 

@@ -1,4 +1,4 @@
-"""What units have logged, as `journalctl` tells it: the one program that is called.
+"""What units have logged, as `journalctl` tells it: a program that is called, as is tar for volumes.
 
 journald has no interface on a bus, and its library none in Python that a small device should carry. It is
 called once for each failure that is told, and again and again only while a person reads on; it is never

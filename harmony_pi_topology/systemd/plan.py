@@ -73,6 +73,7 @@ _SUB_WHEN_UP = {
     "path": "waiting",
     "target": "active",
     "mount": "mounted",
+    "automount": "waiting",
 }
 
 
@@ -278,6 +279,8 @@ class Removal:
     """What is to be undone, in this order."""
 
     stop: bool = False
+    takes_back: bool = False
+    """Its stop has to be run, and to succeed: one that does not run is started for it."""
     disable: bool = False
     remove_file: bool = False
     put_back: bool = False
@@ -323,8 +326,11 @@ def plan_removal(
     put_back = replaced and digest(file) in record.replaced_with
     disable = found.enabled is True and not record.was_enabled
     file_changes = put_back or (ours and file is not None)
+    takes_back = record.takes_back and ours and file is not None and found.load == "loaded"
+    stop = found.is_to_run and not record.was_active and (ours or record.started)
     return Removal(
-        stop=found.is_to_run and not record.was_active and (ours or record.started),
+        stop=stop or takes_back,
+        takes_back=takes_back,
         disable=disable and (ours or record.enabled),
         remove_file=ours and file is not None,
         put_back=put_back,

@@ -104,10 +104,11 @@ class SdbusSystemd:
         self._enabling = Enabling(self._bus, self._files)
         self._jobs = Jobs(self._bus, wait_s=job_wait_s)
         self._liveness = Liveness(liveness_every_s)
+        journal_tail = journal_tail or self._journal.tail
         self._health = HealthCheck(
             jobs=self._jobs,
             records=records,
-            journal_tail=journal_tail or self._journal.tail,
+            journal_tail=journal_tail,
             probe_address=probe_address,
             liveness=self._liveness,
             monotonic_s=monotonic_s,
@@ -119,6 +120,7 @@ class SdbusSystemd:
             jobs=self._jobs,
             records=records,
             backups=backups,
+            journal_tail=journal_tail,
         )
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 

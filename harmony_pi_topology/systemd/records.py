@@ -202,6 +202,8 @@ class UnitRecord:
     """That oneshot came to a good end."""
     restarts: int = 0
     up_since_s: float = 0.0
+    takes_back: bool = False
+    """Its stop takes back what was done, and so has to be run, and to succeed, before it goes."""
     left: bool = False
     """It was removed, and stays because it had been there before."""
     disabled: bool = False

@@ -1,6 +1,7 @@
 """Remove units: what the record says was done here is undone, and nothing else.
 
-stop (waited for a few seconds; while it is still stopping: NotReady, and nothing else yet)
+stop (waited for a few seconds; while it is still stopping: NotReady, and nothing else yet; where that takes
+back what was done, one that does not run is started for it, and it has to succeed)
 disable, remove our unit file or put back the one before -> one reload -> enable, start what was so before
 -> let systemd forget it -> forget the record, last
 """
@@ -18,9 +19,11 @@ from harmony_core.reconciler import Backups, Records
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.steps import Did, Left, Stopped
 from harmony_pi_topology.common.gather import gather_results
+from harmony_pi_topology.common.log_tail import LOG_TAIL_LINES, log_tail
 
 from .enabling import Enabling
-from .health_rules import describe_frozen, describe_job_end, describe_stop_end
+from .health_rules import describe_end, describe_frozen, describe_job_end, describe_stop_end
+from .journal import JournalTail
 from .plan import Removal, plan_removal, predict_state_after_removal
 from .queued_jobs import GOOD_ENDS, Jobs
 from .records import FoundUnit, UnitRecord
@@ -98,6 +101,7 @@ class Remover:
         jobs: Jobs,
         records: Records,
         backups: Backups,
+        journal_tail: JournalTail,
     ) -> None:
         self._bus = bus
         self._files = files
@@ -105,6 +109,8 @@ class Remover:
         self._jobs = jobs
         self._records = records
         self._backups = backups
+        self._journal_tail = journal_tail
+        self._slow_to_stop: set[str] = set()
 
     async def remove(self, names: Sequence[str], *, apply: bool) -> list[Change | Exception]:
         """Take away what was made under each of *names*. Idempotent."""
@@ -166,13 +172,30 @@ class Remover:
         if acts and removal.found.frozen and not removal.found.is_dead:
             raise UnitFailed(f"{removal.name} {describe_frozen(removal.name)}")
         if removal.due.stop:
-            result = await self._jobs.run("stop", removal.name)
-            now = await self._bus.look(removal.name)
+            name, takes_back = removal.name, removal.due.takes_back
+            # What has ended well since our last look has run already what takes back.
+            has_ended = name in self._slow_to_stop and removal.found.active == "inactive"
+            self._slow_to_stop.discard(name)
+            if takes_back and removal.found.is_dead and not has_ended:
+                await self._jobs.run("start", name)
+                # Of one that does not run, systemd runs nothing when it is stopped.
+                if (begun := await self._bus.look(name)).is_dead:
+                    raise await self._make_not_taken_back(name, begun)
+            result = await self._jobs.run("stop", name)
+            now = await self._bus.look(name)
             if result is not None and result not in GOOD_ENDS and not now.is_dead:
-                raise UnitFailed(f"{removal.name} {describe_stop_end(result, removal.name)}")
+                raise UnitFailed(f"{name} {describe_stop_end(result, name)}")
+            if takes_back and now.active == "failed":
+                raise await self._make_not_taken_back(name, now)
+            if not now.is_dead:
+                self._slow_to_stop.add(name)
             return attrs.evolve(removal, stopping=not now.is_dead)
         dying = removal.ours and removal.due.job is None and not removal.found.is_dead
         return attrs.evolve(removal, stopping=dying)
+
+    async def _make_not_taken_back(self, name: str, found: FoundUnit) -> UnitFailed:
+        tail = log_tail((await self._journal_tail(name, LOG_TAIL_LINES)).encode())
+        return UnitFailed(f"{name} has not taken back what was done: {describe_end(found)}{tail}")
 
     async def _note_others(self, removal: _UnitRemoval) -> _UnitRemoval:
         """Note, before the deed, what of others is enabled or not once this is taken away."""

@@ -42,6 +42,7 @@ __all__ = [
     "Properties",
     "SystemdBus",
     "Verb",
+    "exec_start",
 ]
 
 Verb: TypeAlias = Literal["start", "restart", "stop"]
@@ -66,6 +67,13 @@ _LOOK_AGAIN_S = 0.01
 _LOOK_LAST_S = 0.5
 
 T = TypeVar("T")
+
+
+def exec_start(command: Sequence[str]) -> tuple[str, tuple[str, Any]]:
+    """Return the property by which a transient service runs *command* as it stands: else systemd would put
+    variables of its own environment in place of what begins with a $."""
+    arguments = [each.replace("$", "$$") for each in command]
+    return "ExecStart", ("a(sasb)", [(command[0], arguments, False)])
 
 
 class _Link:

@@ -203,6 +203,7 @@ class UnitPlan:
             disabled=(record.disabled or steps.disable) and not steps.enable,
             stopped=(record.stopped or steps.job == "stop") and steps.job in {None, "stop"},
             also_before={**self.also, **record.also_before},
+            takes_back=self.unit.takes_back,
             left=False,
         )
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -33,6 +33,7 @@ from harmony_core.errors import (
 )
 from harmony_core.reconciler import Reconciler
 from harmony_core.resources import (
+    Completed,
     Container,
     ContainerState,
     Exited,
@@ -42,16 +43,19 @@ from harmony_core.resources import (
     Running,
     TcpProbe,
 )
+from harmony_core.secret_values import SecretValues
 from harmony_core.steps import Step
 
 from .containers_device_contract import RECOVERS, SICK, ContainerDeviceContract
 from .containers_hold_contract import ContainerHoldContract
 from .containers_replacing_contract import POLITE, PORT, ContainerReplacingContract
+from .containers_secret_contract import ContainerSecretContract
 from .containers_volume_contract import ContainerVolumeContract
 from .containers_watch_contract import ContainerWatchContract
 from .fake_containers import Program
 
 __all__ = [
+    "CLAIMED_LABELS",
     "PROGRAMS",
     "ContainerBystander",
     "ContainerRuntimeContract",
@@ -62,6 +66,14 @@ __all__ = [
 SLEEP = ("sleep", "1000")
 """As the first process of a container, it does not hear that it is asked to end."""
 BOOM = ("sh", "-c", "echo boom; echo bang >&2; exit 3")
+CLAIMED_LABELS = {
+    "harmony.runs": "once",
+    "harmony.max-hold-s": "9" * 15,
+    "harmony.secrets": '{"harmony-web-0123456789abcdef":"0123456789abcdef"}',
+}
+"""What `ImagesUnderTest.with_volume` says of itself, though it is Harmony's to say."""
+MIGRATE = ("sh", "-c", "echo migrated; sleep 2")
+FAIL_LATE = ("sh", "-c", "echo half; sleep 2; exit 4")
 CHATTY = ("sh", "-c", "n=0; while [ $n -lt 100 ]; do n=$((n + 1)); echo $n; done; exit 1")
 SERVE = ("httpd", "-f", "-p", "80", "-h", "/www")
 SERVE_LATE = ("sh", "-c", f"sleep 3; exec {' '.join(SERVE)}")
@@ -73,6 +85,8 @@ PROGRAMS: Mapping[tuple[str, ...], Program] = MappingProxyType(
         POLITE: Program(),
         BOOM: Program(exit_code=3, log=("boom", "bang")),
         CHATTY: Program(exit_code=1, log=tuple(str(n) for n in range(1, 101))),
+        MIGRATE: Program(exit_code=0, runs_for_s=2.0, log=("migrated",)),
+        FAIL_LATE: Program(exit_code=4, runs_for_s=2.0, log=("half",)),
         SERVE: Program(),
         SERVE_LATE: Program(ready_after_s=3.0),
         SICK: Program(healthy_after_s=math.inf, log=("feeling sick",)),
@@ -136,6 +150,28 @@ class ContainerBystander(Protocol):
     async def unplug(self, path: str) -> None:
         """Take the node *path* away, if it is there."""
 
+    async def read_inside(self, name: str, path: str) -> str:
+        """What the container *name* sees in the file *path*."""
+        ...
+
+    async def read_environment(self, name: str, variable: str) -> str | None:
+        """What the first process of the container *name* has in *variable*; None where it has none."""
+        ...
+
+    async def tell_all(self, name: str) -> str:
+        """All that the runtime tells of the container *name*."""
+        ...
+
+    async def list_secrets(self) -> Sequence[str]:
+        """The names of the secrets in the runtime's own store."""
+        ...
+
+    async def make_secret(self, name: str, value: str) -> None:
+        """Put one into that store, where there is none of this name."""
+
+    async def delete_secret(self, name: str) -> None:
+        """Take one out of that store."""
+
     def write(self, path: str, content: bytes) -> None:
         """Write a file on the device, and make its directories."""
 
@@ -148,7 +184,7 @@ class ImagesUnderTest:
     second: str
     third: str
     with_volume: str
-    """In the registry too: it declares a volume at /data."""
+    """In the registry too: it declares a volume at /data, and `CLAIMED_LABELS`."""
     missing: str
     """In a registry that has no such image."""
     unreachable: str
@@ -168,6 +204,8 @@ class ContainersUnderTest:
     images: ImagesUnderTest
     reopen: Callable[[], Reconciler[Container, ContainerState]]
     """Makes another reconciler with the same records, as an agent does that starts again."""
+    secret_values: SecretValues = attrs.field(factory=SecretValues, repr=False)
+    """What the words stand for, to both reconcilers."""
 
     async def look(self, container: Container) -> Change:
         """One converge; raises the error that it answers."""
@@ -197,6 +235,14 @@ class ContainersUnderTest:
             await self.apply_one(container)
         return raised.value
 
+    async def until(self, state: type[Running | Completed | Exited]) -> None:
+        """Let time pass until the container web is seen in *state*."""
+        for _ in range(_LOOKS):
+            if isinstance(await self.containers.observe("web"), state):
+                return
+            await self.bystander.pass_time(0.1)
+        raise AssertionError(f"web was not {state.__name__} in {_LOOKS} looks")
+
     async def remove_one(self, name: str) -> Change:
         (result,) = await self.containers.remove([name], apply=True)
         return _change(result)
@@ -213,6 +259,7 @@ class ContainerRuntimeContract(
     ContainerHoldContract,
     ContainerReplacingContract,
     ContainerVolumeContract,
+    ContainerSecretContract,
     ContainerDeviceContract,
 ):
     """Subclass with a name that pytest collects, and a fixture `host`."""
@@ -316,6 +363,56 @@ class ContainerRuntimeContract(
         assert before is not None
         assert after is not None
         assert before[0] != after[0]
+
+    async def test_what_runs_once_is_in_order_while_it_runs_and_when_it_has_ended_well(
+        self, host: ContainersUnderTest
+    ) -> None:
+        desired = self.container(host, command=MIGRATE, runs="once", restart="no")
+        assert isinstance((await host.plan_one(desired)).after, Completed)
+        change = await host.apply_one(desired)
+        assert change.actions == ("pulled", "created", "started")
+        await host.until(Completed)
+        identity = await host.bystander.identity("web")
+        again = attrs.evolve(host, containers=host.reopen())
+        for _ in range(2):
+            change = await again.look(desired)
+            assert (change.actions, change.pending) == ((), None)
+            assert isinstance(change.after, Completed)
+        assert (await host.plan_one(desired)).actions == ()
+        assert await host.bystander.identity("web") == identity
+        other = desired.model_copy(update={"environment": {"TO": "2"}})
+        assert (await host.apply_one(other)).actions == (
+            "recreated: environment changed",
+            "started",
+        )
+
+    async def test_what_its_image_says_in_labels_of_ours_is_not_believed(
+        self, host: ContainersUnderTest
+    ) -> None:
+        desired = self.container(host, image=host.images.with_volume, command=MIGRATE, restart="no")
+        await host.apply_one(desired)
+        assert (await host.look(desired)).actions == ()
+        await host.until(Exited)  # and not Completed
+
+    async def test_what_runs_once_and_fails_is_told_before_it_is_tried_again(
+        self, host: ContainersUnderTest
+    ) -> None:
+        desired = self.container(host, command=FAIL_LATE, runs="once", restart="no")
+        await host.apply_one(desired)
+        await host.until(Exited)
+        error = await host.expect_failure(desired)
+        assert isinstance(error, ContainerFailed)
+        assert "code 4" in error.message
+        assert "half" in error.message
+        assert (await host.look(desired)).actions == ("started",)
+
+    async def test_what_runs_once_and_was_stopped_by_somebody_is_started_again(
+        self, host: ContainersUnderTest
+    ) -> None:
+        desired = self.container(host, command=POLITE, runs="once", restart="no")
+        await host.apply_one(desired)
+        await host.bystander.stop("web")
+        assert (await host.apply_one(desired)).actions == ("started",)
 
     async def test_what_it_is_only_judged_by_does_not_touch_it(
         self, host: ContainersUnderTest

@@ -72,6 +72,24 @@ class ContainerReplacingContract(ABC):
         assert isinstance((await host.apply_one(desired)).after, Running)
         await containers.prepare([desired])
 
+    async def test_an_image_that_was_fetched_and_never_used_goes_when_another_is_wanted(
+        self, host: ContainersUnderTest
+    ) -> None:
+        first, second, third = host.images.available
+        await host.apply_one(self.container(host, image=first))
+        await _prepare_until_done(host, self.container(host, image=second))
+        await _prepare_until_done(host, self.container(host, image=third))
+        kept = [await host.bystander.has_image(each) for each in (first, second, third)]
+        assert kept == [True, False, True]
+
+    async def test_an_image_that_was_fetched_for_what_was_never_made_goes_with_it(
+        self, host: ContainersUnderTest
+    ) -> None:
+        await _prepare_until_done(host, self.container(host))
+        assert await host.bystander.has_image(host.images.first)
+        assert (await host.remove_one("web")).actions == ()
+        assert not await host.bystander.has_image(host.images.first)
+
     async def test_what_cannot_be_prepared_says_why_and_what_runs_goes_on(
         self, host: ContainersUnderTest
     ) -> None:

@@ -171,6 +171,29 @@ class DirectoryHostContract:
         host.bystander.chmod(desired.path, 0o777)
         assert (await host.apply_one(desired)).actions == ("mode 0777 → 0750",)
 
+    @pytest.mark.parametrize("mode", [0o2775, 0o1777, 0o3770])
+    async def test_set_group_id_and_sticky_are_made_changed_and_given_back(
+        self, host: DirectoriesUnderTest, mode: int
+    ) -> None:
+        desired = self.directory(mode=mode)
+        host.bystander.make_directory(desired.path)
+        host.bystander.chmod(desired.path, 0o1771)
+        assert (await host.apply_one(desired)).actions == (f"mode 1771 → {mode:04o}",)
+        assert host.bystander.mode(desired.path) == mode
+        host.bystander.chmod(desired.path, mode & 0o777)
+        change = await host.apply_one(desired)
+        assert change.actions == (f"mode {mode & 0o777:04o} → {mode:04o}",)
+        assert change.after == await host.directories.observe(desired.path)
+        assert (await host.remove_one(desired.path)).actions == ("put back its mode and owner",)
+        assert host.bystander.mode(desired.path) == 0o1771
+
+    async def test_one_made_below_set_group_id_has_the_mode_that_was_wished(
+        self, host: DirectoriesUnderTest
+    ) -> None:
+        await host.apply_one(self.directory(mode=0o2775))
+        await host.apply_one(self.directory("data/below", mode=0o755))
+        assert host.bystander.mode(f"{self.BELOW}/data/below") == 0o755
+
     async def test_a_file_in_the_way_is_refused_and_stays(self, host: DirectoriesUnderTest) -> None:
         desired = self.directory()
         host.bystander.write(desired.path, b"theirs")

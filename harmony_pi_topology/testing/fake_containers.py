@@ -35,6 +35,7 @@ from harmony_core.errors import (
 from harmony_core.holds import read_hold
 from harmony_core.images import parse_image
 from harmony_core.resources import (
+    Completed,
     Container,
     ContainerState,
     Exited,
@@ -43,6 +44,7 @@ from harmony_core.resources import (
     Starting,
     resource_id,
 )
+from harmony_core.secret_values import SecretValues
 from harmony_core.steps import (
     Created,
     KeptVolume,
@@ -59,6 +61,7 @@ from harmony_pi_topology.common.gather import say_whose
 from harmony_pi_topology.common.log_tail import log_tail
 from harmony_pi_topology.containers.hold_clock import HoldClock, WrittenHold
 from harmony_pi_topology.containers.podman_reply import FoundNetwork, FoundVolume
+from harmony_pi_topology.containers.secret_store import call_as_in_force, find_secret_texts
 from harmony_pi_topology.containers.spec import (
     ABSENT,
     RESOURCE_LABEL,
@@ -66,6 +69,7 @@ from harmony_pi_topology.containers.spec import (
     is_followed,
     max_hold_s,
     resolve_desired,
+    runs_once,
 )
 
 from .fake_files import FakeFiles, FileContents
@@ -82,7 +86,9 @@ class Program:
     """What a container does that runs a certain command."""
 
     exit_code: int | None = None
-    """Ends at once with this code; None runs on."""
+    """Ends with this code; None runs on."""
+    runs_for_s: float = 0.0
+    """When it ends, counted from its start."""
     log: tuple[str, ...] = ()
     """Lines that it writes at each start."""
     ready_after_s: float = 0.0
@@ -104,9 +110,15 @@ class _Made:
     program: Program
     volumes: dict[str, str] = attrs.Factory(dict[str, str])
     networks: set[str] = attrs.Factory(set[str])
+    secrets: dict[str, str] = attrs.Factory(dict[str, str])
+    """The ids of its secrets, by name."""
+    environment: dict[str, str] = attrs.field(factory=dict[str, str], repr=False)
+    secret_files: dict[str, str] = attrs.field(factory=dict[str, str], repr=False)
+    """What is in them, by where it sees them."""
     restarts_itself: bool
     stop_timeout_s: int = 10
     asked_to_end_s: float | None = None
+    stopped_by_user: bool = False
     restarts: int = 0
     started_s: float | None = None
     running: bool = False
@@ -141,6 +153,8 @@ class _Device:
         self.pulls: dict[str, int] = {}
         self.kept: dict[str, _Kept] = {}
         self.volumes: set[str] = set()
+        self.secrets: dict[str, str] = {}
+        """Their ids, by name."""
 
 
 def _tell_nobody(_: str) -> None: ...
@@ -201,10 +215,16 @@ class FakeContainers(FakeReconciler):
         self.programs: dict[tuple[str, ...], Program] = {}
         self.missing_images: set[str] = set()
         self.unreachable_registries: set[str] = set()
+        self.logins: dict[str, tuple[str, str]] = {}
+        """Name and password that a registry wants."""
         self.image_volumes: dict[str, tuple[str, ...]] = {}
         """The paths at which an image brings volumes."""
+        self.image_labels: dict[str, dict[str, str]] = {}
+        """What an image says: a container has of it what it does not say itself."""
         self.devices: dict[str, str] = {}
         """Nodes below /dev that there are, by their paths: kind and numbers, as in ``c 188:0``."""
+        self.secret_values = SecretValues()
+        """What the words stand for that are in containers in place of secrets."""
         self.looks_at_a_pull = 0
         self._patient = patient
         self._now_s = 0.0
@@ -240,6 +260,7 @@ class FakeContainers(FakeReconciler):
         self, resources: Sequence[Container], *, apply: bool
     ) -> Sequence[Change | Exception]:
         """As `Reconciler.converge`."""
+        self._end_what_is_due()
         return [
             _answer_one(partial(self._converge_one, each, apply=apply), each.id)
             for each in resources
@@ -253,6 +274,7 @@ class FakeContainers(FakeReconciler):
     async def observe(self, key: str) -> ContainerState | None:
         """As `Reconciler.observe`."""
         self._fault(key)
+        self._end_what_is_due()
         made = self._device.made.get(key)
         return self._state(made) if made is not None else None
 
@@ -265,6 +287,7 @@ class FakeContainers(FakeReconciler):
     async def pass_time(self, seconds: float) -> None:
         """Let *seconds* go by, for the containers."""
         self._now_s += seconds
+        self._end_what_is_due()
 
     def write(self, path: str, content: bytes) -> None:
         """A bystander writes a file on the device."""
@@ -312,6 +335,7 @@ class FakeContainers(FakeReconciler):
     async def stop(self, name: str) -> None:
         """A bystander stops a container."""
         self._device.made[name].running = False
+        self._device.made[name].stopped_by_user = True
         self._device.made[name].end_told = True
         self._watch.tell(name)
 
@@ -337,6 +361,30 @@ class FakeContainers(FakeReconciler):
 
     async def has_volume(self, volume: str) -> bool:
         return volume in self._device.volumes
+
+    async def read_inside(self, name: str, path: str) -> str:
+        """What it sees in the file of a secret."""
+        return self._device.made[name].secret_files[path]
+
+    async def read_environment(self, name: str, variable: str) -> str | None:
+        """What it has in *variable*; None where it has none."""
+        return self._device.made[name].environment.get(variable)
+
+    async def tell_all(self, name: str) -> str:
+        """All that is told of it."""
+        return repr(self._device.made[name])
+
+    async def list_secrets(self) -> Sequence[str]:
+        """The names of the secrets that are kept for containers."""
+        return sorted(self._device.secrets)
+
+    async def make_secret(self, name: str, value: str) -> None:  # noqa: ARG002 - nobody reads it
+        """A bystander makes one."""
+        self._device.secrets[name] = self._next_id()
+
+    async def delete_secret(self, name: str) -> None:
+        """A bystander deletes one."""
+        del self._device.secrets[name]
 
     async def find_hold(self, key: str) -> NotReady | None:
         """As `Holding.find_hold`."""
@@ -400,10 +448,11 @@ class FakeContainers(FakeReconciler):
         if not steps or (found is not None and self._find_hold(container.name, found) is not None):
             return
         self._check_ports(container, apply=False)
-        if Pulled() in steps and (fetching := self._pull(desired.image)) is not None:
+        if Pulled() in steps and (fetching := self._pull(desired)) is not None:
             raise _fetching(desired, fetching)
 
     def _converge_one(self, container: Container, *, apply: bool) -> Change:
+        container = call_as_in_force(container, self.secret_values)
         read = self._read(container)
         sources = [mount.source for mount in container.mounts if not mount.live]
         devices = [device.source for device in container.devices]
@@ -412,7 +461,13 @@ class FakeContainers(FakeReconciler):
         found, called = self._ours_by_any_name(container.name, apply=apply)
         change = self._bring_about(container, desired, found, apply=apply)
         renamed = (Renamed(called),) if called is not None else ()
-        return attrs.evolve(change, steps=(*renamed, *change.steps))
+        wanted = find_secret_texts(container).keys()
+        left = self._secrets_of(container.name) - wanted - (found.secrets if found else {}).keys()
+        if apply:
+            made = self._device.made.get(container.name)
+            self._drop_secrets(container.name, {*wanted, *(made.secrets if made else ())})
+        told = (Removed(f"podman secret {each}") for each in sorted(left))
+        return attrs.evolve(change, steps=(*renamed, *change.steps, *told))
 
     def _bring_about(
         self, container: Container, desired: DesiredContainer, found: _Made | None, *, apply: bool
@@ -433,7 +488,7 @@ class FakeContainers(FakeReconciler):
             self.attachments.require(container)
         if held is not None:
             return Change(resource=container.id, before=before, after=before, pending=held)
-        if Pulled() in steps and (fetching := self._pull(desired.image)) is not None:
+        if Pulled() in steps and (fetching := self._pull(desired)) is not None:
             return Change(
                 resource=container.id,
                 before=before,
@@ -461,6 +516,12 @@ class FakeContainers(FakeReconciler):
         changed = set(desired.differences_from(found.labels))
         if {each.network for each in desired.container.networks} != found.networks:
             changed.add("networks")
+        if not changed:
+            changed = {
+                f"podman secret {name}"
+                for name, each in found.secrets.items()
+                if self._device.secrets.get(name) != each
+            }
         if changed:
             targets = {*desired.container.targets}
             return (
@@ -469,9 +530,15 @@ class FakeContainers(FakeReconciler):
                 Started(),
                 *_find_kept_volumes(desired.container.name, found, targets),
             )
-        return (Started(),) if not found.running and found.end_told else ()
+        rests = found.running or not found.end_told or _has_completed(found)
+        return () if rests else (Started(),)
 
-    def _pull(self, image: str) -> Progress | None:
+    def _pull(self, desired: DesiredContainer) -> Progress | None:
+        image, login = desired.image, desired.container.login
+        self._choose(desired.container.name, image)
+        given = login and (login.username, self.secret_values.reveal_text(login.password))
+        if self.logins.get(parse_image(image).registry, given) != given:
+            raise ImageNotFound(f"the registry does not take this login for {image}")
         if parse_image(image).registry in self.unreachable_registries:
             raise RegistryUnreachable(f"{image} could not be fetched (connection refused)")
         if image in {parse_image(missing).pull for missing in self.missing_images}:
@@ -494,6 +561,7 @@ class FakeContainers(FakeReconciler):
             return found
         if found is None or steps != (Started(),):
             self._choose(container.name, desired.image)
+            secrets = self._provide_secrets(container, found)
             _check_addresses(container)
             if found is not None:
                 if (pending := self._stop(container.name, found)) is not None:
@@ -501,12 +569,21 @@ class FakeContainers(FakeReconciler):
                 self._remove_container(container.name)
             found = self._device.made[container.name] = _Made(
                 id=self._next_id(),
-                labels=desired.labels,
+                labels={**self.image_labels.get(desired.image, {}), **desired.labels},
                 image=desired.image,
                 ports=frozenset(port.host for port in container.ports),
                 program=self.programs.get(container.command, Program()),
                 volumes=self._volumes(container, desired.image),
                 networks={each.network for each in container.networks},
+                secrets=secrets,
+                environment={
+                    name: self.secret_values.reveal_text(text)
+                    for name, text in container.environment.items()
+                },
+                secret_files={
+                    each.target: self.secret_values.reveal_text(each.content)
+                    for each in container.secrets
+                },
                 restarts_itself=container.restart == "always",
                 stop_timeout_s=container.stop_timeout_s,
             )
@@ -518,6 +595,29 @@ class FakeContainers(FakeReconciler):
         if not found.running:
             self._watch.tell(container.name)
         return found
+
+    def _provide_secrets(self, container: Container, found: _Made | None) -> dict[str, str]:
+        """Have its secrets kept; return their ids, by name."""
+        texts = find_secret_texts(container)
+        for text in texts.values():
+            self.secret_values.reveal_text(text)
+        had, kept = found.secrets if found is not None else {}, self._device.secrets
+        for name in texts:
+            if name not in kept or kept[name] != had.get(name):
+                kept[name] = self._next_id()
+        return {name: kept[name] for name in texts}
+
+    def _secrets_of(self, container: str) -> set[str]:
+        """Return the names of the secrets that are kept for *container*."""
+        return {
+            name
+            for name in self._device.secrets
+            if name.rpartition("-")[0] == f"harmony-{container}"
+        }
+
+    def _drop_secrets(self, container: str, but: Collection[str] = ()) -> None:
+        for name in self._secrets_of(container) - {*but}:
+            del self._device.secrets[name]
 
     def _volumes(self, container: Container, image: str) -> dict[str, str]:
         """By where they are seen: named so that whatever is made in its place has them too."""
@@ -552,7 +652,8 @@ class FakeContainers(FakeReconciler):
         )
 
     def _start(self, made: _Made) -> _Made:
-        made.running = made.program.exit_code is None
+        made.running = made.program.exit_code is None or made.program.runs_for_s > 0
+        made.stopped_by_user = False
         made.end_told = False
         made.asked_to_end_s = None
         made.started_s = self._now_s
@@ -564,7 +665,10 @@ class FakeContainers(FakeReconciler):
     ) -> NotReady | None:
         if just_started and self._patient:
             self._now_s += container.settle_s
-        elif just_started and not made.running:
+            self._end_what_is_due()
+        if _has_completed(made):
+            return None
+        if just_started and not self._patient and not made.running:
             return NotReady("it was started and has ended", resource=container.id)
         tail = log_tail("\n".join(made.log).encode())
         if not made.running:
@@ -644,6 +748,7 @@ class FakeContainers(FakeReconciler):
         self._drop(before - kept.all)
 
     def _keep_nothing(self, name: str) -> None:
+        self._drop_secrets(name)
         kept = self._device.kept.pop(name, None)
         self._drop(kept.all if kept is not None else set())
 
@@ -711,13 +816,19 @@ class FakeContainers(FakeReconciler):
                 image=made.image,
                 health=made.health,
             )
+        if _has_completed(made):
+            ended_s = made.started_s + made.program.runs_for_s
+            since = rfc3339(_BEGINNING + timedelta(seconds=ended_s))
+            return Completed(since=since, image=made.image)
         code = made.program.exit_code
         return Exited(
             exit_code=137 if code is None else code, restarts=made.restarts, image=made.image
         )
 
-    def _predict_state(self, desired: DesiredContainer) -> Running:
+    def _predict_state(self, desired: DesiredContainer) -> Running | Completed:
         since = rfc3339(_BEGINNING + timedelta(seconds=self._now_s))
+        if desired.container.runs == "once":
+            return Completed(since=since, image=desired.image)
         return Running(since=since, restarts=0, image=desired.image, health="unprobed")
 
     def _read(self, container: Container) -> dict[str, str]:
@@ -730,6 +841,15 @@ class FakeContainers(FakeReconciler):
         content = self.files.get(path)
         return ABSENT if content is None else hashlib.sha256(content).hexdigest()
 
+    def _end_what_is_due(self) -> None:
+        """End what runs a program that has come to its end by now."""
+        for name, made in self._device.made.items():
+            program, started_s = made.program, made.started_s
+            is_over = started_s is not None and self._now_s - started_s >= program.runs_for_s
+            if made.running and program.exit_code is not None and is_over:
+                made.running = False
+                self._watch.tell(name)
+
     def _next_id(self) -> str:
         return f"{next(self._ids):064x}"
 
@@ -739,6 +859,16 @@ def _answer_one(verb: Callable[[], Change], resource: str) -> Change | Exception
         return verb()
     except Exception as error:  # noqa: BLE001 - one container's error is that container's answer
         return say_whose(error, resource)
+
+
+def _has_completed(made: _Made) -> bool:
+    return (
+        runs_once(made.labels)
+        and not made.running
+        and made.started_s is not None
+        and made.program.exit_code == 0
+        and not made.stopped_by_user
+    )
 
 
 def _find_kept_volumes(owner: str, made: _Made, targets: Collection[str]) -> tuple[KeptVolume, ...]:

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 import attrs
 
-from harmony_core.change import Change
-from harmony_core.reconciler import JsonRecord, MemoryRecords
 from harmony_core.resources import Directory, DirectoryAt, DirectoryState, NotADirectory
-from harmony_pi_topology.directories.reconciler import Directories, id_of_made_directory
+from harmony_pi_topology.directories.reconciler import Directories
 
-from .fake_files import FakeFiles
+from .fake_files import FakeFiles, MadeDirectoryRecords
 from .fake_reconciler import FakeReconciler
 
 __all__ = ["FakeDirectories"]
@@ -19,33 +17,20 @@ __all__ = ["FakeDirectories"]
 _PLAIN = DirectoryAt(mode="0755", owner="root", group="root")
 
 
-class FakeDirectories(FakeReconciler):
+class FakeDirectories(FakeReconciler, Directories):
     """A `DirectoryHost`'s reconciler."""
 
     def __init__(self, files: FakeFiles | None = None) -> None:
-        super().__init__()
+        FakeReconciler.__init__(self)
         self.files = files or FakeFiles()
         self._disk = _Disk(self.files)
-        self._directories = Directories(self._disk, _Records(self.files))
+        Directories.__init__(self, self._disk, MadeDirectoryRecords(self.files))
         self.files.listen(self._watch.tell_at)
 
     @property
-    def resource_class(self) -> type[Directory]:
-        return Directory
-
-    async def converge(
-        self, resources: Sequence[Directory], *, apply: bool
-    ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
-        return await self._directories.converge(resources, apply=apply)
-
-    async def observe(self, key: str) -> DirectoryState | None:
-        """As `Reconciler.observe`."""
-        return await self._disk.look(key)
-
-    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
-        return await self._directories.remove(keys, apply=apply)
+    def homes(self) -> dict[str, str]:
+        """The homes of users. Of one who is not named nothing is asked."""
+        return self._disk.homes
 
     def write(self, path: str, content: bytes) -> None:
         """A bystander writes a file, as with the others below."""
@@ -79,6 +64,7 @@ class _Disk:
         self._files = files
         self.states: dict[str, DirectoryAt] = {}
         """Of those that are not as plain as one is made."""
+        self.homes: dict[str, str] = {}
 
     async def look(self, path: str) -> DirectoryState | None:
         kind = self._files.kind_at(path)
@@ -91,6 +77,9 @@ class _Disk:
         return DirectoryAt(
             mode=f"{directory.mode:04o}", owner=directory.owner, group=directory.group
         )
+
+    async def find_home(self, user: str) -> str | None:
+        return self.homes.get(user)
 
     async def missing_above(self, path: str) -> Sequence[str]:
         return [each for each in self._files.above(path) if not self._files.exists(each)]
@@ -105,31 +94,3 @@ class _Disk:
     async def remove_empty(self, paths: Sequence[str]) -> Sequence[str]:
         deepest_first = sorted(paths, key=len, reverse=True)
         return [path for path in deepest_first if self._files.remove_directory(path)]
-
-
-class _Records(MemoryRecords):
-    """Which directories were made on the way, the files know, too."""
-
-    def __init__(self, files: FakeFiles) -> None:
-        super().__init__()
-        self._files = files
-
-    def get(self, resource_id: str) -> JsonRecord | None:
-        path = resource_id.removeprefix(id_of_made_directory(""))
-        if path == resource_id:
-            return super().get(resource_id)
-        return {} if path in self._files.made_directories else None
-
-    async def put(self, resource_id: str, record: JsonRecord) -> None:
-        path = resource_id.removeprefix(id_of_made_directory(""))
-        if path == resource_id:
-            await super().put(resource_id, record)
-        else:
-            self._files.made_directories.add(path)
-
-    async def forget(self, resource_id: str) -> None:
-        path = resource_id.removeprefix(id_of_made_directory(""))
-        if path == resource_id:
-            await super().forget(resource_id)
-        else:
-            self._files.made_directories.discard(path)

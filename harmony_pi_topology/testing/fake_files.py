@@ -13,19 +13,28 @@ from pathlib import PurePosixPath
 import attrs
 
 from harmony_core.change import Change
-from harmony_core.errors import DidNotStick, NotOurs, PriorTooLarge, SecretMissing, UnsafePath
+from harmony_core.errors import (
+    AssetMissing,
+    DidNotStick,
+    NotOurs,
+    PriorTooLarge,
+    SecretMissing,
+    UnsafePath,
+)
 from harmony_core.paths import check_path
-from harmony_core.reconciler import ORIGINAL_MAX_BYTES
+from harmony_core.reconciler import ORIGINAL_MAX_BYTES, JsonRecord, MemoryRecords
 from harmony_core.resources import (
+    Asset,
     File,
     FileState,
     NotAFile,
     PresentAt,
-    SecretRef,
     resource_id,
 )
+from harmony_core.secret_values import SecretValues
 from harmony_core.steps import Left
 from harmony_pi_topology.common.check import did_it_stick
+from harmony_pi_topology.directories.made import id_of_made_directory
 from harmony_pi_topology.files.plan import (
     CHANGED_SINCE,
     LEFT,
@@ -38,10 +47,11 @@ from harmony_pi_topology.files.plan import (
     resolve_desired,
     steps_due,
 )
+from harmony_pi_topology.posix.safe_write import CopiedContent
 
 from .fake_reconciler import FakeReconciler
 
-__all__ = ["FakeFiles", "FileContents"]
+__all__ = ["FakeFiles", "FileContents", "MadeDirectoryRecords"]
 
 
 @attrs.define(kw_only=True)
@@ -89,7 +99,10 @@ class FakeFiles(FakeReconciler):
         self.faults: dict[str, Exception] = {}
         self.only_mode: int | None = None
         self._disk = _Disk()
+        self.secret_values = SecretValues()
         self._secrets: dict[str, bytes] = {}
+        self.assets: dict[str, bytes] = {}
+        """The content of each asset that is here, by its hash."""
         self._clock = 0
         self._listeners: list[Callable[[str], None]] = [self._watch.tell_at]
 
@@ -105,7 +118,7 @@ class FakeFiles(FakeReconciler):
 
     async def observe(self, key: str) -> FileState | None:
         """As `Reconciler.observe`."""
-        self._refuse(key)
+        self.refuse(key)
         memory = self._disk.memory.get(key)
         return self._state(key, hidden=memory is not None and memory.secret)
 
@@ -163,6 +176,11 @@ class FakeFiles(FakeReconciler):
         self._disk.others[path] = f"symbolic link to {target}"
         self._tell(path)
 
+    def readlink(self, path: str) -> str | None:
+        """What a symbolic link leads to; None where there is none."""
+        kind, is_link, target = self._disk.others.get(path, "").partition(" to ")
+        return target if is_link and kind == "symbolic link" else None
+
     def paths(self) -> list[str]:
         """The paths of all regular files."""
         return list(self._disk.files)
@@ -189,7 +207,7 @@ class FakeFiles(FakeReconciler):
 
     def remove_directory(self, path: str) -> bool:
         """Whether it is gone now: one that is not empty stays."""
-        if self._is_full(path):
+        if self.is_full(path):
             return False
         self._disk.others.pop(path, None)
         self._tell(path)
@@ -221,13 +239,19 @@ class FakeFiles(FakeReconciler):
 
     def _converge_one(self, file: File, *, apply: bool) -> Change | Exception:
         try:
-            self._refuse(file.path)
-            desired = resolve_desired(file, self._content(file))
+            self.refuse(file.path)
+            known = self._disk.memory.get(file.path)
+            was_secret = known is not None and known.secret
+            desired = resolve_desired(file, self._content(file), replaces_secret=was_secret)
             found = self._regular(file)
             gone = self._gives_way(file)
         except Exception as error:  # noqa: BLE001 - one file's error is that file's answer
             return error
         change = self._change(file, desired, found)
+        if apply and change.changed and len(desired.content) != desired.state.size_bytes:
+            return AssetMissing(
+                f"what {file.path} is to hold is not here; fetch it", resource=file.id
+            )
         if gone is not None:
             kind = NotAFile(kind=gone)
             change = attrs.evolve(change, steps=in_place_of(gone, desired), before=kind)
@@ -247,6 +271,7 @@ class FakeFiles(FakeReconciler):
             memory.wrote = desired.content
             self._put(file, desired)
             change = attrs.evolve(change, after=self._state(file.path, hidden=desired.is_secret))
+        memory.secret = desired.is_secret
         return change
 
     def _refuse_what_would_not_stick(self, file: File, desired: DesiredFile) -> None:
@@ -271,7 +296,7 @@ class FakeFiles(FakeReconciler):
         diff = None
         if found is not None and found.sha256 != desired.sha256 and may_be_shown(found, desired):
             diff = diff_of(file.path, self._disk.files[file.path].content, desired.content)
-        before = attrs.evolve(found, sha256="") if found and desired.is_secret else found
+        before = desired.as_told(found) if found is not None else None
         return Change(
             resource=file.id,
             steps=steps_due(found, desired),
@@ -304,7 +329,7 @@ class FakeFiles(FakeReconciler):
         memory = self._disk.memory.get(file.path)
         if memory is None or memory.released:
             memory = self._disk.memory[file.path] = _Memory(existed)
-        memory.secret = desired.is_secret
+        memory.secret = desired.hides_found
         if file.discard_previous and memory.backup is None:
             memory.existed = False
         return memory
@@ -312,11 +337,11 @@ class FakeFiles(FakeReconciler):
     def _remove_one(self, path: str, *, apply: bool) -> Change | Exception:
         rid = resource_id(File.resource_type, path)
         try:
-            self._refuse(path)
-            found = self._state(path)
+            self.refuse(path)
+            memory = self._disk.memory.get(path)
+            found = self._state(path, hidden=memory is not None and memory.secret)
         except Exception as error:  # noqa: BLE001 - one file's error is that file's answer
             return error
-        memory = self._disk.memory.get(path)
         if found is None:
             return self._forget_gone(path, Change(resource=rid), apply=apply)
         if memory is None:
@@ -356,16 +381,23 @@ class FakeFiles(FakeReconciler):
                 self._tell(path)
             self._disk.memory.pop(path, None)
             for parent in reversed(_parents(path)):
-                if parent not in self._disk.made_directories or self._is_full(parent):
+                if parent not in self._disk.made_directories or self.is_full(parent):
                     break
                 self._disk.made_directories.discard(parent)
                 self._disk.others.pop(parent, None)
         return change
 
-    def _is_full(self, directory: str) -> bool:
+    def is_full(self, directory: str) -> bool:
+        """Whether anything is in it."""
         return any(directory in _parents(path) for path in (*self._disk.files, *self._disk.others))
 
-    def _refuse(self, path: str) -> None:
+    def below(self, directory: str) -> list[str]:
+        """Return every path below it."""
+        every = (*self._disk.files, *self._disk.others)
+        return sorted(path for path in every if directory in _parents(path))
+
+    def refuse(self, path: str) -> None:
+        """Raise what is wrong with the way to *path*, or its fault."""
         if path in self.faults:
             raise self.faults[path]
         check_path(path)
@@ -379,9 +411,17 @@ class FakeFiles(FakeReconciler):
                     resource=resource_id(File.resource_type, path),
                 )
 
-    def _content(self, file: File) -> bytes:
-        if not isinstance(file.content, SecretRef):
-            return file.content
+    def _content(self, file: File) -> bytes | CopiedContent:
+        if isinstance(file.content, Asset):
+            asset = file.content
+            return self.assets.get(asset.sha256) or CopiedContent(
+                source=None,
+                size_bytes=asset.size_bytes,
+                sha256=asset.sha256,
+                summary=asset.summary,
+            )
+        if isinstance(file.content, bytes):
+            return self.secret_values.reveal(file.content)
         try:
             return self._secrets[file.content.secret]
         except KeyError:
@@ -397,7 +437,7 @@ class FakeFiles(FakeReconciler):
         if not isinstance(found, NotAFile) or memory is None or memory.released:
             return None
         ours = not memory.existed or memory.backup is not None
-        return found.kind if ours and not self._is_full(file.path) else None
+        return found.kind if ours and not self.is_full(file.path) else None
 
     def _regular(self, file: File) -> PresentAt | None:
         found = self._state(file.path)
@@ -444,6 +484,34 @@ class FileContents(MutableMapping[str, bytes]):
 
     def __len__(self) -> int:
         return len(self._files.paths())
+
+
+class MadeDirectoryRecords(MemoryRecords):
+    """Records of something beside *files*, which know, too, which directories were made on the way."""
+
+    def __init__(self, files: FakeFiles) -> None:
+        super().__init__()
+        self._files = files
+
+    def get(self, resource_id: str) -> JsonRecord | None:
+        path = resource_id.removeprefix(id_of_made_directory(""))
+        if path == resource_id:
+            return super().get(resource_id)
+        return {} if path in self._files.made_directories else None
+
+    async def put(self, resource_id: str, record: JsonRecord) -> None:
+        path = resource_id.removeprefix(id_of_made_directory(""))
+        if path == resource_id:
+            await super().put(resource_id, record)
+        else:
+            self._files.made_directories.add(path)
+
+    async def forget(self, resource_id: str) -> None:
+        path = resource_id.removeprefix(id_of_made_directory(""))
+        if path == resource_id:
+            await super().forget(resource_id)
+        else:
+            self._files.made_directories.discard(path)
 
 
 def _present(node: _Node, *, hidden: bool) -> PresentAt:

@@ -41,7 +41,13 @@ _BOOTED_S = 1000.0
 _RESTART_S = 0.1
 _SETTING = re.compile(r"^(\w+)=(.*)$", re.MULTILINE)
 _YES = frozenset({"1", "yes", "true", "on"})
-_SUB_WHEN_UP = {"socket": "listening", "timer": "waiting", "path": "waiting", "mount": "mounted"}
+_SUB_WHEN_UP = {
+    "socket": "listening",
+    "timer": "waiting",
+    "path": "waiting",
+    "mount": "mounted",
+    "automount": "waiting",
+}
 
 
 @attrs.frozen(kw_only=True)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from harmony_core.reconciler import Offers
 
+from .fake_blocks import FakeBlocks
 from .fake_container_networks import FakeContainerNetworks
 from .fake_containers import FakeContainers
 from .fake_directories import FakeDirectories
 from .fake_files import FakeFiles
+from .fake_firewall import FakeFirewall
+from .fake_host import FakeHost
 from .fake_jobs import FakeJobs
+from .fake_links import FakeLinks
+from .fake_mounts import FakeMounts
 from .fake_network import FakeNetwork
+from .fake_reboots import FakeReboots
 from .fake_systemd import FakeSystemd
 from .fake_volumes import FakeVolumes
 
@@ -25,14 +31,21 @@ class FakePi:
     def __init__(self) -> None:
         self.files = FakeFiles()
         self.directories = FakeDirectories(self.files)
+        self.links = FakeLinks(self.files)
+        self.blocks = FakeBlocks(self.files)
+        self.mounts = FakeMounts(self.files)
         self.containers = FakeContainers()
         self.containers.files = self.files.contents
+        self.containers.secret_values = self.files.secret_values
         self.volumes = FakeVolumes(self.containers.attachments)
         self.container_networks = FakeContainerNetworks(self.containers.attachments)
         self.systemd = FakeSystemd()
         self.systemd.files = self.files.contents
         self.jobs = FakeJobs()
         self.network = FakeNetwork()
+        self.firewall = FakeFirewall()
+        self.host = FakeHost()
+        self.reboots = FakeReboots()
 
     @property
     def offers(self) -> Offers:
@@ -40,10 +53,16 @@ class FakePi:
         return {
             "FileSystemHost": self.files,
             "DirectoryHost": self.directories,
+            "LinkHost": self.links,
+            "BlockHost": self.blocks,
+            "MountHost": self.mounts,
             "ContainerRuntime": self.containers,
             "VolumeHost": self.volumes,
             "ContainerNetworkHost": self.container_networks,
             "SystemdHost": self.systemd,
             "JobRunner": self.jobs,
             "NetworkConfigurator": self.network,
+            "FirewallHost": self.firewall,
+            "HostConfigurator": self.host,
+            "RebootHost": self.reboots,
         }

@@ -5,7 +5,7 @@ Told at once, in the midst of whatever changes it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from harmony_core.reconciler import Availability, OnChange
 
@@ -34,6 +34,10 @@ class FakeWatch:
     def tell_at(self, path: str) -> None:
         """The path, or what is below it, has changed."""
         self.tell(*(key for key in sorted(self._keys) if key == path or key.startswith(f"{path}/")))
+
+    def tell_where(self, is_it: Callable[[str], bool]) -> None:
+        """Each of the keys that are watched, and are such, has changed."""
+        self.tell(*filter(is_it, sorted(self._keys)))
 
     def tell_all(self) -> None:
         """Whatever is watched may have changed."""

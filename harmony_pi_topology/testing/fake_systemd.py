@@ -360,6 +360,8 @@ class FakeSystemd(FakeReconciler):
                 (self._init.enable if is_wanted else self._init.disable)(other)
 
     def _undo(self, name: str, due: Removal, backup: bytes | None) -> None:
+        if due.takes_back:
+            self._init.start(name)
         if due.stop:
             self._init.stop(name)
         if due.disable:

@@ -448,10 +448,30 @@ class FileSystemHostContract(FileWatchContract):
         assert not (await host.apply_one(desired)).changed
         host.bystander.write(desired.path, b"hunter1")
         second = await host.apply_one(desired)
-        told = [first, second, await host.files.observe(desired.path)]
+        told: list[object] = [first, second, await host.files.observe(desired.path)]
+        told += await host.files.remove([desired.path], apply=True)
         for secret in (b"hunter2", b"hunter1"):
             assert secret.decode() not in repr(told)
             assert hashlib.sha256(secret).hexdigest()[:12] not in repr(told)
+
+    async def test_of_what_was_a_secret_nothing_is_told_until_something_else_is_there(
+        self, host: FilesUnderTest
+    ) -> None:
+        host.bystander.put_secret("wifi", b"hunter2")
+        secret = self.file(content=SecretRef(secret="wifi"))  # noqa: S106 - its name
+        await host.apply_one(secret)
+        plain = self.file()
+        (planned,) = await host.files.converge([plain], apply=False)
+        told: list[object] = [planned, await host.files.observe(plain.path)]
+        written = await host.apply_one(plain)
+        told += [written, *written.actions]
+        assert written.changed
+        assert "hunter2" not in repr(told)
+        assert hashlib.sha256(b"hunter2").hexdigest()[:12] not in repr(told)
+        found = await host.files.observe(plain.path)
+        assert isinstance(found, PresentAt)
+        assert found.sha256 == hashlib.sha256(b"hello\n").hexdigest()
+        assert not (await host.apply_one(plain)).changed
 
     async def test_a_secret_that_is_not_there_is_named(self, host: FilesUnderTest) -> None:
         absent = SecretRef(secret="absent")  # noqa: S106 - its name

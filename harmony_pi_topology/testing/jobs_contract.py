@@ -321,6 +321,13 @@ class JobRunnerContract:
         assert await host.remove_one("contract") == ("forgotten: what it did stays",)
         assert await host.bystander.runs(UNDO) == 0
 
+    async def test_what_knows_by_itself_what_to_take_back_is_undone_though_it_was_not_needed(
+        self, host: JobsUnderTest
+    ) -> None:
+        await host.apply_one(self.job(WORKS, unless=YES, undo=UNDO, undo_always=True))
+        assert await host.remove_one("contract") == ("undone",)
+        assert await host.bystander.runs(UNDO) == 1
+
     async def test_what_was_done_is_undone_though_it_was_not_needed_later(
         self, host: JobsUnderTest
     ) -> None:

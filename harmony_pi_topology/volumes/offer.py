@@ -22,4 +22,4 @@ def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
         return {"VolumeHost": why_not}
     from .podman_volumes import PodmanVolumes  # noqa: PLC0415 - needs podman's library
 
-    return {"VolumeHost": PodmanVolumes(place.podman_url, records=place.records)}
+    return {"VolumeHost": PodmanVolumes(place.podman_url, records=place.records, root=place.root)}

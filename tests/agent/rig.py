@@ -244,6 +244,7 @@ class Rig:
             registry=Registry([Note, Several, Sleeper, Unready, Unit, Broken, *kinds]),
             offers={"FileSystemHost": self.files} if offers is None else offers,
             missing={"SystemdHost": "no systemd here"},
+            secret_values=self.files.secret_values,
         ):
             yield
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import attrs
@@ -55,7 +55,7 @@ class Place:
         self.frames[nonce].append(from_frame(data))
         self.sent_at_s.append(asyncio.get_running_loop().time())
 
-    async def items(self, ask: Ask) -> AsyncGenerator[JsonItem]:
+    async def items(self, ask: Ask, keyids: Sequence[str]) -> AsyncGenerator[JsonItem]:
         """One at once, and then nothing for ever; or nothing at all."""
         self.begun.append(ask)
         if ask == NOTHING:

@@ -280,7 +280,7 @@ def test_whatever_happens_it_comes_to_rest_as_its_newest_manifest_says() -> None
     run_state_machine_as_test(
         Engine,
         settings=settings(
-            max_examples=runs(500),
+            max_examples=runs(500, part=20),
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -14,13 +14,16 @@ from harmony_core.outcome import Failure
 from harmony_core.plugins import Registry
 from harmony_core.resources import File
 from harmony_core.score import Score
-from harmony_core.testing import FakeFiles, FakePi
+from harmony_core.testing import FakeFiles, FakeJobs, FakePi
 from harmony_core.wire.actual_state import ScoreStatus
 from harmony_core.wire.envelope import generate_key
 from harmony_scores import (
+    AptSourceScore,
+    BlockScore,
     ContainerScore,
     DirectoryScore,
     FileScore,
+    LinkScore,
     PackageScore,
     SysctlScore,
     SystemdServiceScore,
@@ -67,15 +70,23 @@ def files() -> Bound:
 
 
 @pytest.fixture
-async def device(tmp_path: Path, files: Bound) -> AsyncGenerator[VirtualDevice]:
+def jobs() -> FakeJobs:
+    return FakeJobs()
+
+
+@pytest.fixture
+async def device(tmp_path: Path, files: Bound, jobs: FakeJobs) -> AsyncGenerator[VirtualDevice]:
     """To be started by the test, since only there the clock jumps."""
     pi = FakePi()
     pi.systemd.files = files.contents
-    offers = {**pi.offers, "FileSystemHost": files}
+    offers = {**pi.offers, "FileSystemHost": files, "JobRunner": jobs}
     kinds = (
+        AptSourceScore,
+        BlockScore,
         ContainerScore,
         DirectoryScore,
         FileScore,
+        LinkScore,
         PackageScore,
         Several,
         SysctlScore,
@@ -114,6 +125,15 @@ def web(name: str, address: str) -> ContainerScore:
     )
 
 
+SOURCE = AptSourceScore(
+    name="x",
+    uris=("https://packages.example.org",),
+    suites=("./",),
+    keyring="/usr/share/keyrings/x.gpg",
+)
+
+SOURCE_TOO = SOURCE.model_copy(update={"name": "y", "keyring": "/usr/share/keyrings/y.gpg"})
+
 PAIRS: Sequence[tuple[Score[Any], Score[Any], str]] = [
     (FILE_OF_TWO, UNIT_TWO, f"path:{TWO}, which file:{TWO} of Score 'first'"),
     (PLAYER, RADIO, "unit:radio.service, which unit:radio-player.service of Score 'first'"),
@@ -121,6 +141,16 @@ PAIRS: Sequence[tuple[Score[Any], Score[Any], str]] = [
         DirectoryScore(path="/srv/x"),
         FileScore(path="/srv/x", content=""),
         "path:/srv/x, which directory:/srv/x of Score 'first'",
+    ),
+    (
+        FileScore(path="/srv/x", content=""),
+        LinkScore(path="/srv/x", target="y"),
+        "path:/srv/x, which file:/srv/x of Score 'first'",
+    ),
+    (
+        BlockScore(path="/srv/x", key="a", value="1"),
+        FileScore(path="/srv/x", content=""),
+        "path:/srv/x, which block:/srv/x#setting:/a of Score 'first'",
     ),
     (
         FileScore(path="/a/x", content="1"),
@@ -136,6 +166,22 @@ PAIRS: Sequence[tuple[Score[Any], Score[Any], str]] = [
         PackageScore(name="a", packages=("nginx", "curl")),
         PackageScore(name="b", packages=("nginx=1.2",)),
         "package:nginx (1.2), which job:packages-a of Score 'first'",
+    ),
+    (
+        PackageScore(name="a", packages=("nginx",)),
+        PackageScore(name="b", absent=("nginx:armhf",)),
+        "package:nginx (no version), which job:packages-a of Score 'first'",
+    ),
+    (
+        FileScore(path="/etc/apt/sources.list.d/x.sources", content=""),
+        SOURCE,
+        "path:/etc/apt/sources.list.d/x.sources, which file:",
+    ),
+    (SOURCE, SOURCE_TOO, "job:apt-place-https---packages-example-org"),
+    (
+        SOURCE,
+        SOURCE_TOO.model_copy(update={"uris": ("https://packages.example.org/",)}),
+        "belongs to Score 'first'",
     ),
     (
         UserScore(name="web", uid=950),
@@ -167,7 +213,7 @@ async def test_whoever_wants_one_thing_under_another_name_is_refused(
     assert not isinstance(pages["first"].outcome, Failure)
     assert code(pages["second"]) == "OwnershipConflict"
     assert shared in words(pages["second"])
-    assert "of Score 'first'" in words(pages["second"])
+    assert "Score 'first'" in words(pages["second"])
     # Who has it comes first, wherever the manifest has it; and once it is free, the other one is made.
     pages = await device.pages(both[::-1])
     assert status(pages)["second"] == "FAILURE"
@@ -180,8 +226,13 @@ async def test_whoever_wants_one_thing_under_another_name_is_refused(
     [
         (sysctl("a", "net.ipv4.tcp_rmem", "4 5 6"), sysctl("b", "net/ipv4/tcp_rmem", "4 5  6")),
         (PackageScore(name="a", packages=("nginx",)), PackageScore(name="b", packages=("nginx", "curl"))),
+        (PackageScore(name="a", absent=("nginx",)), PackageScore(name="b", absent=("nginx", "curl"))),
+        (PackageScore(name="a", packages=("a1",), hold=True), PackageScore(name="b", packages=("a1:arm64",))),
         (UserScore(name="web", uid=950), UserScore(name="mail", uid=951, groups=("web",))),
+        (SOURCE, SOURCE.model_copy(update={"name": "y"})),
+        (SOURCE, SOURCE_TOO.model_copy(update={"suites": ("other/",)})),
         (PLAYER, UNIT_TWO),
+        (BlockScore(path="/srv/x", key="a", value="1"), BlockScore(path="/srv/x", key="b", value="1")),
     ],
 )  # fmt: skip
 async def test_what_is_wanted_alike_or_apart_is_given_to_both(
@@ -209,6 +260,17 @@ async def test_what_two_set_alike_changes_when_both_change_it_and_not_when_one_d
     assert await device.agent.controller.preview.preview(both("800", "800"))
     pages = await device.pages(both("800", "800"))
     assert status(pages) == {"a": "SUCCESS", "b": "SUCCESS"}
+
+
+async def test_a_source_by_another_name_is_read_before_the_former_one_goes(
+    device: VirtualDevice, jobs: FakeJobs
+) -> None:
+    await device.start()
+    await device.pages([entry(SOURCE, "it")])
+    jobs.begun.clear()
+    pages = await device.pages([entry(SOURCE_TOO, "it")])
+    assert not isinstance(pages["it"].outcome, Failure)
+    assert [command[5] for command in jobs.begun if command[0] == "/bin/sh"] == ["y", "x"]
 
 
 async def test_a_file_that_becomes_a_unit_of_the_same_score_makes_way_for_it(

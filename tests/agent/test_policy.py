@@ -6,7 +6,10 @@ import pytest
 
 from harmony_agent.apply.policy import DevicePolicy
 from harmony_agent.policy_toml import JobPolicy, PolicyTable
+from harmony_core.claims import NO_VERSION, alike
+from harmony_core.needed_packages import is_needed_package
 from harmony_core.resources import (
+    Asset,
     Bridge,
     Container,
     Directory,
@@ -22,6 +25,7 @@ from harmony_core.resources import (
     Vlan,
     Wifi,
 )
+from harmony_core.secret_values import secret_word
 
 POLICY = DevicePolicy("/etc/harmony", "/opt/harmony", "/var/lib/harmony", "/srv/agent/state")
 
@@ -154,6 +158,39 @@ def test_what_keeps_a_device_running_is_no_score_s_business(name: str) -> None:
     assert f'units = ["{name}"]' in find_refused(unit)
     assert opened(units=(name,)).refusal(unit) is None
     assert f'add "{name}" to units' in find_refused_where_units_are(unit, "*")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("systemd-sysv", "python3.13-minimal", "network-manager", "openssh-server", "podman"),
+        *("firmware-brcm80211", "firmware-realtek", "firmware-misc-nonfree", "bluez-firmware"),
+        *("isc-dhcp-client", "dhcpcd-base", "udhcpc", "ca-certificates", "cryptsetup-initramfs"),
+        *("initramfs-tools-core", "dropbear-initramfs", "sudo", "netavark", "crun", "conmon"),
+        *("raspi-firmware", "rpi-eeprom", "linux-image-rpi-v8", "wpasupplicant", "iw"),
+        *("wireless-regdb", "openssh-sftp-server", "libpam-systemd", "nftables", "chrony"),
+        *("debian-archive-keyring", "wireguard-tools", "netplan.io", "polkitd", "e2fsprogs"),
+    ],
+)
+def test_packages_that_a_device_needs_are_not_taken_away(name: str) -> None:
+    def job(wish: str) -> Job:
+        claims = (alike(f"package:{name}", wish),)
+        return Job(name="packages-x", command=("/bin/true",), privileged=True, claims=claims)
+
+    open_to_jobs = DevicePolicy(rules=PolicyTable(preset="open", jobs="any"))
+    assert open_to_jobs.refusal(job("any version")) is None
+    refusal = open_to_jobs.refusal(job(NO_VERSION))
+    assert refusal is not None
+    assert f'packages = ["{name}"]' in refusal
+    rules = PolicyTable(preset="open", jobs="any", packages=(name,))
+    assert DevicePolicy(rules=rules).refusal(job(NO_VERSION)) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["nginx", "rsync", "nano", "raspi-config", "libnginx-mod-http-lua", "sudoku", "ntpstat"]
+)
+def test_packages_that_a_device_can_do_without_are_a_score_s_to_take_away(name: str) -> None:
+    assert not is_needed_package(name)
 
 
 @pytest.mark.parametrize(
@@ -562,6 +599,25 @@ def test_a_unit_is_judged_by_all_names_that_enabling_it_touches(install: str) ->
             refusal = policy.refusal(resource)
             assert refusal is not None, resource
             assert "kiosk-ssh.service has " in refusal
+
+
+def test_the_file_of_a_unit_is_no_asset_since_nobody_could_judge_it() -> None:
+    asset = Asset(sha256="ab" * 32, size_bytes=1, name="it", key="cd" * 32)
+    for path in ("/etc/systemd/system/it.service", "/etc/systemd/system/it.service.d/it.conf"):
+        refusal = opened().refusal(File(path=path, content=asset))
+        assert refusal is not None
+        assert "is of it.service, and an asset is not read before it is there" in refusal
+    assert opened().refusal(File(path="/srv/it.service", content=asset)) is None
+
+
+def test_no_secret_comes_into_the_file_of_a_unit_since_nobody_could_judge_it() -> None:
+    word = secret_word("it", "db", "00" * 8)
+    text = f"[Service]\nEnvironment=PASSWORD={word}\n".encode()
+    for path in ("/etc/systemd/system/it.service", "/run/systemd/system/it.service.d/it.conf"):
+        refusal = opened().refusal(File(path=path, content=text, mode=0o600))
+        assert refusal is not None
+        assert "is of it.service, and what a secret brings into it is not judged" in refusal
+    assert opened().refusal(File(path="/srv/it.env", content=text, mode=0o600)) is None
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from harmony_core.resources import (
     Directory,
     Ethernet,
     File,
+    Firewall,
     Job,
     Mount,
     NetworkAttachment,
@@ -47,6 +48,7 @@ mounts = ["/srv/kiosk", "/etc/ssl/certs"]
 registries = ["ghcr.io/acme"]
 digest = true
 networks = ["office*"]
+firewalls = ["base"]
 volumes = ["kiosk-*"]
 container_networks = ["kiosk"]
 packages = ["chromium*"]
@@ -289,6 +291,9 @@ OTHERS: list[tuple[Resource, Verdict, Verdict]] = [
     (NetworkProfile(name="office-1", link=Ethernet(interface="eth0")), None, None),
     (NetworkProfile(name="home", link=Ethernet(interface="eth0")), None, "networks"),
     (NetworkProfile(name="office", link=Ethernet(interface="lo")), AGENT, AGENT),
+    (Firewall(name="base"), None, None),
+    (Firewall(name="open"), None, "firewalls"),
+    (unit("harmony-firewall-undo.timer"), AGENT, AGENT),
     (Volume(name="kiosk-data"), None, None),
     (Volume(name="data"), None, "volumes"),
     (ContainerNetwork(name="kiosk"), None, None),
@@ -399,6 +404,9 @@ def test_what_is_refused_may_not_be_taken_away_either() -> None:
         assert refusal is not None
         assert "/etc/harmony/policy.toml, line " in refusal
     assert appliance.removal_refusal("network:office", NetworkProfile) is None
+    assert appliance.removal_refusal("firewall:device", Firewall) is None
+    nothing = policy('preset = "appliance"\n')
+    assert nothing.removal_refusal("firewall:device", Firewall) is not None
     assert appliance.removal_refusal("file:/etc/kiosk/conf", File) is None
 
 

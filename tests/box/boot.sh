@@ -14,8 +14,11 @@ mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys"
 mount -t tmpfs -o mode=755 tmpfs "$root/run"
 mount -t tmpfs tmpfs "$root/tmp"
+# Each boot of a box is one of its own, though its kernel is the host's.
+cat /proc/sys/kernel/random/uuid > "$root/run/boot_id"
+mount -o bind,ro "$root/run/boot_id" "$root/proc/sys/kernel/random/boot_id"
 mount -t tmpfs -o mode=755 tmpfs "$root/dev"
-for device in null zero full random urandom tty fuse; do
+for device in null zero full random urandom tty fuse autofs; do
     [ -e "/dev/$device" ] || continue
     touch "$root/dev/$device"
     mount --bind "/dev/$device" "$root/dev/$device"

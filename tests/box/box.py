@@ -108,11 +108,15 @@ class Box:
     def reboot(self) -> None:
         """An orderly reboot."""
         self.run(["systemctl", "reboot"], check=False)
-        assert self._parent is not None
         with suppress(subprocess.TimeoutExpired):
-            self._parent.wait(BOOT_TIMEOUT_S)
+            self.await_end()
         self.power_cut()
         self.power_on()
+
+    def await_end(self) -> None:
+        """Wait until the box has gone down, of which somebody in it has asked; `TimeoutExpired` if not."""
+        assert self._parent is not None
+        self._parent.wait(BOOT_TIMEOUT_S)
 
     def cut_network(self) -> None:
         """Pull the network cable. It stays out over reboots."""

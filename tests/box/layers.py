@@ -41,7 +41,7 @@ TREE = Path(__file__).parents[2]
 SUITE = "trixie"
 PACKAGES = (
     "systemd,systemd-sysv,dbus,podman,crun,netavark,aardvark-dns,nftables,iproute2,procps,python3,"
-    "python3-venv,network-manager,ca-certificates,busybox-static,docker-registry,libfaketime"
+    "python3-venv,network-manager,ca-certificates,busybox-static,docker-registry,libfaketime,sudo,openssh-server"
 )
 CONTAINERS_CONF = """\
 # A box may neither raise limits nor hand out control groups.
@@ -60,6 +60,7 @@ NOT_STARTED = (
     "docker-registry.service",
     "NetworkManager.service",
     "NetworkManager-wait-online.service",
+    "ssh.service",
 )
 KEPT_PRODUCTS_S = 24 * 3600
 
@@ -134,10 +135,12 @@ def built_wheel(project: Path) -> Path:
 
 
 def _make_rootfs(path: Path) -> None:
-    missing = [name for name in ("debootstrap", "ip", "nsenter") if shutil.which(name) is None]
+    missing = [
+        name for name in ("debootstrap", "ip", "nsenter", "gpg") if shutil.which(name) is None
+    ]
     if missing:
         _run(["apt-get", "update", "-q"])
-        _run(["apt-get", "install", "-qy", "debootstrap", "iproute2", "util-linux"])
+        _run(["apt-get", "install", "-qy", "debootstrap", "iproute2", "util-linux", "gpg"])
     print(f"building a Debian {SUITE} root file system (once, a minute or two) …", flush=True)
     _run(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(path)])
     shutil.rmtree(path / "var/cache/apt", ignore_errors=True)

@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import tarfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,10 @@ __all__ = ["Registry"]
 
 PORT = 5000
 LOGIN = ("boxes", "secret")
-APPLETS = ("sh", "httpd", "sleep", "cat", "echo", "ls", "env", "id", "nc", "test", "false", "true")
+APPLETS = (
+    *("sh", "httpd", "wget", "sleep", "date", "cat", "mv", "echo", "ls", "env", "id", "nc", "test"),
+    *("false", "true"),
+)
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -105,14 +109,21 @@ class Registry:
         page: str = "hello\n",
         ballast_bytes: int = 0,
         volumes: tuple[str, ...] = (),
+        labels: Mapping[str, str] | None = None,
+        stop_signal: str = "",
     ) -> str:
         """Make and push an image; the reference to it by tag and digest.
 
-        *ballast_bytes* of noise make it large enough for a pull to be watched.
+        *ballast_bytes* of noise make it large enough for a pull to be watched. As the first process httpd
+        does not hear SIGTERM; another *stop_signal* saves the time that it is given.
         """
         config_of: dict[str, object] = {"Cmd": list(command), "Env": ["PATH=/bin"]}
+        if stop_signal:
+            config_of["StopSignal"] = stop_signal
         if volumes:
             config_of["Volumes"] = {path: {} for path in volumes}
+        if labels:
+            config_of["Labels"] = dict(labels)
         layer = _layer(self._rootfs / "usr/bin/busybox", page, ballast_bytes)
         blob = gzip.compress(layer, compresslevel=1, mtime=0)
         config = json.dumps(

@@ -15,6 +15,7 @@ import attrs
 
 from harmony_control.fleet import Fleet
 from harmony_control.store.home import Home
+from tests import preloaded
 from tests.nats import Bus, serving
 
 from .scripted_device import ScriptedDevice
@@ -76,17 +77,9 @@ async def running_command(
 
 async def harmony(home: Home | Path | None, *arguments: str, stdin: str = "", **more: str) -> Said:
     """The command, as a user runs it; *more* is for its environment. It never shows a traceback."""
-    process = await asyncio.create_subprocess_exec(
-        *command(*arguments),
-        env=environment(home, **more),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate(stdin.encode())
-    assert "Traceback" not in err.decode(), err.decode()
-    assert process.returncode is not None
-    return Said(process.returncode, out.decode(), err.decode())
+    ended = await preloaded.run(arguments, env=environment(home, **more), stdin=stdin)
+    assert "Traceback" not in ended.err, ended.err
+    return Said(ended.status, ended.out, ended.err)
 
 
 @attrs.frozen

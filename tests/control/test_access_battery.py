@@ -45,7 +45,13 @@ INBOX = "_INBOX_pi-1.loot"
 NOON = "2026-01-31T12:00:00.000Z"
 _GET = "$JS.API.DIRECT.GET.KV_"
 FOR_ALL = b"for every device"
-KEYS_FOR_ALL = {"desired-class": "kiosk.1", "rollout": "kiosk", "fleet": "index", "trust": "1"}
+KEYS_FOR_ALL = {
+    "desired-class": "kiosk.1",
+    "rollout": "kiosk",
+    "fleet": "index",
+    "trust": "1",
+    "assets": "a.a1.0",
+}
 """What every device may read."""
 
 

@@ -17,6 +17,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from harmony_control.device import Device
+from harmony_control.enrol import revoke
 from harmony_control.fleet import Fleet
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
@@ -280,6 +281,18 @@ async def test_a_device_that_is_not_enrolled_is_pushed_to_only_by_force(plane: G
     assert pushed.warnings[0].startswith("pi-l is not enrolled here (pi-1, pi-2 are)")
     pushed = await plane.fleet.device("pi-2").put({"a": score("a")})
     assert "pi-2 was never heard of" in pushed.warnings[0]
+
+
+async def test_a_device_whose_key_is_revoked_is_pushed_to_only_by_force(plane: Ground) -> None:
+    await plane.fleet.device("pi-2").put({"a": score("a")})
+    await asyncio.to_thread(revoke, plane.home, "pi-2")
+    with pytest.raises(NotEnrolled, match=r"the key of pi-2 is revoked.*root@pi-2 --replace"):
+        await plane.fleet.device("pi-2").put({"b": score("b")})
+    pushed = await plane.fleet.device("pi-2").put({"b": score("b")}, force=True)
+    assert pushed.generation == 2
+    # Let in again, it is a device as any.
+    await plane.bus.enrol("pi-2")
+    assert (await plane.fleet.device("pi-2").put({"c": score("c")})).generation == 3
 
 
 DAMAGE = [b"", b"{", b"\xff", b'{"payload": "e30="}']

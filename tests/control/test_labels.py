@@ -9,9 +9,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from harmony_control.cli.since import lasting
 from harmony_control.device import Device
 from harmony_control.fleet import Fleet
+from harmony_control.times_typed import lasting
 from harmony_core import File, HasFiles, Inventory, Outcome, Score, outcome_of
 from harmony_core.errors import UsageError
 from harmony_core.outcome import Failure, Success
@@ -166,3 +166,35 @@ async def test_only_what_a_label_has_changed_is_listed(place: Place) -> None:
     said = await place.harmony("label", "pi-1", "site=attic")
     assert said.status == 0, said.err
     assert "note" not in said.out
+
+
+REFERRING = """
+- id: site
+  kind: FileScore
+  spec: {path: "/etc/${labels.site}", content: "${inventory.agent_id}\\n", mode: "${labels.mode}"}
+"""
+
+
+async def test_a_reference_to_a_label_is_refused_without_it_and_followed_with_it(
+    place: Place, tmp_path: Path
+) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_text(REFERRING)
+    await place.pi.label({"sites": "attic", "mode": "0600"})
+    said = await place.harmony("push-score", "pi-1", str(file))
+    assert said.status == 3
+    assert "pi-1 has no label 'site', to which ${labels.site} refers" in said.err
+    assert "did you mean 'sites'?" in said.err
+    await place.pi.label({"site": "attic"})
+    shown = await place.harmony("diff", "pi-1", str(file))
+    assert "file:/etc/attic" in shown.out, shown.err
+    said = await place.harmony("push-score", "pi-1", str(file))
+    assert said.status == 0, said.err
+    assert place.files.read("/etc/attic") == b"pi-1\n"
+    said = await place.harmony("label", "pi-1", "site=cellar")
+    assert said.status == 0, said.err
+    assert place.files.read("/etc/cellar") == b"pi-1\n"
+    said = await place.harmony("label", "pi-1", "site-")
+    assert said.status == 1
+    assert "FactMissing" in said.out
+    assert place.files.read("/etc/cellar") == b"pi-1\n"

@@ -15,8 +15,8 @@ import pytest
 from harmony_control.cli.changes_view import change_words
 from harmony_control.cli.events import event_words
 from harmony_control.cli.painted import paint
-from harmony_control.cli.since import since_of
 from harmony_control.fleet import Fleet
+from harmony_control.times_typed import since_of
 from harmony_core import plugins
 from harmony_core.errors import UsageError
 from harmony_scores import FileScore

@@ -18,7 +18,7 @@ from harmony_control.push.resolve import with_digests
 from harmony_core import HasContainers, Inventory, Outcome, Score
 from harmony_core.errors import ConfigError, HarmonyError, ImageNotFound, RegistryUnreachable
 from harmony_core.images import ImageRef
-from harmony_scores import ContainerScore
+from harmony_scores import ComposeScore, ContainerScore
 from tests.box import Bed
 from tests.nats import free_address
 
@@ -274,6 +274,15 @@ async def test_images_are_found_at_whatever_depth_and_nothing_else_is(registry: 
     )
     assert registry.paths == ["HEAD /v2/web/manifests/1"], "each is asked for once"
     assert score.image == tag, "what was given stays as it was"
+
+
+async def test_the_images_of_a_project_s_services_are_found(registry: Registry) -> None:
+    tag = f"{registry.host}/web:1"
+    services = {"web": {"name": "shop-web-1", "image": tag}}
+    entry = Entry(ComposeScore.model_validate({"services": services}))
+    found = (await with_digests({"shop": entry}))["shop"].score
+    assert isinstance(found, ComposeScore)
+    assert found.services["web"].image == f"{tag}@{DIGEST}"
 
 
 async def push(plane: Ground, image: str, *options: str, **environment: str) -> Said:

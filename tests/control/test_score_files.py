@@ -15,9 +15,10 @@ from pydantic import Field
 
 from harmony_control import Entry
 from harmony_control.cli import main
+from harmony_control.compose.read import ComposeSettings
 from harmony_control.push.entries import serialize
 from harmony_control.score_files.read import read_score_files
-from harmony_core import HasFiles, Inventory, Outcome, Score
+from harmony_core import HasFiles, Inventory, Outcome, Score, plugins
 from harmony_core.errors import (
     EntryRefused,
     InvalidScore,
@@ -26,7 +27,7 @@ from harmony_core.errors import (
     UsageError,
 )
 from harmony_core.plugins import Registry
-from harmony_core.wire.manifest import ScorePolicy
+from harmony_core.wire.manifest import ScorePolicy, SerializedScore
 from harmony_core.wire.ordering import graph_faults
 from harmony_scores import FileScore, SystemdServiceScore
 
@@ -56,7 +57,7 @@ YAML = """
 PYTHON = """
 from __future__ import annotations
 from harmony_control import Entry
-from harmony_core.wire.manifest import ScorePolicy
+from harmony_core.wire.manifest import ScorePolicy, SerializedScore
 from harmony_scores import FileScore
 
 motd = FileScore(path="/etc/motd", content="hello")
@@ -140,7 +141,7 @@ def test_a_program_may_have_a_score_and_a_loop_of_its_own(tmp_path: Path) -> Non
     program = """
 from __future__ import annotations
 import asyncio
-from harmony_core import HasFiles, Inventory, Outcome, Score
+from harmony_core import HasFiles, Inventory, Outcome, Score, plugins
 
 class Note(Score[HasFiles]):
     text: str
@@ -461,7 +462,7 @@ def test_json_has_lines_too_and_an_anchor_is_told_where_it_stands(tmp_path: Path
 
 
 def test_a_device_in_the_place_of_a_file_is_told_as_that(tmp_path: Path) -> None:
-    with pytest.raises(ScoreFileError, match="if it is a device, push to one device at a time"):
+    with pytest.raises(ScoreFileError, match="if it is a device, name all devices in one word"):
         read_score_files(["pi-2"], REGISTRY)
 
 
@@ -471,3 +472,101 @@ def test_a_mistyped_name_in_after_is_told() -> None:
 
 
 AFTER: dict[str, tuple[str, ...]] = {"motd": (), "web": ("modt",)}
+
+
+def refer(tmp_path: Path, spec: str, kind: str = "FileScore") -> SerializedScore:
+    yaml = f"- {{id: a, kind: {kind}, spec: {{{spec}}}}}\n"
+    (entry,) = read_score_files([str(_written(tmp_path, yaml))], plugins.load()).values()
+    return serialize("a", entry)
+
+
+def _written(tmp_path: Path, yaml: str) -> Path:
+    path = tmp_path / "a.yaml"
+    path.write_text(yaml)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        ("FileScore", {"path": "/etc/${labels.site}", "mode": "${labels.mode}", "content": "x"}),
+        ("ContainerScore", {"name": "web", "image": "docker.io/library/nginx:${labels.channel}"}),
+        (
+            "ContainerScore",
+            {
+                "name": "web-${labels.site}",
+                "image": "docker.io/library/nginx:1",
+                "ports": [{"host": "${labels.port}", "container": 80}],
+                "memory_bytes": "${labels.memory}",
+            },
+        ),
+        (
+            "SystemdServiceScore",
+            {"name": "${labels.unit}", "user": "${labels.user}", "exec_start": ["/bin/a"]},
+        ),
+        (
+            "TimerScore",
+            {"name": "a.timer", "exec_start": ["/bin/true"], "on_calendar": "${labels.when}"},
+        ),
+    ],
+)
+def test_a_reference_passes_where_it_is_judged_only_on_the_device(
+    kind: str, spec: dict[str, object], tmp_path: Path
+) -> None:
+    entry = refer(tmp_path, json.dumps(spec)[1:-1], kind)
+    assert entry.references
+    assert {name: entry.spec[name] for name in spec} == spec | (
+        {"ports": [{"host": "${labels.port}", "container": 80, "protocol": "tcp", "address": ""}]}
+        if "ports" in spec
+        else {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (
+            'path: /a, content: "${inventory.hostnam}"',
+            "did you mean 'hostname'?; for the text itself, write $${inventory.hostnam} (line 1)",
+        ),
+        ('path: /a, content: "${labels.Site!}"', "did you mean ${labels.Site}?"),
+        ('path: /a, content: "${labels.site}", mode: "9999"', "mode: must be three or four octal"),
+        ('path: /a, content: "${labels.site}", moed: 1', "unknown field; did you mean 'mode'?"),
+    ],
+)
+def test_what_is_wrong_with_or_beside_a_reference_is_told_with_its_line(
+    spec: str, told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidScore) as refused:
+        refer(tmp_path, spec)
+    assert told in refused.value.message
+
+
+def test_a_field_that_takes_nothing_of_the_kind_is_refused_as_it_stands(tmp_path: Path) -> None:
+    with pytest.raises(InvalidScore, match=r"restart: .*\$\{labels.how\}"):
+        refer(
+            tmp_path,
+            'name: a.service, exec_start: [/bin/a], restart: "${labels.how}"',
+            "SystemdServiceScore",
+        )
+
+
+def test_a_python_score_refers_too_and_is_refused_alike() -> None:
+    entry = serialize("a", Entry(FileScore(path="/a", content="${labels.site}")))
+    assert entry.references
+    with pytest.raises(InvalidScore, match="did you mean 'hostname'"):
+        serialize("a", Entry(FileScore(path="/a", content="${inventory.hostnam}")))
+
+
+def test_what_is_nearly_a_reference_is_noted_and_stays(tmp_path: Path) -> None:
+    entry = "- {id: db, kind: FileScore, spec: {path: /etc/db, content: 'pw ${secrets.db}'}}\n"
+    noted: list[str] = []
+
+    found = read_score_files(
+        [str(_written(tmp_path, entry))], plugins.load(), ComposeSettings(tell=noted.append)
+    )
+
+    assert serialize("db", found["db"]).spec["content"] == "pw ${secrets.db}"
+    assert noted == [
+        "db: ${secrets.db} is no reference, and stays as it is; did you mean 'secret'?"
+    ]

@@ -34,6 +34,7 @@ WEB: dict[str, Any] = {
         "port": 80,
     },
 }
+WITHOUT_CONFIG = {name: value for name, value in WEB["spec"].items() if name != "config"}
 
 
 class LampV1(FormerSpec["LampScore"]):
@@ -77,6 +78,8 @@ def both(tmp_path: Path, document: object) -> tuple[bool, bool]:
     [
         [MOTD],
         [MOTD, WEB],
+        [{**MOTD, "spec": {"path": "/etc/motd", "content_from": "scores.json"}}],
+        [{**WEB, "spec": {**WITHOUT_CONFIG, "config_from": "scores.json"}}],
         [{**MOTD, "version": 1, "after": ["web"], "policy": {"drift": "report"}}],
         [{"id": "lamp", "kind": "LampScore", "spec": {"lumen": 400}}],
         [{"id": "lamp", "kind": "LampScore", "version": 1, "spec": {"watts": 40}}],
@@ -100,6 +103,8 @@ def test_what_is_right_is_accepted(document: object, tmp_path: Path) -> None:
         [{**MOTD, "policy": {"drift": "foo"}}],
         [{**MOTD, "speck": {}}],
         [{"id": "motd", "kind": "FileScore"}],
+        [{**MOTD, "spec": {**MOTD["spec"], "content_from": "scores.json"}}],
+        [{**WEB, "spec": WITHOUT_CONFIG}],
         [{"id": "motd"}],
         [{**WEB, "spec": {**WEB["spec"], "port": 80_000}}],
         [{"id": "lamp", "kind": "LampScore", "version": 2, "spec": {"watts": 40}}],

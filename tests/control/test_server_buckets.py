@@ -50,6 +50,18 @@ OPTIONS: Mapping[str, Mapping[str, object]] = {
             "dest": "harmony.mail.{{wildcard(1)}}.desired-state",
         },
     },
+    "KV_assets": {
+        "subjects": ["$KV.assets.*.*.*"],
+        "storage": "file",
+        "max_msgs_per_subject": 1,
+        "max_msg_size": MIB,
+        "max_bytes": 4096 * MIB,
+        # Nothing goes by its age: a device may have been off for months.
+        "max_age": 0,
+        "discard": "new",
+        "allow_direct": True,
+        "deny_delete": True,
+    },
     "KV_desired-class": {
         "subjects": ["$KV.desired-class.>"],
         "storage": "file",
@@ -192,7 +204,10 @@ async def test_the_server_announces_a_heartbeat_that_expired(tmp_path: Path) -> 
         assert (silent.subject, silent.data) == ("$KV.heartbeat.pi-1", b"")
         assert silent.headers is not None
         assert silent.headers["Nats-Marker-Reason"] == "MaxAge"
-        assert await bus.bucket("heartbeat").get("pi-1") is None
+        # Two streams keep it, each with a clock of its own: which of them is first, is not said.
+        async with asyncio.timeout(15):
+            while await bus.bucket("heartbeat").get("pi-1") is not None:
+                await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ async def test_what_is_exported_is_all_that_a_server_needs(tmp_path: Path) -> No
     async with elsewhere(tmp_path) as server:
         found = await server.check()
         assert wrong(found) == []
-        assert len([each for each in found if each.verdict == "right"]) == 21
+        assert len([each for each in found if each.verdict == "right"]) == 22
         assert len([each for each in found if each.verdict == "not looked at"]) == 2
         # Nothing of the look stays.
         async with admin(server.home) as client:
@@ -173,6 +173,8 @@ def in_one_account(text: str) -> str:
         (swap('"$KV.heartbeat.probe",', ""), "it cannot write heartbeat"),
         # As exported by a version that knew no classes.
         (swap('"$JS.API.DIRECT.GET.KV_fleet.$KV.fleet.index",', ""), "it cannot read fleet"),
+        # And by one that knew no assets.
+        (swap(".$KV.assets.*.*.*", ".$KV.assets.x.*.*"), "it cannot read assets"),
         (swap("harmony.mail.probe.*", "harmony.mail.x.*"), "harmony.mail.probe.request does not"),
         (with_a_right("$KV.>"), f"it may publish to $KV.desired-state.{NOBODY}"),
         (with_a_right("$JS.API.>"), "it may publish to $JS.API.INFO"),

@@ -522,18 +522,18 @@ async def test_a_device_renews_its_jwt_and_comes_back_when_the_earlier_has_expir
 ) -> None:
     await asyncio.to_thread(let_devices_expire, bus.home, tmp_path, timedelta(days=90))
     config = load(bus.home.agent_toml("pi-1"))
-    now_s = int(time.time())
-    # Long enough that a busy machine lets the agent in, and renews it, before.
-    agent = AgentBus.of(with_times(bus.home, config, now_s - 3_600, now_s + 10))
     kept: list[str] = []
     connected_at: list[str] = []
 
     async def keep(jwt: str) -> None:
         kept.append(jwt)
 
-    agent.on_renewed = keep
-    agent.on_connect(lambda: connected_at.append("again" if connected_at else "first"))
     async with keeping_the_door(bus.home, bus.admin):
+        now_s = int(time.time())
+        # Long enough that a busy machine lets the agent in, and renews it, before.
+        agent = AgentBus.of(with_times(bus.home, config, now_s - 3_600, now_s + 15))
+        agent.on_renewed = keep
+        agent.on_connect(lambda: connected_at.append("again" if connected_at else "first"))
         running = asyncio.create_task(agent.run())
         try:
             async with asyncio.timeout(2 * WITHIN_S):

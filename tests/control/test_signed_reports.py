@@ -19,6 +19,7 @@ from nats.js import JetStreamContext
 from harmony_control.bus.connection import Bucket, Entry
 from harmony_control.bus.newest import newest
 from harmony_control.bus.requests import Asking
+from harmony_control.enrol import revoke
 from harmony_control.fleet import Fleet
 from harmony_control.operators import add_operator, join
 from harmony_control.server.roster import publish_devices
@@ -239,6 +240,19 @@ async def test_who_was_revoked_is_believed_nowhere_also_by_an_old_record(
         assert await his.device("pi-1").state() is None
     async with Fleet.connect(bob) as his:  # and remembered by the next command
         assert await his.device("pi-1").state() is None
+
+
+async def test_of_a_revoked_device_it_is_told_that_no_key_is_known(plane: Ground) -> None:
+    await plane.pi.report(plane.pi.state(9))
+    async with Fleet.connect(plane.home) as fleet:
+        seen = {each.agent_id: each for each in await fleet.agents()}["pi-1"]
+        assert seen.state is not None
+    await asyncio.to_thread(revoke, plane.home, "pi-1")
+    async with Fleet.connect(plane.home) as fleet:
+        seen = {each.agent_id: each for each in await fleet.agents()}["pi-1"]
+    assert seen.state is None
+    assert seen.is_unverified
+    assert "no key is known with which it signs" in seen.problem
 
 
 async def test_the_bucket_says_what_the_home_says_and_is_written_where_it_does_not(

@@ -144,6 +144,7 @@ def rejection(state: ActualState) -> str:
     return f"{degraded.reason} {degraded.message}"
 
 
+@pytest.mark.timeout(180)  # a dozen commands, each a process of its own
 async def test_one_command_gives_an_enrolled_fleet_a_root_and_another_locks_a_stolen_key_out(
     ground: Ground, tmp_path: Path
 ) -> None:

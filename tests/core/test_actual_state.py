@@ -14,7 +14,7 @@ from harmony_core import Failure, Noop, Outcome, Progress, Running, Success
 from harmony_core.errors import InvalidManifest
 from harmony_core.outcome import ErrorInfo
 from harmony_core.plugins import KindError
-from harmony_core.resources import Active, Exited, NotAFile, PresentAt, State
+from harmony_core.resources import Active, Completed, Exited, NotAFile, PresentAt, State
 from harmony_core.resources import Running as ContainerRunning
 from harmony_core.wire.actual_state import (
     ActualState,
@@ -131,6 +131,7 @@ def test_a_state_is_named_by_its_class(state: State, wire: dict[str, object]) ->
         (ContainerRunning(since=NOW, restarts=0, image="x", health="healthy"), True),
         (ContainerRunning(since=NOW, restarts=0, image="x", health="starting"), False),
         (Exited(exit_code=0, restarts=0, image="x"), False),
+        (Completed(since="2026-01-01T00:00:00Z", image="x"), True),
         (State(), False),
     ],
 )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
 import pytest
 from pydantic import ValidationError
 
-from harmony_core.calendars import calendar_problem
-from harmony_scores import TimerScore
+from harmony_core.calendars import calendar_problem, last_begin, window_problem
+from harmony_scores import RebootScore, TimerScore
 from tests.core.calendar_texts import BAD, GOOD
 
 
@@ -78,3 +81,61 @@ def test_a_timer_is_refused_by_the_field_before_it_is_pushed(text: str, says: st
     (error,) = caught.value.errors()
     assert error["loc"] == ("on_calendar",)
     assert says in error["msg"]
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+SUNDAY = datetime(2026, 11, 29, 3, 30, 20, tzinfo=BERLIN)
+
+
+@pytest.mark.parametrize(
+    ("text", "ago_min"),
+    [
+        ("Sun 03:00", 30),
+        ("Sat,Sun *-*-* 02:45", 45),
+        ("Fri..Sun 03:30", 0),
+        ("Sun", None),
+        ("Mon..Sat 03:00", None),
+        ("03:00", 30),
+        ("*-*-* *:0/20", 10),
+        ("*-11-29 03:00", 30),
+        ("2026-*-* 03:00", 30),
+        ("26-11-29 03:00", 30),
+        ("2027-*-* 03:00", None),
+        ("*-*~02 03:00", 30),
+        ("*-*~01 03:00", None),
+        ("*-*~3/1 03:00", 30),
+        ("*-1..11/2-* 03:00", 30),
+        ("hourly", 30),
+        ("daily", None),
+        ("02:20", None),
+        ("03:31", None),
+    ],
+)
+def test_when_a_window_began_is_told_in_the_zone_of_the_device(
+    text: str, ago_min: int | None
+) -> None:
+    assert window_problem(text) is None
+    began = last_begin(text, SUNDAY, BERLIN, timedelta(hours=1))
+    assert began == last_begin(text, SUNDAY.astimezone(UTC), BERLIN, timedelta(hours=1))
+    expected = SUNDAY.replace(second=0) - timedelta(minutes=ago_min or 0)
+    assert began == (None if ago_min is None else expected)
+
+
+def test_an_hour_that_is_left_out_in_spring_has_no_window() -> None:
+    after = datetime(2026, 3, 29, 1, 10, tzinfo=UTC)  # 03:10, ten minutes after 01:59
+    assert last_begin("02:30", after, BERLIN, timedelta(hours=2)) is None
+    assert last_begin("01:30", after, BERLIN, timedelta(hours=2)) is not None
+
+
+@pytest.mark.parametrize(
+    "text", ["Sun 25:00", "", "Sun 03:00:30", "Sun 03:00 UTC", "Sun 03:00 Europe/Berlin", "@17"]
+)
+def test_what_is_no_window_is_refused(text: str) -> None:
+    assert window_problem(text)
+    with pytest.raises(ValidationError, match="window"):
+        RebootScore(when="window", window=text)
+
+
+def test_a_window_is_given_where_it_counts() -> None:
+    with pytest.raises(ValidationError, match='where when is "window"'):
+        RebootScore(when="now", window="Sun 03:00")

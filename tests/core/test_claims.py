@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from harmony_core import Container, File, SystemdUnit
 from harmony_core.claims import alike, collide, in_words, names_of, slot_of
-from harmony_core.resources import Mount, PublishedPort
+from harmony_core.resources import Mount, MountPoint, PublishedPort
 
 ADDRESSES = ["", "::", "0.0.0.0", "127.0.0.1", "10.0.0.1", "::1", "fe80::1", "::ffff:10.0.0.1"]
 
@@ -157,3 +157,30 @@ def test_a_copy_with_other_values_is_another_resource() -> None:
     assert other.id == "file:/etc/issue"
     assert other.spec_hash == File(path="/etc/issue", content=b"one\n").spec_hash
     assert other == File(path="/etc/issue", content=b"one\n")
+
+
+def shown(what: str, *options: str) -> MountPoint:
+    kind = "none" if "bind" in options else "ext4"
+    return MountPoint(what=what, where="/srv/shown", type=kind, options=options)
+
+
+@pytest.mark.parametrize(
+    ("point", "source", "is_read_only", "meets"),
+    [
+        (shown("/srv/app/data", "bind"), "/srv/app", False, True),
+        (shown("/srv/app/disk.img", "loop"), "/srv/app", False, True),
+        (shown("/srv/app", "bind"), "/srv/app/conf", True, True),
+        (shown("/srv/app", "bind", "ro"), "/srv/app/conf", True, False),
+        (shown("/srv/app/data", "bind"), "/srv/app", True, False),
+        (shown("/srv/app", "bind"), "/srv/app", False, False),
+        (shown("/srv/app/data", "bind"), "/srv/other", False, False),
+    ],
+)
+def test_above_what_a_mount_point_shows_no_container_writes(
+    point: MountPoint, source: str, is_read_only: bool, meets: bool
+) -> None:
+    mount = Mount(source=source, target="/data", read_only=is_read_only)
+    container = Container(name="web", image="ghcr.io/acme/web", mounts=(mount,))
+    assert meets == any(
+        collide(one, other) for one in point.exclusive for other in container.exclusive
+    )

@@ -12,7 +12,9 @@ from harmony_pi_topology.common.log_tail import log_tail
 from harmony_pi_topology.containers.spec import (
     ABSENT,
     FIELDS_LABEL,
+    MAX_HOLD_LABEL,
     RESOURCE_LABEL,
+    RUNS_LABEL,
     SPEC_LABEL,
     resolve_desired,
 )
@@ -30,7 +32,10 @@ def test_equal_wishes_have_equal_labels() -> None:
 
 
 def test_labels_name_the_resource_and_nobody_else() -> None:
-    assert set(labels()) == {RESOURCE_LABEL, SPEC_LABEL, FIELDS_LABEL}
+    # The last two say nothing here: else an image could say it.
+    ours = {RESOURCE_LABEL, SPEC_LABEL, FIELDS_LABEL, RUNS_LABEL, MAX_HOLD_LABEL}
+    assert set(labels()) == ours
+    assert labels()[RUNS_LABEL] == labels()[MAX_HOLD_LABEL] == ""
     assert labels()[RESOURCE_LABEL] == "container:web"
 
 

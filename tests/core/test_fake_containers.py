@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from harmony_core.change import Change
-from harmony_core.errors import CapabilityUnavailable, ContainerFailed
-from harmony_core.resources import Container, Running
+from harmony_core.errors import CapabilityUnavailable, ContainerFailed, ImageNotFound
+from harmony_core.resources import Container, RegistryLogin, Running
+from harmony_core.secret_values import secret_word
 from harmony_pi_topology.testing.containers_contract import (
+    CLAIMED_LABELS,
     PROGRAMS,
     ContainerRuntimeContract,
     ContainersUnderTest,
@@ -37,12 +39,14 @@ class TestFakeContainers(ContainerRuntimeContract):
         containers.programs.update(PROGRAMS)
         containers.image_volumes[IMAGES.with_volume] = ("/data",)
         containers.missing_images.add(IMAGES.missing)
+        containers.image_labels[IMAGES.with_volume] = CLAIMED_LABELS
         containers.unreachable_registries.add("down.test")
         return ContainersUnderTest(
             containers=containers,
             bystander=containers,
             images=IMAGES,
             reopen=lambda: containers,
+            secret_values=containers.secret_values,
         )
 
 
@@ -98,3 +102,17 @@ async def test_an_empty_disk_holds_and_remembers_nothing() -> None:
     containers.forget_everything()
     assert await containers.observe("web") is None
     assert not await containers.has_image(WEB.image)
+
+
+async def test_a_registry_may_want_a_login() -> None:
+    containers, word = FakeContainers(), secret_word("app", "registry", "0" * 16)
+    containers.logins["registry.test"] = ("boxes", "hunter2")
+    containers.secret_values.put(word, "hunter2")
+    (error,) = await containers.converge([WEB], apply=True)
+    assert isinstance(error, ImageNotFound)
+    login = RegistryLogin(username="boxes", password=word)
+    (change,) = await containers.converge([WEB.model_copy(update={"login": login})], apply=True)
+    assert isinstance(change, Change)
+    (change,) = await containers.converge([WEB], apply=True)
+    assert isinstance(change, Change)
+    assert not change.changed

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from harmony_core.resources import (
     ContainerName,
     File,
+    HealthCheck,
     Probe,
     SecretName,
     UnitName,
     UserName,
+    all_problems,
     first_problem,
 )
 from harmony_core.wire.model_fields import ScoreId
@@ -107,3 +111,46 @@ def test_a_kind_that_is_left_out_or_unknown_is_asked_for(
 
 class Watched(BaseModel):
     ready: Probe
+
+
+class Checked(BaseModel, extra="forbid"):
+    name: str = ""
+    check: HealthCheck | Literal["image"] | None = None
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> Checked:
+        if not self.name:
+            raise ValueError("write a name")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("check", "told"),
+    [
+        (
+            {"shell": "true", "retries": 0},
+            "check.retries: Input should be greater than or equal to 1, not 0",
+        ),
+        ({"shell": "a", "command": ["b"]}, "check: write either command, as a list, or shell"),
+        ("none", "check: Input should be"),
+    ],
+)
+def test_what_may_be_either_is_called_by_its_field_alone(check: object, told: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Checked.model_validate({"check": check, "name": "a"})
+    said = [words for _, words in all_problems(caught.value)]
+    assert said[0].startswith(told)
+    assert first_problem(caught.value).startswith(told)
+    assert not [each for each in said if "HealthCheck]" in each or "literal[" in each]
+
+
+def test_of_what_has_parts_no_value_is_shown() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Checked.model_validate({"check": {"shell": "hunter2", "command": ["hunter2"]}, "name": "a"})
+    assert "hunter2" not in first_problem(caught.value)
+    with pytest.raises(ValidationError) as caught:
+        Checked.model_validate({"check": {"shell": "hunter2"}})
+    assert first_problem(caught.value) == "write a name"
+    with pytest.raises(ValidationError) as caught:
+        Checked.model_validate({"name": ["hunter2"]})
+    assert first_problem(caught.value) == "name: Input should be a valid string"

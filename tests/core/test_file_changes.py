@@ -24,6 +24,9 @@ WISH = resolve_desired(FILE, b"hello\n")
 SECRET = resolve_desired(
     File(path="/etc/wifi", content=SecretRef(secret="wifi"), mode=0o644), b"hunter2"
 )
+FORMER_SECRET = resolve_desired(
+    File(path="/etc/wifi", content=b"public"), b"public", replaces_secret=True
+)
 
 
 def found(**fields: Any) -> PresentAt:
@@ -49,6 +52,13 @@ def test_every_difference_is_told_in_words(
     assert tuple(map(str, steps_due(state, WISH))) == actions
 
 
+def test_of_what_was_a_secret_only_sizes_are_told() -> None:
+    state = found(sha256="ab" * 32, size_bytes=7)
+    assert steps_due(state, FORMER_SECRET) == (Wrote("7 → 6 bytes"),)
+    assert FORMER_SECRET.as_told(state).sha256 == ""
+    assert FORMER_SECRET.state.sha256 != ""
+
+
 def test_of_a_secret_only_sizes_are_told() -> None:
     state = found(sha256="00" * 32, size_bytes=3)
     assert steps_due(state, SECRET) == (Wrote("3 → 7 bytes"),)
@@ -63,6 +73,7 @@ def test_of_a_secret_only_sizes_are_told() -> None:
         (found(mode="0640"), WISH, False),
         (found(), attrs.evolve(WISH, mode=0o640), False),
         (found(), SECRET, False),
+        (found(), FORMER_SECRET, False),
         (found(size_bytes=COMPARED_MAX_BYTES + 1), WISH, False),
     ],
 )

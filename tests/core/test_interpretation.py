@@ -225,7 +225,7 @@ async def test_an_error_that_was_swallowed_counts_before_a_signal() -> None:
     assert code_of(await run(act, Both())) == "NotOurs"
 
 
-async def test_a_permanent_error_counts_before_one_that_may_pass() -> None:
+async def test_all_that_failed_is_told_and_what_may_pass_is_tried_again() -> None:
     files = full()
     files.faults["/etc/issue"] = UnsafePath("a link")
 
@@ -234,7 +234,8 @@ async def test_a_permanent_error_counts_before_one_that_may_pass() -> None:
 
     verdict = await run(act, files)
     assert code_of(verdict) == "UnsafePath"
-    assert verdict.permanent
+    assert verdict.outcome.message == "file:/etc/motd: the disk is full; file:/etc/issue: a link"
+    assert (verdict.permanent, verdict.retry_after_s, verdict.went_on) == (False, 7, False)
 
 
 async def test_not_ready_is_running_and_says_when_to_look_again() -> None:

@@ -19,7 +19,7 @@ from harmony_pi_topology.discovery import Discovery
 from harmony_pi_topology.files.reconciler import PosixFiles
 from tests.core.installed import Site
 
-ALWAYS = {"FileSystemHost", "DirectoryHost"}
+ALWAYS = {"FileSystemHost", "DirectoryHost", "LinkHost", "BlockHost"}
 OURS = ALWAYS | {
     "SystemdHost",
     "JobRunner",
@@ -27,6 +27,10 @@ OURS = ALWAYS | {
     "VolumeHost",
     "ContainerNetworkHost",
     "NetworkConfigurator",
+    "FirewallHost",
+    "HostConfigurator",
+    "MountHost",
+    "RebootHost",
 }
 
 LAMPS = """

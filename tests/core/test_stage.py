@@ -23,9 +23,10 @@ from harmony_core.errors import (
     WriteFailed,
 )
 from harmony_core.resources import FileState, NotAFile, PresentAt
+from harmony_core.secret_values import find_words_within, secret_word
 from harmony_core.stage import Stage
 from harmony_core.steps import Did
-from harmony_core.testing import FakeFiles, ListAudit, NoClaims, make_stage
+from harmony_core.testing import AllowAll, FakeFiles, ListAudit, NoClaims, make_stage
 from harmony_core.unexpected import as_harmony_error
 
 MOTD = File(path="/etc/motd", content=b"hello\n")
@@ -402,3 +403,58 @@ class Renamed(FakeFiles):
         self, resources: Sequence[Resource], *, apply: bool
     ) -> Sequence[Change | Exception]:
         return [Change(resource=resource.id, steps=(Did("made"),)) for resource in resources]
+
+
+WORD = secret_word("web", "db", "00" * 8)
+
+
+def with_secrets(files: FakeFiles, *, apply: bool) -> Stage:
+    return Stage(
+        offers={"FileSystemHost": files},
+        policy=AllowAll(),
+        claims=NoClaims(),
+        audit=ListAudit(),
+        apply=apply,
+        secret_words=[WORD],
+    )
+
+
+async def test_a_secret_of_which_no_hash_is_told_counts_as_rewritten_when_it_is() -> None:
+    files, secret = FakeFiles(), File(path="/etc/key", content=WORD.encode(), mode=0o600)
+    files.secret_values.put(WORD, "hunter2")
+    await on(with_secrets(files, apply=True)).ensure(secret)
+    for mode, content, rewritten in (
+        (0o600, b"hunter2", set[str]()),
+        (0o640, b"hunter2", set[str]()),
+        (0o600, b"hunter1", {"/etc/key"}),
+    ):
+        files.write("/etc/key", content, mode=mode)
+        stage = with_secrets(files, apply=False)
+        await on(stage).ensure(secret)
+        assert stage.rewritten == rewritten
+
+
+class Blob(Resource):
+    """Something with bytes, and more within it."""
+
+    resource_type = "blob"
+    data: bytes = b""
+    inner: tuple[dict[str, File], ...] = ()
+
+    @property
+    def key(self) -> str:
+        return "blob"
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        Blob(data=b"\xff" + WORD.encode()),
+        Blob(inner=({WORD: MOTD},)),
+        Blob(inner=({"a": File(path="/etc/key", content=WORD.encode(), mode=0o600)},)),
+    ],
+    ids=["bytes", "a name", "within"],
+)
+def test_a_word_is_found_in_bytes_too_where_its_value_would_not_come(blob: Blob) -> None:
+    assert find_words_within(blob) == {WORD}
+    assert find_words_within(Blob(data=b"<secret a b>")) == set()

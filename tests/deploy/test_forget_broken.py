@@ -11,6 +11,8 @@ import pytest
 
 from tests.box.layers import TREE, built_wheel
 
+pytestmark = pytest.mark.timeout(180)
+
 SCRIPT = TREE / "harmony_control" / "_forget_broken.py"
 
 

@@ -97,7 +97,7 @@ def _default(model: type[BaseModel], name: str) -> str:
 def table_of(model: type[BaseModel]) -> str:
     """The fields of *model*, a row each."""
     rows = [
-        f"| `{name}` | {_default(model, name)} | {words} |"
+        f"| `{model.model_fields[name].serialization_alias or name}` | {_default(model, name)} | {words} |"
         for name, words in described(model).items()
     ]
     return "\n".join(["| field | default | |", "|---|---|---|", *rows])

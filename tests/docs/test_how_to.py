@@ -1,4 +1,4 @@
-"""docs/rescue.md, docs/roll-back.md, docs/upgrade.md: what they say can be typed, and names what there is."""
+"""docs/rescue.md, roll-back.md, upgrade.md, volumes.md: what they say can be typed, and is there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.docs.error_tables import CODES
 from .fences import shell_in
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [DOCS / name for name in ("rescue.md", "roll-back.md", "upgrade.md")]
+PAGES = [DOCS / name for name in ("rescue.md", "roll-back.md", "upgrade.md", "volumes.md")]
 
 
 def typed_in(page: Path) -> list[list[str]]:

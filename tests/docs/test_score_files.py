@@ -35,6 +35,6 @@ def test_every_field_of_a_policy_is_told() -> None:
     page = PAGE.read_text()
     for name in ScorePolicy.model_fields:
         assert f"`policy.{name}`" in page
-    for name in SerializedScore.model_fields.keys() - {"policy"}:
+    for name in SerializedScore.model_fields.keys() - {"policy", "references", "secrets"}:
         assert f"| `{name}` |" in page
     assert parser().parse_args(["push-score", "pi-1", "a.yaml", "--prune"]).whole

@@ -134,6 +134,7 @@ def test_no_page_shows_markdown_as_it_was_written(site: Path) -> None:
         assert not re.search(r"```|\|---|<p>\||\]\(|^- ", shown, re.MULTILINE), page.name
 
 
+@pytest.mark.timeout(180)
 def test_a_link_to_what_is_not_there_ends_the_build(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     for name in ("docs", "deploy"):

@@ -28,7 +28,7 @@ BLOCKS = re.findall(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", PAGE, re.MULTILINE
 PASSWORD = "correct horse battery"
 _ASKS_AGAIN = ("harmony agents", "cat ")
 """Commands that a reader types again when it is not so yet. They change nothing."""
-_WITHIN_S = 30
+_WITHIN_S = 60
 _MARK = "\x01 "
 
 

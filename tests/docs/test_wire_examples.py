@@ -24,14 +24,17 @@ from harmony_agent.store.trust import Trust
 from harmony_control.server.config import permissions
 from harmony_core import resources
 from harmony_core.change import Change
-from harmony_core.errors import ManifestRejected, RequestError, WrongTarget
+from harmony_core.errors import HarmonyError, WrongTarget
 from harmony_core.holds import Hold, read_hold
+from harmony_core.inventory import Facts, Inventory
 from harmony_core.plugins import load
-from harmony_core.resources import State
+from harmony_core.references import find_references, look_up, replace_references
+from harmony_core.resources import Asset, State
 from harmony_core.steps import Did
 from harmony_core.wire import strict_json
 from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json, state_to_json, to_json
 from harmony_core.wire.admission import find_place
+from harmony_core.wire.assets import chunk_key, open_chunk, seal_chunk
 from harmony_core.wire.audit import hash_event
 from harmony_core.wire.class_manifest import CLASS_TYPE, parse_class_manifest
 from harmony_core.wire.device_record import DeviceRecord, open_record, seal_record
@@ -53,6 +56,7 @@ from harmony_core.wire.manifest import (
     ScorePolicy,
     SerializedScore,
     accept,
+    hash_entry,
     parse_manifest,
 )
 from harmony_core.wire.names import ID_PATTERN
@@ -65,6 +69,10 @@ from harmony_core.wire.replies import (
     LoggedLine,
     Planned,
     PlannedChange,
+    VolumeArchived,
+    VolumeLoaded,
+    VolumePiece,
+    VolumeProgress,
     from_frame,
     item_as,
     to_frame,
@@ -84,6 +92,7 @@ from harmony_core.wire.requests import (
     seal_request,
 )
 from harmony_core.wire.root import open_first_root, open_pinned_root
+from harmony_core.wire.sealed import SealedFor, SealedSecret, open_sealed
 from tests.authority import NATS, REPORT
 from tests.nats import serving
 
@@ -116,7 +125,7 @@ def code_of(action: Callable[[], object]) -> str | None:
     """The code of what *action* was refused with; None when it was not."""
     try:
         action()
-    except (ManifestRejected, RequestError) as error:
+    except HarmonyError as error:
         return error.code
     return None
 
@@ -273,6 +282,52 @@ def test_a_changed_manifest_is_judged_as_told(case: Fields) -> None:
     assert code_of(lambda: accepted(seal(payload, KEY), current)) == case["code"]
 
 
+def test_the_sealed_secret_opens_for_what_it_was_sealed() -> None:
+    told = json.loads(block("sealed"))
+    sealed = SealedSecret.model_validate(
+        {name: told[name] for name in ("version", "key", "entry", "box")}
+    )
+    assert sealed.entry == hash_entry(SerializedScore.model_validate(told["of"]))
+    names = ("agent_id", "score", "name", "entry", "epoch", "generation")
+    what_for = SealedFor(**{name: told[name] for name in names})
+    assert open_sealed(sealed, what_for, KEY) == told["value"]
+
+
+def test_the_piece_of_an_asset_is_sealed_and_opened_as_told() -> None:
+    told = json.loads(block("asset"))
+    asset, plain = Asset.model_validate(told["asset"]), told["plain"].encode()
+    piece = base64.b64decode(told["piece"])
+    assert asset.sha256 == hashlib.sha256(plain).hexdigest()
+    assert chunk_key(asset, told["number"]) == told["bucket_key"]
+    assert seal_chunk(asset, told["number"], plain) == piece
+    assert open_chunk(asset, told["number"], piece) == plain
+
+
+@pytest.mark.parametrize("case", lines("references"), ids=lambda case: case["text"])
+def test_a_reference_is_resolved_as_told(case: Fields) -> None:
+    labels = parse_manifest(PAYLOAD).labels
+    facts = Facts(
+        model=None,
+        architecture="aarch64",
+        memory_bytes=None,
+        os=None,
+        kernel="6.12",
+        hostname="pi",
+        agent_version="1",
+        kinds={},
+    )
+    device = Inventory(agent_id="pi-1", facts=facts, labels=labels)
+
+    def resolve() -> object:
+        spec = {"content": case["text"]}
+        values = {each: look_up(each, device) for each in find_references(spec)}
+        return replace_references(spec, values.__getitem__)
+
+    assert code_of(resolve) == case["code"]
+    if case["code"] is None:
+        assert resolve() == {"content": case["resolved"]}
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -384,6 +439,18 @@ def test_what_would_change_is_read_and_written_as_told() -> None:
 def test_a_volume_that_is_listed_is_read_and_written_as_told() -> None:
     for item in lines("volumes-items"):
         assert json.loads(json.dumps(to_item(item_as(ListedVolume, item)))) == item
+
+
+def test_what_is_told_of_a_volumes_data_is_read_and_written_as_told() -> None:
+    saving, saved = lines("volume-save-items")
+    (written,) = lines("volume-write-items")
+    for item in (saving, written):
+        assert json.loads(json.dumps(to_item(item_as(VolumeProgress, item)))) == item
+    assert json.loads(json.dumps(to_item(item_as(VolumeArchived, saved)))) == saved
+    (piece,) = lines("volume-read-items")
+    assert to_item(item_as(VolumePiece, piece)) == piece
+    (loaded,) = lines("volume-load-items")
+    assert json.loads(json.dumps(to_item(item_as(VolumeLoaded, loaded)))) == loaded
 
 
 def test_the_chain_of_events_is_as_told() -> None:

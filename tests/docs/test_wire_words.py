@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
+from harmony_agent.apply import reboots
 from harmony_agent.store import conditions
 from harmony_agent.store.events import Cause
 from harmony_core.errors import (
@@ -59,6 +60,8 @@ def test_every_reason_of_a_condition_is_told() -> None:
         for reason in re.findall(r'"(\w+)"', rest)
     }
     said |= {("Degraded", reason) for reason in re.findall(r'yield \(?\s*"(\w+)"', source)}
+    waits = re.findall(r'_Wait\(\s*"(\w+)"', Path(reboots.__file__).read_text())
+    said |= {("RebootRequired", reason) for reason in waits}
     assert len(said) > 15
     assert found == said
 

@@ -27,6 +27,7 @@ from harmony_control.store.home import Home
 from harmony_core.outcome import Failure
 from harmony_core.wire.actual_state import ActualState
 from harmony_pi_topology import PiTopology
+from tests import preloaded
 from tests.box import Box
 
 __all__ = [
@@ -83,7 +84,10 @@ class ControlPlane:
         """`harmony server`, until it says that it runs."""
         self._server = subprocess.Popen(
             # Not to be left behind by a test run that was killed.
-            ["setpriv", "--pdeathsig", "TERM", *self._command("server", "--listen", LISTEN)],
+            [
+                *("setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "harmony_control.cli"),
+                *self._with_home("server", "--listen", LISTEN),
+            ],
             cwd=TREE,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -118,21 +122,14 @@ class ControlPlane:
 
     async def harmony(self, *arguments: str, stdin: str = "", **environment: str) -> Said:
         """The command, as a user runs it."""
-        process = await asyncio.create_subprocess_exec(
-            *self._command(*arguments),
-            cwd=TREE,
-            env={**os.environ, **environment},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+        ended = await preloaded.run(
+            self._with_home(*arguments), env={**os.environ, **environment}, cwd=TREE, stdin=stdin
         )
-        out, err = await process.communicate(stdin.encode())
-        assert "Traceback" not in err.decode(), err.decode()
-        return Said(process.returncode or 0, out.decode(), err.decode())
+        assert "Traceback" not in ended.err, ended.err
+        return Said(ended.status, ended.out, ended.err)
 
-    def _command(self, name: str, *arguments: str) -> list[str]:
-        home = str(self.home.root)
-        return [sys.executable, "-m", "harmony_control.cli", name, "--home", home, *arguments]
+    def _with_home(self, name: str, *arguments: str) -> list[str]:
+        return [name, "--home", str(self.home.root), *arguments]
 
 
 @attrs.frozen

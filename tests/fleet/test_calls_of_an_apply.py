@@ -295,9 +295,12 @@ def spread(strikes: Sequence[Strike], count: int) -> list[Strike]:
     chosen = (each[len(each) // 3 :: -(-len(each) // share)] + each for each in kinds.values())
     in_turn = itertools.chain.from_iterable(itertools.zip_longest(*chosen))
     ordered = list(dict.fromkeys(each for each in in_turn if each is not None))
-    # Of few, not all of the same kind of call.
-    return (
-        ordered[: len(kinds)][:: len(kinds) // count][:count]
-        if count < len(kinds)
-        else ordered[:count]
-    )
+    if count >= len(kinds):
+        return ordered[:count]
+    # Of few, not all of the same kind of call, nor all with the same end.
+    ends: defaultdict[str, list[Strike]] = defaultdict(list)
+    for each in ordered[: len(kinds)]:
+        ends[each.what].append(each)
+    of_each = list(ends.values())
+    found = [of_each[n % len(of_each)] for n in range(count)]
+    return [each[len(each) * n // count] for n, each in enumerate(found)]

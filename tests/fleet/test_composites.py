@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
 from harmony_control.device import Device
-from harmony_control.push.entries import Pushable
-from harmony_core.outcome import Failure, Success
+from harmony_control.push.entries import Entry, Pushable
+from harmony_core.outcome import Failure, Noop, Success
 from harmony_pi_topology import PiTopology
 from harmony_scores import (
+    AptSourceScore,
     FileScore,
     PackageScore,
     ShellJobScore,
@@ -22,8 +24,8 @@ from harmony_scores import (
     UserScore,
 )
 from tests.box import Box
-from tests.fleet.ground import ControlPlane, Host, allowed, pushed, statuses, until
-from tests.scores.apt_repository import BUILD, GONE, installed
+from tests.fleet.ground import AGENT, ControlPlane, Host, allowed, code_of, pushed, statuses, until
+from tests.scores.apt_repository import BUILD, GONE, Signer, installed
 
 Pi: TypeAlias = Device[PiTopology]
 
@@ -111,6 +113,29 @@ async def test_a_setting_that_somebody_changes_is_put_right_when_somebody_asks(
     assert pi.text("cat", TTL) == "77"
 
 
+async def test_what_was_set_is_given_back_though_its_service_has_failed_or_was_stopped(
+    ready: Pi, pi: Box
+) -> None:
+    ttl = pi.text("cat", TTL)
+    settings = {"net.ipv4.ip_default_ttl": "77", "net.ipv4.harmony_has_none": "1"}
+    await ready.put({"ttl": SysctlScore(name="ttl", settings=settings)})
+    await until(
+        ready, lambda state: "ttl" in state.scores and code_of(state, "ttl") == "UnitFailed"
+    )
+    assert pi.text("cat", TTL) == "77"
+    await ready.remove("ttl")
+    assert pi.text("cat", TTL) == ttl
+    assert not (pi.root / "var/lib/harmony-sysctl").exists()
+
+    # Somebody has stopped it, and the agent was not there to see it.
+    assert isinstance(await ready.push(SETTING, id="ttl"), Success)
+    await asyncio.to_thread(pi.run, ["systemctl", "stop", AGENT, "harmony-sysctl-ttl.service"])
+    assert pi.text("cat", TTL) == "77"
+    await asyncio.to_thread(pi.run, ["systemctl", "start", AGENT])
+    await ready.remove("ttl")
+    assert pi.text("cat", TTL) == ttl
+
+
 async def test_a_package_that_somebody_removes_is_drift(
     plane: ControlPlane, ready: Pi, pi: Box
 ) -> None:
@@ -130,6 +155,39 @@ async def test_a_package_that_somebody_removes_is_drift(
     await asyncio.to_thread(pi.run, ["apt-get", "-qy", "remove", "harmony-two"])
     assert not isinstance(await ready.push(TOOLS, id="tools"), Failure)
     assert "harmony-two" in await installed(pi)
+
+
+async def test_packages_come_after_the_source_that_has_them(
+    plane: ControlPlane, ready: Pi, pi: Box, tmp_path: Path
+) -> None:
+    signer = Signer(tmp_path / "signer")
+    await asyncio.to_thread(signer.sign, pi, "/srv/harmony-signed")
+    await asyncio.to_thread(pi.run, ["rm", "/etc/apt/sources.list"])
+    source = AptSourceScore(
+        name="signed",
+        uris=("file:/srv/harmony-signed",),
+        suites=("stable",),
+        components=("main",),
+        key=signer.key,
+    )
+    both: Mapping[str, Pushable[PiTopology]] = {
+        "tools": Entry(TOOLS, after=["source"]),
+        "source": source,
+    }
+    state, _ = await pushed(ready, both)
+    assert statuses(state) == dict.fromkeys(both, "SUCCESS")
+    assert set(await installed(pi)) == {"harmony-two", "harmony-dep"}
+    await asyncio.to_thread(pi.run, ["rm", "/etc/apt/keyrings/signed.asc"])
+    await until(ready, lambda state: state.scores["source"].drift_count == 1)
+    await until(ready, lambda state: isinstance(state.scores["source"].outcome, Success))
+    assert pi.read("/etc/apt/keyrings/signed.asc").decode().strip() == signer.key
+    absent = PackageScore(name="no-tools", absent=("harmony-two",))
+    outcome = await ready.push(absent, id="no-tools")
+    assert isinstance(outcome, Failure)
+    assert outcome.error.code == "OwnershipConflict"
+    await ready.remove(*both)
+    await until(ready, lambda state: isinstance(state.scores["no-tools"].outcome, Noop))
+    assert not (pi.root / "etc/apt/sources.list.d/signed.sources").exists()
 
 
 async def test_that_nothing_of_a_script_is_undone_is_told(

@@ -112,7 +112,7 @@ async def test_with_us_nobody_does_and_it_serves_with_its_files(
 ) -> None:
     prepare_data(pi)
     state = await device.put_and_wait(wanted(image))
-    assert set(statuses(state).values()) <= {"SUCCESS", "NOOP"}, state.scores["app"]
+    assert set(statuses(state).values()) <= {"SUCCESS", "NOOP"}, state.scores["app"].outcome
     assert pi.read("/srv/app/done") == b"done\n"
     assert pi.read("/srv/app/copied") == b"secret of root\n"
     assert pi.read("/srv/app/by-chmod") == pi.read("/usr/bin/cat")

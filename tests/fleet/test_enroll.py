@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import shlex
 import sys
@@ -15,6 +16,7 @@ from harmony_control.enrol import add_agent
 from tests.box import Box
 from tests.box.layers import built_wheel, packages
 from tests.fleet.ground import AGENT, TREE, URL, ControlPlane
+from tests.soak import runs, seed
 
 
 @pytest.fixture(scope="module")
@@ -157,16 +159,19 @@ ENDS = [
 ]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.soak
+@pytest.mark.timeout(600)
 async def test_ended_at_each_step_and_run_again_it_finishes_with_the_first_key(
     plane: ControlPlane, bare: Box, wheel: Path, tmp_path: Path
 ) -> None:
     assert len(STEPS) > 12
+    count = runs(len(ENDS), part=4)
+    chosen = sorted(random.Random(seed()).sample(range(len(ENDS)), count))
     bare.run(["rm", "-r", "/opt/harmony"])
     serve_packages(bare)
     enroll = ("enroll", f"root@{bare.name}", "--url", URL, "--wheel", str(wheel), "--ssh")
     seeds: list[str] = []
-    for step, killed in ENDS:
+    for step, killed in (ENDS[each] for each in chosen):
         ended = await plane.harmony(*enroll, ssh_that_ends(bare, tmp_path, step, killed))
         assert ended.status != 0, f"{step}: {ended.out}"
         assert "status -9" in ended.err or "status 137" in ended.err, f"{step}: {ended.err}"
@@ -179,8 +184,9 @@ async def test_ended_at_each_step_and_run_again_it_finishes_with_the_first_key(
     said = await plane.harmony(*enroll, ssh_to(bare, tmp_path))
     assert said.status == 0, said.err + said.out
     assert f"{bare.name} is enrolled and online" in said.out
-    assert set(seeds) == {seed_of(bare)}
-    assert len(seeds) > 5
+    # Once a key was made, it is the only one there ever was.
+    assert set(seeds) <= {seed_of(bare)}
+    assert count < len(ENDS) or len(seeds) > 5
     assert bare.run(["/opt/harmony/bin/pip", "check"]).returncode == 0
     assert bare.text("systemctl", "is-enabled", AGENT) == "enabled"
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from tests.box import Box
 
-__all__ = ["BUILD", "GONE", "NEWER_TOO", "OLDER_ALONE", "installed"]
+__all__ = ["BUILD", "FIRMWARE", "GONE", "NEWER_TOO", "OLDER_ALONE", "Signer", "installed"]
 
 _REPOSITORY = "/srv/harmony-packages"
 _BUILD = """
 set -eu
-rm -rf {repository} /var/lib/harmony-packages
+rm -rf /var/lib/harmony-package* /var/lib/harmony-apt-sources
+rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/* /etc/apt/keyrings/*
+echo 'deb [trusted=yes] file:{repository} ./' > /etc/apt/sources.list
+test ! -e {repository}/whole || exit 0
+rm -rf {repository}
 mkdir -p {repository}
 cd {repository}
 build() {{
@@ -30,14 +38,16 @@ build() {{
     {{
         echo "Package: $1"
         echo "Version: $2"
-        printf 'Architecture: all\\nMaintainer: A <a@example.org>\\nDescription: x\\n%s' "$3"
+        printf 'Maintainer: A <a@example.org>\\nDescription: x\\n%s' "$3"
+        echo "Architecture: ${{4-all}}"
     }} > $1-$2/DEBIAN/control
-    dpkg-deb --build --root-owner-group $1-$2 $1-$2.deb > /dev/null
+    built=$1-$2${{4+_$4}}.deb
+    dpkg-deb --build --root-owner-group $1-$2 $built > /dev/null
     {{
-        dpkg-deb -f $1-$2.deb
-        echo "Filename: ./$1-$2.deb"
-        echo "Size: $(stat -c %s $1-$2.deb)"
-        echo "SHA256: $(sha256sum $1-$2.deb | cut -d' ' -f1)"
+        dpkg-deb -f $built
+        echo "Filename: ./$built"
+        echo "Size: $(stat -c %s $built)"
+        echo "SHA256: $(sha256sum $built | cut -d' ' -f1)"
         echo
     }} >> Packages
 }}
@@ -52,15 +62,22 @@ build harmony-leaner 1 'Depends: harmony-one
 build harmony-rival 1 'Conflicts: harmony-here
 '
 build harmony-broken 1 ''
+build {firmware} 1 ''
 build harmony-stuck 1 ''
 build harmony-actual 1 'Provides: harmony-virtual
 '
 build harmony-other 1 'Provides: harmony-virtual
 '
-rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
-echo 'deb [trusted=yes] file:{repository} ./' > /etc/apt/sources.list
+build harmony-either 1 'Depends: harmony-actual | harmony-other
+'
+for each in amd64 arm64 armhf; do build harmony-foreign 1 'Multi-Arch: same
+' $each; done
+touch whole
 """
-GONE = "apt-get -qy purge 'harmony-*'; rm -rf /var/lib/apt/lists/* /run/harmony-packages.*"
+GONE = """
+apt-get -qy --allow-change-held-packages purge 'harmony-*'
+rm -rf /var/lib/apt/lists/* /run/harmony-packages.*
+"""
 
 OLDER_ALONE = f"""
 set -eu
@@ -74,8 +91,11 @@ echo 'deb [trusted=yes] file:/srv/harmony-older ./' > /etc/apt/sources.list
 NEWER_TOO = f"echo 'deb [trusted=yes] file:{_REPOSITORY} ./' > /etc/apt/sources.list.d/newer.list"
 """Names the whole repository beside it, and has nobody read it."""
 
-BUILD = _BUILD.format(repository=_REPOSITORY)
-"""Makes it, and has apt know nothing else."""
+FIRMWARE = "firmware-harmony"
+"""A package that a device needs, by its name."""
+
+BUILD = _BUILD.format(repository=_REPOSITORY, firmware=FIRMWARE)
+"""Makes it, unless it is there, and has apt know nothing else."""
 
 
 async def installed(pi: Box) -> dict[str, str]:
@@ -85,3 +105,51 @@ async def installed(pi: Box) -> dict[str, str]:
     )
     lines = [line.split(" ") for line in done.stdout.decode().splitlines()]
     return {name: version for status, name, version in lines if status == "installed"}
+
+
+class Signer:
+    """Who has a key, kept in *home*, and signs repositories with it."""
+
+    def __init__(self, home: Path) -> None:
+        home.mkdir(mode=0o700)
+        self._gpg = ["gpg", "--batch", "--homedir", str(home)]
+        self._run(
+            "--passphrase", "", "--quick-gen-key", "apt@example.org", "ed25519", "sign", "never"
+        )
+        self.key = self._run("--armor", "--export").decode().strip()
+        """The public one, armored."""
+        listed = self._run("--with-colons", "--list-keys").decode().splitlines()
+        self.fingerprint = next(line.split(":")[9] for line in listed if line.startswith("fpr"))
+
+    def sign(self, pi: Box, path: str, *, valid_for: timedelta = timedelta(days=1)) -> None:
+        """Make a repository at *path*: its suite stable has, in main, all that `BUILD` has made."""
+        architecture = pi.text("dpkg", "--print-architecture")
+        index = f"main/binary-{architecture}/Packages"
+        about = f"Suite: stable\nComponents: main\nArchitectures: {architecture}\n"
+        self._publish(pi, path, f"{path}/dists/stable", index, about, valid_for)
+
+    def sign_flat(self, pi: Box, path: str) -> None:
+        """Make one at *path* that has neither suites nor components."""
+        self._publish(pi, path, path, "Packages", "", timedelta(days=1))
+
+    def _publish(
+        self, pi: Box, path: str, suite: str, index: str, about: str, valid_for: timedelta
+    ) -> None:
+        # Where its files are is said from the repository.
+        listed = pi.read(f"{_REPOSITORY}/Packages").decode()
+        packages = listed.replace("Filename: ./", "Filename: packages/").encode()
+        now = datetime.now(UTC)
+        release = (
+            f"{about}Date: {now:{_DATE}}\nValid-Until: {now + valid_for:{_DATE}}\n"
+            f"SHA256:\n {hashlib.sha256(packages).hexdigest()} {len(packages)} {index}\n"
+        )
+        pi.write(f"{suite}/{index}", packages)
+        pi.write(f"{suite}/InRelease", self._run("--clearsign", stdin=release))
+        pi.run(["ln", "-sfn", _REPOSITORY, f"{path}/packages"])
+
+    def _run(self, *words: str, stdin: str = "") -> bytes:
+        command = [*self._gpg, *words]
+        return subprocess.run(command, input=stdin.encode(), capture_output=True, check=True).stdout
+
+
+_DATE = "%a, %d %b %Y %H:%M:%S UTC"

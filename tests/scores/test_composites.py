@@ -186,6 +186,24 @@ async def test_a_setting_that_somebody_else_has_made_meanwhile_stays(
     pi.run(["sh", "-c", f"echo {before} > /proc/sys/net/ipv4/ip_default_ttl"])
 
 
+async def test_what_the_kernel_does_not_take_back_awaits_a_boot(pi: Box, offers: Offers) -> None:
+    """Whatever clients use has to be above what others than root may listen on."""
+    ports = ("ip_unprivileged_port_start", "ip_local_port_range")
+    before, (ttl,) = kernel(pi, *ports), kernel(pi, "ip_default_ttl")
+    settings = {f"net.ipv4.{ports[0]}": "80", "net.ipv4.ip_default_ttl": "77"}
+    score = SysctlScore(name="contract", settings=settings)
+    await converged(score, offers)
+    somebody = ["sh", "-c", f"echo 500 60999 > /proc/sys/net/ipv4/{ports[1]}"]
+    await gone(score, offers, meanwhile=lambda: pi.run(somebody))
+    assert kernel(pi, ports[0], "ip_default_ttl") == ["80", ttl]
+    awaited = (pi.root / "run/reboot-required.pkgs").read_text()
+    assert awaited == f"kernel setting net/ipv4/{ports[0]}\n"
+    assert not (pi.root / "var/lib/harmony-sysctl").exists()
+    pi.run(["rm", "/run/reboot-required", "/run/reboot-required.pkgs"])
+    for key, value in reversed(list(zip(ports, before, strict=True))):
+        pi.run(["sh", "-c", f"echo {value} > /proc/sys/net/ipv4/{key}"])
+
+
 @pytest.mark.parametrize("first_to_go", [0, 1])
 async def test_what_two_scores_set_stays_as_long_as_one_does(
     pi: Box, offers: Offers, first_to_go: int

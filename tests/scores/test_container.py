@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
-from harmony_core import Failure, HttpProbe, Mount, Noop, PublishedPort, Success
+from harmony_core import Failure, HasContainers, HttpProbe, Mount, Noop, PublishedPort, Success
+from harmony_core.errors import InvalidResource
 from harmony_core.images import IMAGE_MARK
 from harmony_core.resources import Container, first_problem
-from harmony_core.testing import FakePi, interpret_once, interpret_twice
+from harmony_core.secret_values import secret_word
+from harmony_core.stage import Stage
+from harmony_core.testing import (
+    AllowAll,
+    FakePi,
+    ListAudit,
+    NoClaims,
+    interpret_once,
+    interpret_twice,
+)
 from harmony_scores import ContainerScore, WebAppScore
 
 IMAGE = "registry.local/web:1"
@@ -211,6 +223,14 @@ def test_its_image_is_marked_so_that_a_push_can_resolve_the_tag(
         ({"tmpfs": [{"target": "/tmp", "mode": 1777}]}, "tmpfs.0.mode: write three or four octal"),
         ({"tmpfs": [{"target": "/tmp", "mode": "rwx"}]}, "tmpfs.0.mode: "),
         ({"tmpfs": [{"target": "/run/harmony-hold"}], "max_hold_s": 5}, "mounts: "),
+        ({"cpuset": "0,3-1"}, "cpuset: 3-1 counts down; write 1-3"),
+        (
+            {"volumes": ({"volume": "data", "target": "/proc"},)},
+            "volumes: no program runs with something else at /proc; choose another target",
+        ),
+        ({"volumes": ({"volume": "data", "target": "/dev"},)}, "volumes: no program runs"),
+        ({"tmpfs": ({"target": "/sys"},)}, "tmpfs: no program runs"),
+        ({"mounts": ({"source": "/srv", "target": "/proc/acpi"},)}, "mounts: no program runs"),
         ({"memory_swap_bytes": 1 << 26}, "memory_swap_bytes: it is memory and swap together; set"),
         ({"memory_bytes": 1 << 26, "memory_swap_bytes": 1 << 25}, "memory_swap_bytes: "),
         (
@@ -287,6 +307,11 @@ def test_any_other_name_of_an_environment_variable_is_refused(name: str) -> None
     assert first_problem(caught.value).startswith("environment: ")
 
 
+def test_a_tree_of_the_device_may_stand_where_programs_look_for_devices() -> None:
+    mount = Mount(source="/dev", target="/dev")
+    assert ContainerScore(name="web", image=IMAGE, mounts=(mount,)).mounts == (mount,)
+
+
 @pytest.mark.parametrize("user", ["1000", "www-data", "1000:1000", "www-data:100", "0:adm"])
 def test_a_user_may_come_with_a_group(user: str) -> None:
     assert ContainerScore(name="web", image=IMAGE, user=user).user == user
@@ -303,3 +328,69 @@ def test_any_other_user_is_refused_with_an_example(user: str) -> None:
 def test_what_podman_cannot_lead_into_a_container_is_refused_with_a_way_out(address: str) -> None:
     with pytest.raises(ValidationError, match=r"publish on 127\.0\.0\.1, or on ::"):
         PublishedPort(host=8080, container=80, address=address)
+
+
+@pytest.mark.parametrize(
+    ("secret", "told"),
+    [
+        ({"content": "hunter2"}, "there is no secret in it"),
+        ({"content": "${secrets.db}"}, "there is no secret in it"),
+        ({"target": "run/db"}, "secrets"),
+        ({"target": f"/run/{secret_word('web', 'db', '0' * 16)}"}, "a path cannot have a secret"),
+        ({"mode": 440}, "in quotes"),
+        ({"uid": -1}, "secrets"),
+        ({"target": "/www"}, "/www is the target of something else, too"),
+    ],
+)
+def test_what_cannot_be_a_secret_is_told(secret: dict[str, object], told: str) -> None:
+    fields = {"content": "${secret.db}", "target": "/run/secrets/db", **secret}
+    with pytest.raises(ValidationError, match=told):
+        ContainerScore.model_validate(
+            {
+                "name": "web",
+                "image": IMAGE,
+                "mounts": [{"source": "/srv/web", "target": "/www"}],
+                "secrets": [fields],
+            }
+        )
+
+
+@pytest.mark.parametrize(
+    ("login", "told"),
+    [
+        ({"username": "me", "password": "hunter2"}, "it would stand in clear in the manifest"),
+        ({"username": "me:you", "password": "${secret.db}"}, "username"),
+        ({"username": "me"}, "password"),
+    ],
+)
+def test_what_cannot_be_a_login_is_told(login: dict[str, str], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        ContainerScore.model_validate({"name": "web", "image": IMAGE, "login": login})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"command": ("--password=WORD",)},
+        {"labels": {"password": "WORD"}},
+        {"healthcheck": {"shell": "test WORD"}},
+        {"working_directory": "/WORD"},
+    ],
+)
+async def test_a_secret_stands_only_where_nobody_else_can_read_it(
+    fields: dict[str, object],
+) -> None:
+    pi, word = FakePi(), secret_word("web", "db", "0" * 16)
+    pi.files.secret_values.put(word, "hunter2")
+    text = json.dumps({"name": "web", "image": IMAGE, **fields}).replace("WORD", word)
+    container = Container.model_validate_json(text)
+    stage = Stage(
+        offers=pi.offers,
+        policy=AllowAll(),
+        claims=NoClaims(),
+        audit=ListAudit(),
+        secret_words=[word],
+    )
+    with pytest.raises(InvalidResource, match="of a container, environment, login, secrets can"):
+        await stage.topology(HasContainers).containers.ensure(container)
+    assert await pi.containers.observe("web") is None

@@ -26,11 +26,13 @@ from harmony_pi_topology.containers.request import build_request
 from harmony_pi_topology.containers.spec import resolve_desired
 from harmony_pi_topology.jobs.systemd import _properties  # pyright: ignore[reportPrivateUsage] # what it is told
 from harmony_scores import (
+    AptSourceScore,
     ContainerScore,
     DirectoryScore,
     FileScore,
     PackageScore,
     ShellJobScore,
+    SwapScore,
     SysctlScore,
     SystemdServiceScore,
     TimerScore,
@@ -44,6 +46,7 @@ from .systemd_rules import Unit, command_of, environment_of, expanded, parse, wo
 Spec = dict[str, Any]
 
 PROGRAM = ["/usr/bin/run", "argument"]
+ARMORED = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEaw==\n-----END PGP PUBLIC KEY BLOCK-----"
 HONEST: tuple[tuple[type[Score[Any]], Spec], ...] = (
     (
         SystemdServiceScore,
@@ -80,9 +83,36 @@ HONEST: tuple[tuple[type[Score[Any]], Spec], ...] = (
         },
     ),
     (SysctlScore, {"name": "x", "settings": {"net.ipv4.ip_forward": "1"}}),
+    (SwapScore, {"path": "/srv/x", "size_bytes": 1048576, "priority": 1}),
     (FileScore, {"path": "/etc/x", "content": "text", "owner": "pi", "group": "pi"}),
     (DirectoryScore, {"path": "/srv/x", "owner": "pi", "group": "pi"}),
-    (PackageScore, {"name": "x", "packages": ["nginx=1.26.3-3"]}),
+    (PackageScore, {"name": "x", "packages": ["nginx:arm64=1.26.3-3"], "absent": ["nano"]}),
+    (
+        AptSourceScore,
+        {
+            "name": "x",
+            "uris": ["https://packages.example.org/debian", "file:/srv/x"],
+            "suites": ["bookworm"],
+            "components": ["stable"],
+            "architectures": ["arm64"],
+            "types": ["deb"],
+            "key": ARMORED,
+            "keyring": None,
+        },
+    ),
+    (
+        AptSourceScore,
+        {
+            "name": "x",
+            "uris": ["http://packages.example.org"],
+            "suites": ["./"],
+            "components": [],
+            "architectures": [],
+            "types": ["deb"],
+            "key": None,
+            "keyring": "/usr/share/keyrings/x.gpg",
+        },
+    ),
     (ShellJobScore, {"name": "x", "script": "true", "environment": {"NAME": "value"}}),
     (
         ContainerScore,
@@ -343,19 +373,52 @@ def _check_user(spec: Spec, asked: Sequence[object]) -> None:
 
 
 def _check_sysctl(spec: Spec, asked: Sequence[object]) -> None:
-    service, file = asked
-    keys = {"Type", "ExecStart", "ExecStop", "RemainAfterExit", "Restart"}
+    undoing, service, file = asked
+    keys = {"Type", "ExecStart", "RemainAfterExit", "Restart"}
     unit = _unit(service, {"Unit": {"Description"}, "Service": keys, "Install": {"WantedBy"}})
+    undone = _unit(
+        undoing,
+        {"Unit": {"Description"}, "Service": {*keys, "ExecStop"}, "Install": {"WantedBy"}},
+    )
     assert isinstance(file, File)
     assert isinstance(file.content, bytes)
     _check(file.path, f"/etc/sysctl.d/60-harmony-{spec['name']}.conf", "path")
     _check_path(file.path)
     _check(_settings(file.content.decode()), spec["settings"], "sysctl.d")
     words = command_of(_one(unit, "Service", "ExecStart"))[5:]
-    _check(words[:2], [spec["name"], file.path], "name")
+    for each in (words, command_of(_one(undone, "Service", "ExecStop"))[5:]):
+        _check(each[:2], [spec["name"], file.path], "name")
     _check(words[3::2], [value for _, value in sorted(spec["settings"].items())], "values")
     for key in words[2::2]:
         _check_path(f"/proc/sys/{key}")
+
+
+def _check_swap(spec: Spec, asked: Sequence[object]) -> None:
+    taking_away, looking, make, look, timer = asked
+    assert isinstance(taking_away, Job)
+    assert isinstance(looking, Job)
+    keys = {"Type", "ExecStart", "Restart"}
+    made = _unit(
+        make,
+        {
+            "Unit": {"Description", "RequiresMountsFor"},
+            "Service": {*keys, "RemainAfterExit"},
+            "Install": {"WantedBy"},
+        },
+    )
+    looked = _unit(look, {"Unit": {"Description"}, "Service": keys})
+    times = {"OnActiveSec", "OnUnitInactiveSec", "Unit"}
+    _unit(timer, {"Unit": {"Description"}, "Timer": times, "Install": {"WantedBy"}})
+    _check(_one(made, "Unit", "RequiresMountsFor"), spec["path"], "path")
+    _check_path(spec["path"])
+    for command in (
+        taking_away.undo,
+        looking.command,
+        looking.unless,
+        *(command_of(_one(unit, "Service", "ExecStart")) for unit in (made, looked)),
+    ):
+        wanted = [str(spec[name]) for name in ("path", "size_bytes", "priority")]
+        _check([*command[5:8]], wanted, "path")
 
 
 def _settings(text: str) -> dict[str, str]:
@@ -402,11 +465,40 @@ def _without_variables(arguments: Sequence[str]) -> list[str]:
 
 def _check_packages(spec: Spec, asked: Sequence[object]) -> None:
     arguments, _ = _told(asked)
-    _check(arguments[5:], [spec["name"], *sorted(spec["packages"])], "packages")
-    for each in spec["packages"]:
+    absent = sorted(spec["absent"])
+    _check(
+        arguments[5:], [spec["name"], "", " ".join(absent), *sorted(spec["packages"])], "packages"
+    )
+    for each in (*spec["packages"], *absent):
         # deb-control(5): a name of two letters at least, and a version without what a shell or apt reads
-        if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]+(=[A-Za-z0-9.+:~-]+)?", each, re.ASCII):
+        form = r"[a-z0-9][a-z0-9.+-]+(:[a-z0-9-]*[a-z0-9])?(=[A-Za-z0-9.+:~-]+)?"
+        if not re.fullmatch(form, each, re.ASCII):
             raise Injected(f"a package: {each!a}")
+
+
+def _check_source(spec: Spec, asked: Sequence[object]) -> None:
+    for place in asked[:-1]:
+        assert isinstance(place, Job)
+        _check_name(place.name)
+        _check((place.command[0], len(place.command)), ("/bin/true", 2), "what does nothing")
+    arguments, _ = _told(asked[-1:])
+    name, text, key, _ = arguments[5:]
+    _check_name(name)
+    # deb822(5), without lines that go on
+    comment, *lines = text.split("\n")
+    _check(comment[0], "#", "the comment")
+    read = dict(line.split(": ", 1) for line in lines)
+    fields = {"Types": "types", "URIs": "uris", "Suites": "suites", "Components": "components"}
+    for field, its in {**fields, "Architectures": "architectures"}.items():
+        _check(read.pop(field, "").split(" "), [*spec[its]] or [""], its)
+    keyring = spec["keyring"] or f"/etc/apt/keyrings/{name}.asc"
+    _check(read, {"Signed-By": keyring}, "the rest")
+    _check_path(keyring)
+    for each in (*spec["uris"], *spec["suites"], *spec["components"]):
+        if not each.isprintable() or not each.isascii() or "[" in each.partition("//")[0]:
+            raise Injected(f"a word: {each!a}")
+    if key and not key.startswith("-----BEGIN PGP PUBLIC KEY BLOCK-----"):
+        raise Injected(f"a key: {key!a}")
 
 
 def _check_job(spec: Spec, asked: Sequence[object]) -> None:
@@ -418,7 +510,7 @@ def _check_job(spec: Spec, asked: Sequence[object]) -> None:
 def _check_container(spec: Spec, asked: Sequence[object]) -> None:
     (found,) = asked
     assert isinstance(found, Container)
-    request = json.loads(json.dumps(build_request(resolve_desired(found, {}), {})))
+    request = json.loads(json.dumps(build_request(resolve_desired(found, {}), {}, {})))
     _check(request["name"], spec["name"], "name")
     _check_name(request["name"])
     _check(request["image"], spec["image"], "image")
@@ -434,7 +526,7 @@ def _check_container(spec: Spec, asked: Sequence[object]) -> None:
     _check(request["hostname"], spec["hostname"], "hostname")
     labels = request["labels"]
     ours = {name: labels.pop(name) for name in [*labels] if name.startswith("harmony.")}
-    _check(len(ours), 3, "labels of Harmony's")
+    _check(len(ours), 6, "labels of Harmony's")
     _check(labels, spec["labels"], "labels")
     _check(request["groups"], list(spec["groups"]), "groups")
     _check(request["sysctl"], spec["sysctls"], "sysctls")
@@ -460,9 +552,11 @@ CHECKS: Mapping[type[Score[Any]], Callable[[Spec, Sequence[object]], None]] = {
     TimerScore: _check_timer,
     UserScore: _check_user,
     SysctlScore: _check_sysctl,
+    SwapScore: _check_swap,
     FileScore: _check_file,
     DirectoryScore: _check_file,
     PackageScore: _check_packages,
+    AptSourceScore: _check_source,
     ShellJobScore: _check_job,
     ContainerScore: _check_container,
 }

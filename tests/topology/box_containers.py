@@ -7,14 +7,17 @@ import inspect
 import json
 import socket
 import subprocess
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from harmony_core.reconciler import MemoryRecords, Records
 from harmony_core.resources import HOLD_DIRECTORY, PublishedPort
+from harmony_core.secret_values import SecretValues
 from harmony_core.testing import ContainersUnderTest, ImagesUnderTest
 from harmony_pi_topology.containers.ports import bind_port
 from harmony_pi_topology.containers.reconciler import PodmanContainers
+from harmony_pi_topology.testing.containers_contract import CLAIMED_LABELS
 from tests.box import Box, Registry
 
 __all__ = ["BoxBystander", "emptied", "pushed_images", "under_test", "without_tag"]
@@ -54,7 +57,9 @@ def pushed_images(registry: Registry) -> ImagesUnderTest:
         first=first,
         second=second,
         third=third,
-        with_volume=registry.push_busybox("web", "volume", page="four\n", volumes=("/data",)),
+        with_volume=registry.push_busybox(
+            "web", "volume", page="four\n", volumes=("/data",), labels=CLAIMED_LABELS
+        ),
         missing=f"{registry.host}/web:gone@{digest}",
         unreachable=f"{registry.host.partition(':')[0]}:1/web:1@{digest}",
     )
@@ -65,6 +70,7 @@ def emptied(box: Box) -> None:
     box.run(["podman", "rm", "-af", "-t", "0", "-v"])
     box.run(["podman", "rmi", "-af"])
     box.run(["podman", "volume", "rm", "-af"])
+    box.run(["podman", "secret", "rm", "--all"])
     box.run(["rm", "-rf", "/srv/harmony-contract"])
 
 
@@ -73,6 +79,7 @@ def under_test(
 ) -> tuple[ContainersUnderTest, BoxBystander]:
     """Reconcilers that share their records, as an agent's do across its restarts."""
     shared = MemoryRecords() if records is None else records
+    values = SecretValues()
 
     def opened() -> PodmanContainers:
         return PodmanContainers(
@@ -82,12 +89,17 @@ def under_test(
             probe_address=box.address,
             open_process=partial(_open_process, box),
             bind=partial(_bind, box),
+            secret_values=values,
             liveness_every_s=0.2,
         )
 
     bystander = BoxBystander(box, images)
     host = ContainersUnderTest(
-        containers=opened(), bystander=bystander, images=images, reopen=opened
+        containers=opened(),
+        bystander=bystander,
+        images=images,
+        reopen=opened,
+        secret_values=values,
     )
     return host, bystander
 
@@ -146,6 +158,41 @@ class BoxBystander:
 
     async def has_volume(self, volume: str) -> bool:
         return (await self.run("podman", "volume", "exists", volume, check=False)).returncode == 0
+
+    async def read_inside(self, name: str, path: str) -> str:
+        return (await self.run("podman", "exec", name, "cat", path)).stdout.decode()
+
+    async def read_environment(self, name: str, variable: str) -> str | None:
+        done = await self.run("podman", "exec", name, "cat", "/proc/1/environ")
+        for each in done.stdout.decode().split("\0"):
+            name, _, value = each.partition("=")
+            if name == variable:
+                return value
+        return None
+
+    async def tell_all(self, name: str) -> str:
+        """What podman says of it, of an image that is made of it, and in its log."""
+        image = "localhost/committed"
+        await self.run("podman", "commit", "-q", name, image)
+        told = [
+            await self.run("podman", "inspect", name),
+            await self.run("podman", "image", "inspect", image),
+            await self.run("podman", "logs", name),
+            await self.run("podman", "secret", "ls"),
+        ]
+        await self.run("podman", "rmi", image)
+        return "".join(each.stdout.decode() for each in told)
+
+    async def list_secrets(self) -> Sequence[str]:
+        done = await self.run("podman", "secret", "ls", "--format", "{{.Name}}")
+        return done.stdout.decode().split()
+
+    async def make_secret(self, name: str, value: str) -> None:
+        command = ["podman", "secret", "create", name, "-"]
+        await asyncio.to_thread(self._box.run, command, stdin=value.encode())
+
+    async def delete_secret(self, name: str) -> None:
+        await self.run("podman", "secret", "rm", name)
 
     async def hold_port(self, port: int) -> None:
         listener = await asyncio.create_subprocess_exec(

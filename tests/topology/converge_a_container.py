@@ -16,6 +16,7 @@ from pathlib import Path
 import attrs
 
 from harmony_core.resources import Container
+from harmony_core.secret_values import SecretValues
 from harmony_pi_topology.containers.reconciler import PodmanContainers
 from tests.topology.converge_a_unit import FileRecords
 from tests.topology.killing import converged_when_told
@@ -31,10 +32,17 @@ class Spec:
     root: str
     records: str
     container: str
+    secrets: dict[str, str] = attrs.field(factory=dict[str, str])
+    """Values by their words."""
 
 
 async def converge(spec: Spec) -> None:
-    containers = PodmanContainers(spec.url, records=FileRecords(Path(spec.records)), root=spec.root)
+    values = SecretValues()
+    for word, value in spec.secrets.items():
+        values.put(word, value)
+    containers = PodmanContainers(
+        spec.url, records=FileRecords(Path(spec.records)), root=spec.root, secret_values=values
+    )
     container = Container.model_validate_json(spec.container)
     await converged_when_told(containers, container)
 

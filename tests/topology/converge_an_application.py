@@ -39,13 +39,18 @@ class Spec:
     removed: tuple[str, ...] = ()
     """The names of containers that are wanted no more."""
     removed_volumes: tuple[str, ...] = ()
+    saved: tuple[str, str] | None = None
+    """A volume, and the file to which it is saved first."""
+    loaded: tuple[str, str] | None = None
+    """A volume, and the file from which it is loaded first."""
 
 
 async def converge(spec: Spec) -> None:
     """Take away, and make, until nothing is pending; like a work queue, try again what may pass."""
     records = FileRecords(Path(spec.records))
     containers = PodmanContainers(spec.url, records=records, root=spec.root)
-    volumes = PodmanVolumes(spec.url, records=records)
+    volumes = PodmanVolumes(spec.url, records=records, root=spec.root)
+    await _transfer(volumes, spec)
     wish = Container.model_validate_json(spec.container)
     wanted = [Volume.model_validate_json(each) for each in spec.volumes]
     for name in spec.removed:
@@ -56,6 +61,26 @@ async def converge(spec: Spec) -> None:
     await _whole(partial(containers.converge, [wish], apply=True))
     await containers.close()
     await volumes.close()
+
+
+async def _transfer(volumes: PodmanVolumes, spec: Spec) -> None:
+    """As an agent does: what the last one has left is finished, before anything else is saved or loaded."""
+    await volumes.recover_volumes()
+    if spec.saved is not None:
+        name, file = spec.saved
+        Path(file).unlink(missing_ok=True)
+        await volumes.save_volume(name, Path(file), stop=True, settle=_settled, tell=_heard)
+    if spec.loaded is not None:
+        name, file = spec.loaded
+        await volumes.load_volume(name, Path(file), keep_previous=False, settle=_settled)
+
+
+async def _settled() -> None:
+    """Nobody else is at work here."""
+
+
+def _heard(_done_bytes: int, _of_bytes: int) -> None:
+    """Nobody looks."""
 
 
 async def _whole(step: Callable[[], Awaitable[Sequence[Change | Exception]]]) -> None:

@@ -46,6 +46,16 @@ class FolderBystander:
         here.parent.mkdir(parents=True, exist_ok=True)
         here.symlink_to(self._here(target))
 
+    def symlink(self, path: str, target: str) -> None:
+        here = self._here(path)
+        here.parent.mkdir(parents=True, exist_ok=True)
+        here.unlink(missing_ok=True)
+        here.symlink_to(target)
+
+    def readlink(self, path: str) -> str | None:
+        here = self._here(path)
+        return str(here.readlink()) if here.is_symlink() else None
+
     def identity(self, path: str) -> tuple[int, int]:
         facts = self._here(path).lstat()
         return facts.st_ino, facts.st_mtime_ns

@@ -234,6 +234,10 @@ class ServedManager(Manager):
         return
 
     @dbus_method_async_override()
+    async def unref_unit(self, name: str) -> None:
+        return
+
+    @dbus_method_async_override()
     async def reset_failed_unit(self, name: str) -> None:
         return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import attrs
 import pytest
@@ -46,6 +47,26 @@ def test_what_does_not_run_is_started_unless_its_failure_is_yet_to_be_told(statu
     found = attrs.evolve(FOUND, status=status)
     assert plan_steps(WEB, found, ()).only_starts
     assert not plan_steps(WEB, found, (), has_just_failed=True)
+
+
+@pytest.mark.parametrize(
+    ("found", "starts"),
+    [
+        ({}, False),
+        ({"exit_code": 1}, True),
+        ({"stopped_by_user": True}, True),
+        # The device lost its power while it ran: podman says 0, and of no end after the start.
+        ({"finished_at": datetime(1, 1, 1, tzinfo=UTC)}, True),
+    ],
+    ids=["ended well", "failed", "stopped by somebody", "cut short with the device"],
+)
+def test_what_runs_once_is_started_again_unless_it_has_ended_well(
+    found: dict[str, Any], starts: bool
+) -> None:
+    once = WEB.container.model_copy(update={"runs": "once", "restart": "no"})
+    job = resolve_desired(once, {})
+    ended = attrs.evolve(FOUND, labels=job.labels, status="exited", finished_at=FOUND.started_at)
+    assert bool(plan_steps(job, attrs.evolve(ended, **found), ())) is starts
 
 
 def test_what_has_a_mount_that_was_replaced_is_made_anew_for_that() -> None:

@@ -23,6 +23,7 @@ from harmony_core.errors import (
 from harmony_core.reconciler import MemoryRecords
 from harmony_core.resources import (
     Container,
+    ContainerSecret,
     Exited,
     HttpProbe,
     Mount,
@@ -30,6 +31,7 @@ from harmony_core.resources import (
     Running,
     Starting,
 )
+from harmony_core.secret_values import SecretValues, secret_word
 from harmony_core.testing import (
     ContainerRuntimeContract,
     ContainersUnderTest,
@@ -37,6 +39,7 @@ from harmony_core.testing import (
     ImagesUnderTest,
 )
 from harmony_pi_topology.containers.reconciler import PodmanContainers
+from harmony_pi_topology.containers.secret_store import name_secret
 from harmony_pi_topology.testing.containers_replacing_contract import PORT
 from tests.box import Bed, Box
 from tests.soak import runs, seed
@@ -143,7 +146,11 @@ async def test_labels_say_what_it_is_and_not_whose(inbox: InBox, web: Container)
         web.model_copy(update={"environment": {"PASSWORD": "hunter2"}})
     )
     labels = (await inbox.podman.inspect("web"))["Config"]["Labels"]
-    assert set(labels) == {"harmony.resource", "harmony.spec", "harmony.fields"}
+    assert {name for name, text in labels.items() if text} == {
+        "harmony.resource",
+        "harmony.spec",
+        "harmony.fields",
+    }
     assert labels["harmony.resource"] == "container:web"
     assert "hunter2" not in str(labels)
 
@@ -586,22 +593,30 @@ async def test_killed_at_any_moment_it_is_made_whole_and_what_runs_already_is_le
     dice = random.Random(seed())
     path = tmp_path / "records.json"
     for run in range(runs(50, part=25)):
-        wish = web.model_copy(update={"environment": {"RUN": str(run)}})
+        word, value = secret_word("app", "db", f"{run:016x}"), f"value {run}"
+        secrets = (ContainerSecret(content=word, target="/run/secrets/db"),)
+        environment = {"RUN": str(run), "DB": word}
+        wish = web.model_copy(update={"environment": environment, "secrets": secrets})
         spec = Spec(
             url=inbox.box.podman_url,
             root=str(inbox.box.root),
             records=str(path),
             container=wish.model_dump_json(),
+            secrets={word: value},
         )
         await killed("tests.topology.converge_a_container", spec, after_s=dice.uniform(0, 1.5))
         was = await _running(inbox, run)
         agent, _ = under_test(inbox.box, images, records=FileRecords(path))
+        agent.secret_values.put(word, value)
         await _made_whole(agent, wish)
         now = await _running(inbox, run)
         assert now is not None
         assert was in {None, now}, "what ran already was started again"
         names = (await inbox.podman.run("podman", "ps", "-a", "--format={{.Names}}")).stdout
         assert names == b"web\n"
+        assert await inbox.podman.list_secrets() == [name_secret("web", word)]
+        assert await inbox.podman.read_environment("web", "DB") == value
+        assert await inbox.podman.read_inside("web", "/run/secrets/db") == value
 
 
 async def _running(inbox: InBox, run: int) -> tuple[str, str] | None:
@@ -790,12 +805,27 @@ async def test_a_container_is_back_after_a_reboot_and_after_everything_was_kille
 ) -> None:
     box = boot()
     records = MemoryRecords()
-    wish = Container(name="web", image=images.first, command=SLEEP, stop_timeout_s=0, settle_s=0.2)
+    word = secret_word("app", "db", "0" * 16)
+    wish = Container(
+        name="web",
+        image=images.first,
+        command=SLEEP,
+        environment={"DB": word},
+        secrets=(ContainerSecret(content=word, target="/run/secrets/db"),),
+        stop_timeout_s=0,
+        settle_s=0.2,
+    )
 
     def agent() -> ContainersUnderTest:
+        values = SecretValues()
+        values.put(word, "hunter2")
         host, bystander = under_test(box, images)
         containers = PodmanContainers(
-            box.podman_url, records=records, root=box.root, probe_address=box.address
+            box.podman_url,
+            records=records,
+            root=box.root,
+            probe_address=box.address,
+            secret_values=values,
         )
         return attrs.evolve(host, containers=containers, bystander=bystander)
 
@@ -815,6 +845,8 @@ async def test_a_container_is_back_after_a_reboot_and_after_everything_was_kille
         assert before is not None
         assert after is not None
         assert before[0] == after[0]
+        assert await agent().bystander.read_environment("web", "DB") == "hunter2"
+        assert await agent().bystander.read_inside("web", "/run/secrets/db") == "hunter2"
 
 
 async def test_watching_keeps_no_podman_in_memory_and_needs_none(

@@ -14,8 +14,8 @@ from harmony_core import Directory, File
 from harmony_core.change import Change
 from harmony_core.reconciler import JsonRecord, MemoryBackups, MemoryRecords
 from harmony_core.testing import DirectoriesUnderTest, DirectoryHostContract, FakeDirectories
+from harmony_pi_topology.directories.made import id_of_made_directory
 from harmony_pi_topology.directories.posix import PosixDirectories
-from harmony_pi_topology.directories.reconciler import id_of_made_directory
 from harmony_pi_topology.files.reconciler import PosixFiles
 from tests.box import Box
 

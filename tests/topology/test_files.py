@@ -14,10 +14,12 @@ from pathlib import Path
 import attrs
 import pytest
 
+from harmony_core.assets import NoAssets
 from harmony_core.change import Change
 from harmony_core.errors import SecretMissing, UnsafePath, WriteFailed
 from harmony_core.reconciler import JsonRecord, MemoryBackups, MemoryRecords
 from harmony_core.resources import File, NotAFile, PresentAt, SecretRef
+from harmony_core.secret_values import SecretValues
 from harmony_core.testing import FilesUnderTest, FileSystemHostContract
 from harmony_pi_topology.common.secrets import read_secret
 from harmony_pi_topology.files.batch import FileBatches, FileRequest
@@ -439,6 +441,28 @@ async def test_a_secret_s_hash_is_not_told_by_a_later_process_either(folder: Fol
     await restarted.close()
 
 
+async def test_a_secret_stays_one_while_it_could_not_be_written_over(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FolderBystander(folder.root, secrets_directory=folder.secrets).put_secret("wifi", b"one")
+    await folder.apply(_secret_file())
+
+    def fail(*_: object) -> None:
+        raise WriteFailed("no space left")
+
+    plain = File(path="/etc/wifi", content=b"two")
+    with monkeypatch.context() as full:
+        full.setattr(Root, "write_many", fail)
+        assert isinstance(await folder.expect_refusal(plain), WriteFailed)
+    state = await folder.files.observe("/etc/wifi")
+    assert isinstance(state, PresentAt)
+    assert state.sha256 == ""
+    (change,) = await folder.apply(plain)
+    assert change.before == state
+    assert change.actions == ("wrote 3 → 3 bytes", "mode 0600 → 0644")
+    assert "secret" not in (folder.records.get("file:/etc/wifi") or {})
+
+
 async def test_a_pipe_in_the_way_is_refused_and_not_waited_for(folder: Folder) -> None:
     folder.path("/etc").mkdir()
     os.mkfifo(folder.path("/etc/motd"))
@@ -520,7 +544,14 @@ def settled(root: Path) -> tuple[CountingRoot, FileBatches]:
     """What has been found right after the tick of the clock in which it was written."""
     counting = CountingRoot(str(root))
     passes = FileBatches(
-        counting, is_ours=lambda _: True, secrets_directory="/none", owner_checked=False
+        counting,
+        is_ours=lambda _: True,
+        was_secret=lambda _: False,
+        makes_way=lambda _: False,
+        secrets_directory="/none",
+        secret_values=SecretValues(),
+        assets=NoAssets(),
+        owner_checked=False,
     )
     passes.converge([FileRequest(MOTD, apply=True)])
     while time.clock_gettime_ns(5) <= (root / "etc/motd").stat().st_ctime_ns:

@@ -15,7 +15,7 @@ import pytest
 from harmony_core.change import Change
 from harmony_core.errors import MountMissing
 from harmony_core.reconciler import MemoryBackups, MemoryRecords
-from harmony_core.resources import Directory, File, PresentAt
+from harmony_core.resources import Directory, File, MountPoint, PresentAt
 from harmony_core.testing import Hearer
 from harmony_pi_topology.common.mounted import MountGuard, OnMounts
 from harmony_pi_topology.directories.posix import PosixDirectories
@@ -63,8 +63,8 @@ async def disk(tmp_path: Path) -> AsyncGenerator[Disk]:
     disk = Disk(
         tmp_path,
         records,
-        OnMounts(files, MountGuard(str(tmp_path), records), lambda each: (each.path,)),
-        OnMounts(directories, MountGuard(str(tmp_path), records), lambda each: (each.path,)),
+        OnMounts(files, MountGuard(str(tmp_path), records)),
+        OnMounts(directories, MountGuard(str(tmp_path), records)),
     )
     disk.mount()
     yield disk
@@ -152,6 +152,30 @@ async def test_who_has_lost_the_disk_for_good_mounts_the_directory_on_itself(dis
     shell(*command.split())
     (result,) = await disk.files.remove([CONF.path], apply=True)
     assert isinstance(result, Change)
+
+
+async def test_nothing_is_written_beneath_a_mount_point_of_a_score_that_was_never_mounted(
+    disk: Disk,
+) -> None:
+    point = MountPoint(where="/srv/score", what="UUID=1")
+    below = File(path="/srv/score/app/conf", content=b"x\n")
+    await disk.records.put(point.id, {"source": point.source_path})
+    missing, other = await disk.apply(below, OTHER)
+    assert isinstance(missing, MountMissing)
+    assert missing.point == point.where
+    assert isinstance(other, Change)
+    (error,) = await disk.files.remove([below.path], apply=True)
+    assert isinstance(error, MountMissing)
+    at = disk.root / "srv/score"
+    assert not at.exists()
+    at.mkdir()
+    shell("mount", "-t", "tmpfs", "-o", "mode=755", "score", str(at))
+    try:
+        assert isinstance((await disk.apply(below))[0], Change)
+    finally:
+        shell("umount", "--lazy", str(at))
+    await disk.records.forget(point.id)
+    assert isinstance((await disk.apply(OTHER))[0], Change)
 
 
 async def test_nothing_is_remembered_of_what_is_on_the_root_file_system(disk: Disk) -> None:

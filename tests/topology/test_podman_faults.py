@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import threading
 from collections.abc import Generator
@@ -24,6 +25,7 @@ from harmony_core.errors import (
 from harmony_core.resources import Container
 from harmony_pi_topology.containers.podman import Podman
 from harmony_pi_topology.containers.podman_reply import PullProgress
+from harmony_pi_topology.containers.podman_wire import Question
 from harmony_pi_topology.containers.reconciler import PodmanContainers
 from harmony_pi_topology.containers.spec import RESOURCE_LABEL
 from tests.topology.podman_stand_in import (
@@ -194,6 +196,46 @@ async def test_a_pull_that_goes_wrong(
     async with standing_in(tmp_path, answering(answer)) as url:
         with pytest.raises(error, match=";"):
             await Podman(url).pull(IMAGE, PullProgress())
+
+
+@pytest.mark.parametrize(
+    ("said", "login", "told"),
+    [
+        ("toomanyrequests: You have reached your pull rate limit", None, "give login .*tried again"),
+        ("received unexpected HTTP status: 429 Too Many Requests", ("a", "b"), "wait: it is tried again"),
+        ("unauthorized: authentication required", None, "give login"),
+        ("invalid username/password: unauthorized", ("a", "b"), "does not take this login .*anew"),
+        ("denied: requested access to the resource is denied", ("a", "b"), "let that user pull it"),
+    ],
+)  # fmt: skip
+async def test_a_registry_that_wants_to_know_who_asks(
+    tmp_path: Path, said: str, login: tuple[str, str] | None, told: str
+) -> None:
+    answer = reply("500 Oops", json.dumps({"message": said}).encode())
+    async with standing_in(tmp_path, answering(answer)) as url:
+        with pytest.raises((ImageNotFound, RegistryUnreachable), match=told):
+            await Podman(url).pull(IMAGE, PullProgress(), login)
+
+
+async def test_a_login_is_sent_with_the_pull_and_shown_nowhere(tmp_path: Path) -> None:
+    heard: list[bytes] = []
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(reply("200 OK", b"{}\n"))
+        await writer.drain()
+
+    async with standing_in(tmp_path, hear) as url:
+        await Podman(url).pull(IMAGE, PullProgress(), ("ada", "pä?ss>word"))
+    (sent,) = (
+        each.partition(b": ")[2]
+        for each in heard[0].splitlines()
+        if each.lower().startswith(b"x-registry-auth")
+    )
+    told = json.loads(base64.urlsafe_b64decode(sent))
+    assert told == {"username": "ada", "password": "pä?ss>word"}
+    question = Question(method="post", path="/", headers={"X": "hunter2"}, content=b"hunter2")
+    assert "hunter2" not in repr(question)
 
 
 async def test_bytes_of_all_layers_are_added_up(tmp_path: Path) -> None:

@@ -260,6 +260,27 @@ async def test_a_unit_that_is_slow_to_stop_is_removed_once_it_has(host: UnitsUnd
     assert await host.units.observe(NAME) is None
 
 
+async def test_a_unit_that_takes_back_what_was_done_stays_until_it_has(
+    pi: Box, host: UnitsUnderTest
+) -> None:
+    undo = "ExecStop=/bin/sh -c 'echo no leave >&2; mv /run/harmony-contract.may /run/harmony-contract.did'"
+    content = service(TRUE, "oneshot").replace(
+        "[Install]", f"RemainAfterExit=yes\n{undo}\n[Install]"
+    )
+    await host.apply_one(SystemdUnit(name=NAME, content=content, settle_s=0, takes_back=True))
+    for _ in range(2):
+        (error,) = await host.units.remove([NAME], apply=True)
+        assert isinstance(error, UnitFailed)
+        assert "has not taken back what was done" in error.message
+        assert "no leave" in error.message
+        assert host.file(NAME) is not None
+    pi.run(["touch", "/run/harmony-contract.may"])
+    done = await host.remove_one(NAME)
+    assert done.actions == ("stopped", "disabled", "removed its file")
+    assert (pi.root / "run/harmony-contract.did").exists()
+    assert await host.units.observe(NAME) is None
+
+
 async def test_a_unit_that_refuses_to_be_stopped_is_told_until_its_file_lets_it(
     host: UnitsUnderTest,
 ) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import re
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from harmony_core.testing import (
     VolumesUnderTest,
 )
 from harmony_pi_topology.container_networks.podman_networks import PodmanNetworks
+from harmony_pi_topology.containers.spec import MAX_HOLD_LABEL
 from harmony_pi_topology.volumes.podman_volumes import PodmanVolumes
 from tests.box import Bed, Box
 from tests.soak import runs, seed
@@ -79,7 +82,9 @@ class AtVolumes(Somebody):
         self._box.write(f"{self.found('volume', name)['Mountpoint']}/it", content)
 
     def read(self, name: str) -> str:
-        return self.run("cat", f"{self.found('volume', name)['Mountpoint']}/it", check=False)
+        if (found := self.found("volume", name)) is None:
+            return ""
+        return self.run("cat", f"{found['Mountpoint']}/it", check=False)
 
     def use(self, name: str) -> None:
         self.make(name, "-v", f"{name}:/data", "--label", OURS)
@@ -288,6 +293,52 @@ async def test_a_network_is_not_made_anew_beneath_a_container_that_holds(
     assert await app.podman.identity("db") != before
 
 
+@asynccontextmanager
+async def counted(socket: Path, podman_url: str) -> AsyncGenerator[list[str]]:
+    """Pass on what comes to *socket*, and yield the first line of each question."""
+    asked: list[str] = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        podman = await asyncio.open_unix_connection(podman_url.removeprefix("unix://"))
+        first = await reader.readline()
+        asked.append(first.decode())
+        podman[1].write(first)
+        await asyncio.gather(_copy(reader, podman[1]), _copy(podman[0], writer))
+
+    async with await asyncio.start_unix_server(relay, socket):
+        yield asked
+
+
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    while data := await source.read(65_536):
+        sink.write(data)
+        await sink.drain()
+    sink.close()
+
+
+async def test_whether_a_network_is_held_asks_about_those_alone_that_may_hold(
+    clean: Box, images: ImagesUnderTest, tmp_path: Path
+) -> None:
+    clean.run(["podman", "network", "create", "many"])
+    somebody = Somebody(clean, without_tag(images.first))
+    for name in ("one", "two", "three"):
+        somebody.make(name, "--network", "many", "--label", OURS)
+    async with counted(tmp_path / "socket", clean.podman_url) as asked:
+        networks = PodmanNetworks(f"unix://{tmp_path}/socket", root=clean.root)
+        assert await networks.find_hold("many") is None
+        assert len(asked) == 1, asked
+        # A stranger's label makes it no holder; one of ours that may hold is looked at.
+        somebody.make("theirs", "--network", "many", "--label", f"{MAX_HOLD_LABEL}=60")
+        label = ("--label", OURS, "--label", f"{MAX_HOLD_LABEL}=60")
+        somebody.make("holder", "--network", "many", *label)
+        assert await networks.find_hold("many") is None
+        assert len(asked) == 3, asked
+        assert "/containers/on-holder/json" in asked[-1]
+        await networks.close()
+    for name in ("one", "two", "three", "theirs", "holder"):
+        somebody.release(name)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -423,17 +474,23 @@ async def test_a_strangers_volume_may_be_seen_as_it_is(app: Application, web: Co
 async def test_not_a_byte_is_lost_whatever_becomes_of_the_application(
     clean: Box, images: ImagesUnderTest, web: Container, tmp_path: Path
 ) -> None:
-    """Changed, renamed, rolled back, removed with its volumes' Scores, and killed meanwhile; two volumes."""
+    """Changed, renamed, rolled back, removed with its volumes' Scores, saved, loaded; killed meanwhile, or
+    the box with it; two volumes."""
     dice, records = random.Random(seed()), str(tmp_path / "records.json")
     somebody = AtVolumes(clean, without_tag(images.first))
     names = ("left", "right")
     expected = dict.fromkeys(names, "")
+    archived: dict[str, str] = {}
     wish, before = sees_both(web, "web"), sees_both(web, "web")
-    for run in range(runs(1000, part=125)):
+    for run in range(runs(1000, part=200)):
         removed: tuple[str, ...] = ()
         removed_volumes: tuple[str, ...] = ()
-        after = wish
-        match dice.choice(["change", "image", "rename", "rollback", "remove"]):
+        after, side = wish, dice.choice(names)
+        saved: tuple[str, str] | None = None
+        loaded: tuple[str, str] | None = None
+        earlier = dict(expected)
+        file = (side, str(tmp_path / f"{side}.tar"))
+        match dice.choice(["change", "image", "rename", "rollback", "remove", "save", "load"]):
             case "change":
                 after = wish.model_copy(update={"environment": {"RUN": str(run)}})
             case "image":
@@ -444,6 +501,10 @@ async def test_not_a_byte_is_lost_whatever_becomes_of_the_application(
             case "rollback":
                 after = before
                 removed = (wish.name,) if wish.name != before.name else ()
+            case "save" if run:
+                saved, archived[side] = file, expected[side]
+            case "load" if side in archived:
+                loaded, expected[side] = file, archived[side]
             case _:
                 removed, removed_volumes = (wish.name,), names
         spec = Spec(
@@ -454,10 +515,17 @@ async def test_not_a_byte_is_lost_whatever_becomes_of_the_application(
             container=after.model_dump_json(),
             removed=removed,
             removed_volumes=removed_volumes,
+            saved=saved,
+            loaded=loaded,
         )
         if dice.random() < 0.6:
             within_s = dice.uniform(0, 2.5)
             await killed("tests.topology.converge_an_application", spec, after_s=within_s)
+            assert {each: somebody.read(each) for each in names} in (earlier, expected), f"in {run}"
+            if dice.random() < 0.2:
+                clean.power_cut()
+                clean.power_on()
+                spec = attrs.evolve(spec, url=clean.podman_url, root=str(clean.root))
         await converge(spec)
         before, wish = wish, after
         assert {each: somebody.read(each) for each in names} == expected, f"in run {run}"

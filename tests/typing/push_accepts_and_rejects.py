@@ -13,20 +13,26 @@ from harmony_control import Class, DeviceConfig, Entry
 from harmony_control.device import Device
 from harmony_control.fleet import Fleet
 from harmony_core import (
+    BlockHost,
     Capability,
     ContainerNetworkHost,
     ContainerRuntime,
     DirectoryHost,
     File,
     FileSystemHost,
+    FirewallHost,
     HasContainers,
     HasFiles,
     HasNetwork,
     HasSystemd,
+    HostConfigurator,
     Inventory,
     JobRunner,
+    LinkHost,
+    MountHost,
     NetworkConfigurator,
     Outcome,
+    RebootHost,
     Resource,
     Score,
     State,
@@ -191,24 +197,37 @@ class Silent(Score[HasFiles]):
 
 
 def a_topology_of(
+    *,
     systemd: SystemdHost,
     containers: ContainerRuntime,
     files: FileSystemHost,
     directories: DirectoryHost,
+    links: LinkHost,
+    blocks: BlockHost,
+    mounts: MountHost,
+    host: HostConfigurator,
     jobs: JobRunner,
     network: NetworkConfigurator,
+    firewall: FirewallHost,
     volumes: VolumeHost,
     container_networks: ContainerNetworkHost,
+    reboots: RebootHost,
 ) -> None:
     pi = PiTopology(
         systemd=systemd,
         containers=containers,
         files=files,
         directories=directories,
+        links=links,
+        blocks=blocks,
+        mounts=mounts,
+        host=host,
         jobs=jobs,
         network=network,
+        firewall=firewall,
         volumes=volumes,
         container_networks=container_networks,
+        reboots=reboots,
     )
     # accepted: a topology satisfies every offer whose capability it has
     offers: tuple[HasSystemd, HasContainers, HasFiles, HasNetwork] = (pi, pi, pi, pi)

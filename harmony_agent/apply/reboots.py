@@ -1,0 +1,304 @@
+"""Reboots: boot the device anew for what only that brings into force, when its rule says that it may be.
+
+    what Scores await, what the system awaits -> nothing? -> no condition
+        |
+    a rule, and now? nothing under way, nobody holds, nobody inhibits? -> else told in RebootRequired: why not
+        |
+    noted (for what, in which boot) -> an event -> told to the bus -> asked of the device
+        |
+    the next boot: still awaited by a Score that was looked at since? -> in vain: never asked for again
+        |
+    awaited again after two boots within a day that did help? -> in vain: somebody undoes it, again and again
+
+Looked at with the heartbeat. A boot is asked for once for each cause. One that did not come within some
+minutes is in vain too: asking again would not bring it. One that is refused is asked for again later and
+later. Where what is noted does not outlive a boot, none is asked for: it would never come to an end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+
+import attrs
+
+from harmony_agent.clock import find_zone, monotonic_s, timestamp
+from harmony_agent.plan.device import find_reconciler
+from harmony_agent.store.events import Events
+from harmony_agent.store.ledger import Ledger
+from harmony_agent.store.report_due import AT_ONCE_S
+from harmony_agent.store.status import StatusStore
+from harmony_core.calendars import last_begin
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError
+from harmony_core.reboots import Rebooting, RebootNote
+from harmony_core.reconciler import Offers
+from harmony_core.resources import RebootRule, RebootRuleAt, resource_id
+from harmony_core.steps import Did
+from harmony_core.wire.times import parse_rfc3339
+
+from .holds import AppHolds
+from .queue import WorkQueue
+
+__all__ = ["HAPPENS_WITHIN_S", "Reboots"]
+
+log = logging.getLogger(__name__)
+
+HAPPENS_WITHIN_S = 300.0
+"""Longer than a unit may take to stop, as systemd has it by default, and some do so one after the other."""
+_IDLE_WITHIN_S = 5.0
+_TOLD_WITHIN_S = 2.0
+"""So long the report has to leave, before the device goes down; it is told afterwards in any case."""
+_HELPED_WITHIN_S = 86_400.0
+_HELPED_MOST = 2
+"""How often a boot may help one cause within that: who changes something, and changes it back, is no loop."""
+_REFUSED_FIRST_S = 60.0
+_REFUSED_LAST_S = 3_600.0
+_NAMED_MOST = 5
+_RULE = resource_id(RebootRule.resource_type, "device")
+_SYSTEM = "the system"
+_UNDER_WAY = "until no Score is under way"
+_NO_RULE = "no Score says when it may be: push a RebootScore, or boot it by hand"
+
+
+@attrs.frozen
+class _Wait:
+    """Why the device is not booted now, in one word and in words."""
+
+    reason: str
+    words: str
+
+
+@attrs.define(kw_only=True)
+class Reboots:
+    """Looks, and boots."""
+
+    offers: Offers
+    ledger: Ledger
+    statuses: StatusStore
+    holds: AppHolds
+    events: Events
+    queue: WorkQueue
+    flush: Callable[[], Awaitable[None]]
+    """Make durable what was noted so far."""
+    now_at_least: Callable[[], datetime]
+    """The time that an operator has vouched for."""
+    why_not_kept: Callable[[], str]
+    """Why what the agent notes does not outlive a boot; empty where it does. Called in a thread."""
+    _refused: int = attrs.field(default=0, init=False)
+    """How often in a row it was refused."""
+    _refusal: str = attrs.field(default="", init=False)
+    _not_before_s: float = attrs.field(default=0.0, init=False)
+    """When it is asked for again, after that; on the loop's clock."""
+    _asked_at: float | None = attrs.field(default=None, init=False)
+    """When a boot was asked for in this one, or that was found noted; on the loop's clock."""
+    _paused: ExitStack = attrs.field(factory=ExitStack, init=False)
+    """Nothing is begun from the asking on."""
+
+    async def look(self) -> None:
+        """Say what awaits a boot, and ask for one where it may be."""
+        rebooting = self._find_rebooting()
+        causes = dict(self._list_of_scores())
+        if rebooting is not None:
+            for each in await rebooting.find_system_reasons():
+                causes[f"{_SYSTEM} {each}"] = f"{_SYSTEM} ({each})"
+            await self._judge(rebooting, causes)
+        wait = await self._find_wait(rebooting, causes) if causes else None
+        if causes and wait is None and rebooting is not None:
+            wait = await self._reboot(rebooting, causes)
+        self.statuses.device.set_reboot_required(
+            *(("", "") if wait is None else (wait.reason, f"{_name(causes)}; {wait.words}"))
+        )
+
+    def _find_rebooting(self) -> Rebooting | None:
+        reconciler: object = find_reconciler(self.offers, RebootRule.resource_type)
+        return reconciler if isinstance(reconciler, Rebooting) else None
+
+    def _list_of_scores(self) -> Mapping[str, str]:
+        """Return each resource that awaits a boot, as it is, with words for it."""
+        return {
+            f"{score} {resource} {_digest(state)}": f"{score} ({resource})"
+            for score, resource, state in self.statuses.list_awaiting_reboot()
+        }
+
+    async def _judge(self, rebooting: Rebooting, causes: Collection[str]) -> None:
+        """Note what a boot did not help, once that can be told; and forget what awaits it no more."""
+        note = before = rebooting.read_note()
+        if note.boot_id == self.statuses.identity.boot_id:
+            self._asked_at = monotonic_s() if self._asked_at is None else self._asked_at
+            if monotonic_s() < self._asked_at + HAPPENS_WITHIN_S:
+                return
+            self._paused.close()
+            self._asked_at = None
+            why = f"a boot was asked for at {note.at}, and the device has not gone down"
+            note = _conclude(note, in_vain=note.causes, why=why)
+        elif note.causes and self.statuses.is_at_rest:
+            left = tuple(each for each in note.causes if each in causes)
+            why = f"the device was booted for it, asked at {note.at}, and it is not in force"
+            note = _conclude(note, in_vain=left, why=why if left else note.why)
+        elif note.causes:
+            return
+        helped = _keep_recent(note.helped)
+        again = tuple(each for each in causes if len(helped.get(each, ())) >= _HELPED_MOST)
+        if again and not set(again) <= set(note.in_vain):
+            last = max(helped[each][-1] for each in again)
+            why = (
+                f"the device was booted for it {_HELPED_MOST} times within a day, the last time at {last}, "
+                "and it is awaited again: something on the device undoes it"
+            )
+            note = _conclude(note, in_vain=again, why=why)
+        still = tuple(each for each in dict.fromkeys(note.in_vain) if each in causes)
+        if self.statuses.is_at_rest or not note.in_vain:
+            note = attrs.evolve(note, in_vain=still, why=note.why if still else "")
+        note = attrs.evolve(note, helped=_keep_recent(note.helped))
+        if note == before:
+            return
+        await rebooting.note(note)
+        for score in self._find_owners():
+            self.queue.enqueue(score)  # it tells of it
+
+    async def _find_wait(
+        self, rebooting: Rebooting | None, causes: Collection[str]
+    ) -> _Wait | None:
+        """Return why the device is not to be booted now for *causes*; None where it is."""
+        rule = rebooting.read_rule() if rebooting is not None else None
+        if rebooting is None or rule is None:
+            return _Wait("NoRule", _NO_RULE)
+        note = rebooting.read_note()
+        return (
+            self._find_noted_wait(note, causes)
+            or self._find_rule_wait(rule)
+            or await self._find_lasting_wait()
+            or await self._find_users_wait(rebooting)
+        )
+
+    async def _find_lasting_wait(self) -> _Wait | None:
+        """Return why it may not be asked for, or not yet, whatever the rule says."""
+        if why := await asyncio.to_thread(self.why_not_kept):
+            words = f"{why}: after a boot the agent would know of none, and boot for ever; boot it by hand"
+            return _Wait("NotKept", words)
+        return _Wait("Waiting", self._refusal) if monotonic_s() < self._not_before_s else None
+
+    def _find_noted_wait(self, note: RebootNote, causes: Collection[str]) -> _Wait | None:
+        if note.boot_id == self.statuses.identity.boot_id:
+            return _Wait("Rebooting", f"a boot was asked for at {note.at}")
+        if set(causes) <= set(note.in_vain):
+            return _Wait("InVain", "a boot has not brought it into force; see the RebootScore")
+        if note.causes or not self.statuses.is_at_rest:
+            return _Wait("Waiting", _UNDER_WAY)
+        return None
+
+    async def _find_users_wait(self, rebooting: Rebooting) -> _Wait | None:
+        for score in sorted(self.statuses.known):
+            if (held := await self.holds.find_hold(score)) is not None:
+                return _Wait("Held", f"{score}: {held.message}")
+        try:
+            obstacles = await rebooting.find_obstacles()
+        except CapabilityError as error:
+            return _Wait("Waiting", error.message)
+        return _Wait("Inhibited", "; ".join(obstacles)) if obstacles else None
+
+    def _find_rule_wait(self, rule: RebootRuleAt) -> _Wait | None:
+        if rule.when == "never":
+            return _Wait("Never", "a RebootScore says that it never is: boot it by hand")
+        if rule.when == "now":
+            return None
+        vouched_for = self.now_at_least()
+        now = datetime.now(UTC)
+        if now < vouched_for:
+            return _Wait("InWindow", "the device's clock is behind; it waits for a time server")
+        find_zone()  # somebody may have set another since the agent began
+        if last_begin(rule.window, now, None, timedelta(seconds=rule.lasts_s)) is not None:
+            return None
+        words = f"it is booted in its window: {rule.window}, for {rule.lasts_s} s"
+        return _Wait("InWindow", words)
+
+    async def _reboot(self, rebooting: Rebooting, causes: Mapping[str, str]) -> _Wait:
+        """Ask for a boot; return how that went."""
+        with ExitStack() as stack:
+            stack.enter_context(self.queue.pause())
+            await self.queue.wait_idle(within_s=_IDLE_WITHIN_S)
+            if self.queue.busy or not self.statuses.is_at_rest:
+                return _Wait("Waiting", _UNDER_WAY)
+            note = rebooting.read_note()
+            asked = attrs.evolve(
+                note,
+                boot_id=self.statuses.identity.boot_id,
+                at=timestamp(),
+                causes=tuple(each for each in causes if each not in note.in_vain),
+            )
+            await rebooting.note(asked)
+            self._asked_at = monotonic_s()
+            told = _Wait("Rebooting", f"a boot was asked for at {asked.at}")
+            self.statuses.device.set_reboot_required(told.reason, f"{_name(causes)}; {told.words}")
+            await self.flush()
+            self.statuses.due.mark(AT_ONCE_S)
+            await asyncio.sleep(_TOLD_WITHIN_S)
+            log.warning("rebooting, since a boot is awaited by %s", _name(causes))
+            try:
+                await rebooting.reboot()
+            except CapabilityError as error:
+                await rebooting.note(note)
+                self._asked_at = None
+                return self._note_refusal(error)
+            self._paused = stack.pop_all()
+            # Not before: of one that was refused, the audit would tell what never was.
+            self._record(rebooting, causes)
+            await self.flush()
+            self._refused = 0
+            return told
+
+    def _note_refusal(self, error: CapabilityError) -> _Wait:
+        """Return what is told of it, until it is asked for again."""
+        self._refusal = f"it was refused: {error.message}"
+        later_s = min(_REFUSED_FIRST_S * 2**self._refused, _REFUSED_LAST_S)
+        self._refused, self._not_before_s = self._refused + 1, monotonic_s() + later_s
+        return _Wait("Waiting", self._refusal)
+
+    def _record(self, rebooting: Rebooting, causes: Mapping[str, str]) -> None:
+        rule = rebooting.read_rule()
+        done = Did(f"rebooting the device because a boot is awaited by {_name(causes)}")
+        change = Change(resource=_RULE, steps=(done,), before=rule, after=rule)
+        for score in self._find_owners():
+            self.events.record_reboot(score, change)
+
+    def _find_owners(self) -> list[str]:
+        return sorted(
+            score for score in self.ledger.scores() if _RULE in self.ledger.owned_by(score)
+        )
+
+
+def _conclude(note: RebootNote, *, in_vain: Iterable[str], why: str) -> RebootNote:
+    """Return *note* without what was asked for: those *in_vain*, and those that a boot has helped."""
+    in_vain = tuple(in_vain)
+    helped = {
+        each: (*note.helped.get(each, ()), note.at) for each in note.causes if each not in in_vain
+    }
+    return RebootNote(in_vain=(*note.in_vain, *in_vain), why=why, helped={**note.helped, **helped})
+
+
+def _keep_recent(helped: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Return those of *helped* that were within a day, also where the clock was set back since."""
+    now = datetime.now(UTC)
+    late = {
+        each: tuple(
+            at for at in times if abs((now - parse_rfc3339(at)).total_seconds()) < _HELPED_WITHIN_S
+        )
+        for each, times in helped.items()
+    }
+    return {each: times for each, times in late.items() if times}
+
+
+def _name(causes: Mapping[str, str]) -> str:
+    named = sorted(causes.values())
+    more = f" and {len(named) - _NAMED_MOST} more" if len(named) > _NAMED_MOST else ""
+    return ", ".join(named[:_NAMED_MOST]) + more
+
+
+def _digest(state: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,11 @@
+"""Assets, on the operator's side: files that are too large for a manifest, and are put beside it.
+
+a file -> its hash, in a Score -> a key, as the Score is pushed -> its pieces, encrypted, into the bucket
+"""
+
+from __future__ import annotations
+
+from .local import read_asset
+from .tree import read_tree
+
+__all__ = ["read_asset", "read_tree"]

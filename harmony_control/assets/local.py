@@ -1,0 +1,109 @@
+"""Files of this machine that are to be assets: read once for their hash, and again when they are pushed.
+
+A Score has the hash alone. Which file has that content is known to the process that has read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import attrs
+
+from harmony_core.errors import ScoreFileError
+from harmony_core.resources import ASSET_MAX_BYTES, Asset
+from harmony_core.wire.assets import CHUNK_BYTES
+
+__all__ = ["find_file", "open_regular", "read_asset", "read_chunks"]
+
+
+@attrs.frozen
+class _ReadFile:
+    path: Path
+    pieces: tuple[bytes, ...] = attrs.field(repr=False)
+    """The SHA-256 of each."""
+
+
+_FILES: dict[str, _ReadFile] = {}
+"""What this process has read, by its hash."""
+
+
+def read_asset(path: Path | str) -> Asset:
+    """Return the asset that the file at *path* is, for a field of a Score such as `FileScore.asset`.
+
+    Its content is read again when the Score is pushed: until then, in this process, it must stay as it is.
+    `ScoreFileError` for what cannot be read, is empty, or has more than `ASSET_MAX_BYTES`.
+    """
+    path = Path(path)
+    digest, size_bytes = hashlib.sha256(), 0
+    pieces: list[bytes] = []
+    with open_regular(path) as file:
+        while block := file.read(CHUNK_BYTES):
+            digest.update(block)
+            pieces.append(hashlib.sha256(block).digest())
+            size_bytes += len(block)
+            _refuse_large(path, size_bytes)
+    if not size_bytes:
+        raise ScoreFileError(f'{path} is empty; write content: "" in its place')
+    sha256 = digest.hexdigest()
+    _FILES[sha256] = _ReadFile(path.absolute(), tuple(pieces))
+    return Asset(sha256=sha256, size_bytes=size_bytes, name=_to_name(path))
+
+
+def find_file(asset: Asset) -> Path | None:
+    """Return the file that had the content of *asset* when this process read it; None where it read none."""
+    found = _FILES.get(asset.sha256)
+    return found.path if found is not None else None
+
+
+def read_chunks(asset: Asset) -> Iterator[bytes]:
+    """Yield the pieces of *asset*, which this process has read, from its file: each is what it was then.
+
+    `ScoreFileError` from the first on that is not: what was put anywhere stays there, and would be taken for
+    that of *asset*.
+    """
+    read = _FILES[asset.sha256]
+    with open_regular(read.path) as file:
+        for number, wanted in enumerate(read.pieces, start=1):
+            piece = file.read(CHUNK_BYTES)
+            is_longer = number == len(read.pieces) and file.read(1)
+            if hashlib.sha256(piece).digest() != wanted or is_longer:
+                raise ScoreFileError(
+                    f"{read.path} was changed while it was being pushed; push again once it is whole"
+                )
+            yield piece
+
+
+def _to_name(path: Path) -> str:
+    """Return what *path* is called, without what would be no text there, or a reference."""
+    name = path.absolute().name
+    return "".join(each if each.isprintable() and each != "$" else "_" for each in name)[:255]
+
+
+def _refuse_large(path: Path, size_bytes: int) -> None:
+    if size_bytes > ASSET_MAX_BYTES:
+        raise ScoreFileError(
+            f"{path} is larger than {ASSET_MAX_BYTES // 1024**2} MiB; put it into an image, or have the "
+            "device fetch it"
+        )
+
+
+@contextmanager
+def open_regular(path: Path) -> Generator[BinaryIO]:
+    """Open the file at *path*. `ScoreFileError` for what is none, is larger than `ASSET_MAX_BYTES`, or cannot
+    be read."""
+    try:
+        # A pipe that nobody writes to would be waited for.
+        found = path.stat()
+        if stat.S_ISREG(found.st_mode):
+            _refuse_large(path, found.st_size)
+        elif not stat.S_ISDIR(found.st_mode):
+            raise ScoreFileError(f"{path} is no file that can be pushed; name a regular file")
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise ScoreFileError(f"{path} cannot be read: {error.strerror}; is it there?") from error

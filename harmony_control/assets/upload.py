@@ -1,0 +1,76 @@
+"""Pieces of assets into the bucket, before a manifest that names them is written: those that are missing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+
+from nats.aio.client import Client
+
+from harmony_control.bus.connection import Bucket
+from harmony_core.errors import RevisionConflict, StoreError, UsageError
+from harmony_core.resources import Asset
+from harmony_core.wire.assets import asset_id, chunk_count, chunk_key, key_prefix, seal_chunk
+from harmony_core.wire.names import ASSETS
+
+from .local import find_file, read_chunks
+
+__all__ = ["list_stored", "upload"]
+
+
+async def upload(client: Client, assets: Iterable[Asset], in_force: Collection[Asset]) -> int:
+    """Have every piece of each of *assets* in the bucket, and return how many had to be put there.
+
+    Of those that are *in_force* only what this process has read a file for: whoever pushes something else
+    need not have it. `UsageError` where pieces are missing and this process has read no file with that
+    content; `ScoreFileError` where the file has changed since; `StoreError` where the bucket is full.
+    """
+    count = 0
+    for asset in assets:
+        path = find_file(asset)
+        if path is None and asset in in_force:
+            continue
+        wanted = set(range(chunk_count(asset)))
+        missing = wanted - await list_stored(client, asset_id(asset))
+        if not missing:
+            continue
+        if path is None:
+            raise UsageError(
+                f"{asset.summary}: {len(missing)} of its {len(wanted)} pieces are not on the server any "
+                "more; push it again from its file"
+            )
+        count += await _upload_one(client, asset, missing)
+    return count
+
+
+async def _upload_one(client: Client, asset: Asset, missing: set[int]) -> int:
+    bucket = Bucket(client, ASSETS)
+    pieces = enumerate(read_chunks(asset))
+    while (next_one := await asyncio.to_thread(next, pieces, None)) is not None:
+        number, piece = next_one
+        if number not in missing:
+            continue
+        sealed = await asyncio.to_thread(seal_chunk, asset, number, piece)
+        try:
+            # What is there already is the very same: nobody else has the key.
+            with suppress(RevisionConflict):
+                await bucket.create(chunk_key(asset, number), sealed)
+        except StoreError as error:
+            if "maximum bytes" not in error.message:
+                raise
+            raise StoreError(
+                f"{asset.summary}: the bucket for assets is full; have the server forget those that nobody "
+                "needs: harmony assets prune"
+            ) from error
+    if left := missing - await list_stored(client, asset_id(asset)):
+        raise StoreError(
+            f"{asset.summary}: {len(left)} pieces are not on the server, though it has taken them; push again"
+        )
+    return len(missing)
+
+
+async def list_stored(client: Client, wanted: str) -> set[int]:
+    """Return which pieces are in the bucket of the asset whose id is *wanted*."""
+    keys = await Bucket(client, ASSETS).list_keys(f"{key_prefix(wanted)}.*")
+    return {int(number) for each in keys if (number := each.rpartition(".")[2]).isdecimal()}

@@ -1,0 +1,69 @@
+"""All that is wrong with compose files, collected to be told at once."""
+
+from __future__ import annotations
+
+from pathlib import Path as FilePath
+
+from harmony_core.errors import ComposeFileError
+
+from .tree import Path, Place, dotted
+
+__all__ = ["Faults", "Wrong", "shown"]
+
+_TOLD_MOST = 20
+
+
+class Wrong(Exception):
+    """What is wrong with one value. It becomes a fault where the value's place is known."""
+
+    def __init__(self, told: str) -> None:
+        super().__init__(told)
+        self.told = told
+
+
+class Faults:
+    """What is wrong, each with its file, line and key; and ``notes`` of what is left out."""
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[Place, Path], list[str]] = {}
+        self._notes: dict[str, str] = {}
+
+    def add(self, place: Place, path: Path, told: str) -> None:
+        """Add what is wrong at *path*, which stands at *place*. What follows from that there is not told."""
+        known = self._told.setdefault((place, path), [])
+        if not known or not path:
+            known.append(told)
+
+    def note(self, subject: str, told: str) -> None:
+        """Note something that is no fault: once of each *subject*."""
+        self._notes.setdefault(subject, told)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All notes, in the order in which they came up."""
+        return tuple(self._notes.values())
+
+    def is_below(self, path: Path) -> bool:
+        """Return whether something is wrong at *path*, or below it."""
+        return any(each[: len(path)] == path for _, each in self._told)
+
+    def check(self) -> None:
+        """Raise one `ComposeFileError` that tells everything, in the order of the files."""
+        if not self._told:
+            return
+        told = [
+            f"{place.file}:{place.line}: {dotted(path)}{': ' if path else ''}{words}"
+            for (place, path), several in sorted(self._told.items(), key=lambda each: each[0][0])
+            for words in dict.fromkeys(several)
+        ]
+        if len(told) > _TOLD_MOST:
+            told[_TOLD_MOST:] = [f"and {len(told) - _TOLD_MOST} more"]
+        raise ComposeFileError("\n".join(told))
+
+
+def shown(file: FilePath) -> str:
+    """Return *file* as it is called in messages: from where one is, if it is below."""
+    try:
+        return str(file.relative_to(FilePath.cwd()))
+    except ValueError:
+        return str(file)

@@ -1,0 +1,167 @@
+"""A project of Docker Compose, read from the files that people have: what others call."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from os.path import normpath
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from harmony_core.errors import ComposeFileError
+
+from .faults import Faults, Wrong, shown
+from .interpolation import substitute
+from .keys import take_out_unmeant
+from .load import Files, Loader, note_unset
+from .resolve import Resolver
+from .tree import Path as Where
+from .tree import Place, YamlMap, dotted, find_places, plain
+from .values import refuse_values
+
+__all__ = ["ComposeProject", "read_project"]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+@attrs.frozen
+class ComposeProject:
+    """What compose files say, resolved. ``document`` is in `docker compose config`'s long form."""
+
+    name: str
+    directory: Path
+    """What relative paths were relative to; in *document*, they are absolute, and of mounts a `LocalPath`."""
+    document: dict[str, Any]
+    notes: tuple[str, ...]
+    """What has no meaning here, and which variables are not set, each said once."""
+    places: Mapping[Where, Place] = attrs.field(factory=dict[Where, Place], repr=False)
+
+    def where(self, *path: str | int) -> str:
+        """Return file, line and key of *path*, or of what is above it: ``compose.yaml:12: services.web``."""
+        known = (self.places.get(path[:length]) for length in range(len(path), -1, -1))
+        place = next((each for each in known if each is not None), None)
+        return ": ".join([*([f"{place.file}:{place.line}"] if place else []), dotted(path)])
+
+
+def read_project(
+    files: Sequence[Path],
+    *,
+    environment: Mapping[str, str],
+    profiles: Collection[str] = (),
+    env_files: Sequence[Path] = (),
+    name: str | None = None,
+) -> ComposeProject:
+    """Return the project of *files*, each merged over those before it. Nothing but files is read.
+
+    `ComposeFileError` tells all that is wrong, each with file, line and key, and what to write instead.
+    Variables are those of *environment*, then of *env_files*, or of .env beside the first file. *name* goes
+    before COMPOSE_PROJECT_NAME, that before ``name`` in a file, and that before the name of the directory;
+    without *profiles*, COMPOSE_PROFILES says which.
+    """
+    if not files:
+        raise ComposeFileError("no compose file is named; name one, as in compose.yaml")
+    faults = Faults()
+    read = Files(faults)
+    paths = [Path(normpath(Path.cwd() / each)) for each in files]
+    directory, first = paths[0].parent, Place(shown(paths[0]), 1)
+    variables = _read_variables(read, directory, first, environment, env_files)
+    for path in paths:
+        read.documents(path, Place(shown(path), 1), ())
+    called = _find_name(read, paths, variables, name, faults)
+    variables = {**variables, "COMPOSE_PROJECT_NAME": called}
+    loader = Loader(read, faults, variables, variables.get("HOME"))
+    document = loader.load(paths, directory, first, ())
+    chosen = [*profiles] or [
+        each for each in variables.get("COMPOSE_PROFILES", "").split(",") if each
+    ]
+    Resolver(document, called, variables, chosen, read, faults).resolve()
+    take_out_unmeant(document, faults)
+    refuse_values(document, faults)
+    faults.check()
+    _finish(document)
+    places = {(): first, **dict(find_places(document))}
+    return ComposeProject(called, directory, plain(document), faults.notes, places)
+
+
+def _read_variables(
+    read: Files,
+    directory: Path,
+    first: Place,
+    environment: Mapping[str, str],
+    env_files: Sequence[Path],
+) -> dict[str, str]:
+    chosen = [Path(normpath(Path.cwd() / each)) for each in env_files]
+    beside = directory / ".env"
+    if not chosen and read.is_there(beside, first, ()) and beside.is_file():
+        chosen = [beside]
+    return {**read.variables(chosen, first, environment), **environment}
+
+
+def _find_name(
+    read: Files,
+    paths: Sequence[Path],
+    variables: Mapping[str, str],
+    given: str | None,
+    faults: Faults,
+) -> str:
+    """Return the project's name, by the rules of the Specification."""
+    place = Place(shown(paths[0]), 1)
+    chosen = given or variables.get("COMPOSE_PROJECT_NAME")
+    if chosen:
+        if _NAME.fullmatch(chosen) is None:
+            told = f"the project's name {chosen!r} is none; write small letters, digits, _ and -"
+            faults.add(place, (), told)
+        return chosen
+    if (said := _find_said_name(read, paths, place, faults)) is not None:
+        text, place = said
+        try:
+            text = substitute(text, variables.get, note_unset(faults, place))
+        except Wrong:
+            return "project"  # it is told where all variables are put in
+        if name := _normal(text):
+            if name != text:
+                told = f"{place.file}:{place.line}: the project's name {text!r} is {name!r} here"
+                faults.note("name", told)
+            return name
+    if not (name := _normal(paths[0].parent.name)):
+        told = "the project has no name, and its directory gives none; write name: at the top"
+        faults.add(place, (), told)
+    return name
+
+
+def _find_said_name(
+    read: Files, paths: Sequence[Path], place: Place, faults: Faults
+) -> tuple[str, Place] | None:
+    """Return the ``name`` that the files say, and where. Files that say different ones are no project."""
+    said: dict[str, Place] = {}
+    for document in (each for path in paths for each in read.documents(path, place, ())):
+        if isinstance(value := document.get("name"), str) and value:
+            said[value] = document.place_of("name")
+    if len(said) > 1:
+        told = (
+            f"files of one directory are one project, and these say {', '.join(sorted(said))}; push them one "
+            "by one, or write one name"
+        )
+        faults.add([*said.values()][-1], ("name",), told)
+    return next(reversed(said.items()), None)
+
+
+def _normal(text: str) -> str:
+    return "".join(re.findall(r"[a-z0-9_-]", text.lower())).lstrip("_-")
+
+
+def _finish(document: YamlMap) -> None:
+    """Write what `docker compose config` writes beside, and take out what was only there to be looked at."""
+    for service in document["services"].values():
+        service.pop("scale", None)
+        for port in service.get("ports", ()):
+            port.put("mode", "ingress")
+        healthcheck = service.get("healthcheck")
+        if healthcheck is not None and (
+            healthcheck.get("disable") or healthcheck.get("test", [""])[0] == "NONE"
+        ):
+            disabled = YamlMap(healthcheck.place)
+            disabled.put("disable", True)
+            service.put("healthcheck", disabled)

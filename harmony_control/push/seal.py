@@ -1,0 +1,213 @@
+"""Secrets on their way to one device: sealed to its key, as the entries that refer to them are pushed.
+
+entry refers to a secret -> unchanged, and none newer here: as it was sealed before
+                             else -> the operator's value, if it is no older than what is in force
+                                  -> sealed for this device, Score and generation
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import attrs
+
+from harmony_control.store.home import Home
+from harmony_control.store.secrets import FleetSecrets, KeptSecret
+from harmony_core.errors import ConfigError, UsageError
+from harmony_core.references import find_secrets
+from harmony_core.wire.envelope import VerifyKey
+from harmony_core.wire.manifest import SerializedScore, hash_entry
+from harmony_core.wire.sealed import SealedFor, SealedSecret
+
+__all__ = ["SealedEntries", "Sealer", "refers_to_secrets", "without_current_secrets"]
+
+
+def refers_to_secrets(entries: Mapping[str, SerializedScore]) -> bool:
+    """Return whether any of *entries* has a reference to a secret."""
+    return any(each.references and find_secrets(each.spec) for each in entries.values())
+
+
+@attrs.frozen(kw_only=True)
+class SealedEntries:
+    """Entries with the secrets to which they refer."""
+
+    entries: Mapping[str, SerializedScore]
+    key_id: str = ""
+    """Of the device's key, where secrets were sealed to it and this home has that key from others."""
+    warnings: Sequence[str] = ()
+    """What of the secrets here is no good, though nothing had to be sealed with it."""
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Sealer:
+    """Seals for one device, by the secrets of an operator's home."""
+
+    home: Home
+    agent_id: str
+    report_key: str
+    """Of the device, as one line; empty where it is not known."""
+    is_enrolled_here: bool
+    """Whether this home has let the device in, so that it knows the key by itself."""
+    epoch: int
+    generation: int
+
+    @cached_property
+    def _secrets(self) -> FleetSecrets:
+        return FleetSecrets(self.home)
+
+    def seal(
+        self, entries: Mapping[str, SerializedScore], before: Mapping[str, SerializedScore]
+    ) -> SealedEntries:
+        """Return *entries*, each with its secrets, where *before* is in force.
+
+        An entry that stays as it is keeps what it has, unless a newer value can be opened here; with a
+        warning where the one here is older, or does not count. `UsageError` for a secret that there is none
+        of here, that this operator cannot open, or that is older here than in *before*, and where others
+        say that the device has another key than the one to which was sealed so far; `ConfigError`.
+        """
+        warnings: dict[str, None] = {}
+        if refers_to_secrets(entries):
+            self._refuse_another_key(before)
+        newest = _find_versions(before)
+        sealed = {
+            name: self._seal_entry(each, before.get(name), newest, warnings)
+            for name, each in entries.items()
+        }
+        is_sealed = not self.is_enrolled_here and any(each.secrets for each in sealed.values())
+        return SealedEntries(
+            entries=sealed,
+            key_id=VerifyKey.from_text(self.report_key).id if is_sealed else "",
+            warnings=tuple(warnings),
+        )
+
+    def _seal_entry(
+        self,
+        entry: SerializedScore,
+        before: SerializedScore | None,
+        newest: Mapping[str, str],
+        warnings: dict[str, None],
+    ) -> SerializedScore:
+        names = find_secrets(entry.spec) if entry.references else ()
+        if not names:
+            return entry.model_copy(update={"secrets": {}}) if entry.secrets else entry
+        key = self._key(entry.id)
+        known: Mapping[str, SealedSecret] = {}
+        if before is not None and _without_secrets(before) == _without_secrets(entry):
+            known = {
+                name: each
+                for name, each in before.secrets.items()
+                if each.key == key.id[:16] and each.entry == hash_entry(entry)
+            }
+        kept = {
+            name: each
+            for name, each in known.items()
+            if name in names and not self._is_newer_here(name, each.version, warnings)
+        }
+        sealed = {
+            name: kept.get(name) or self._seal_one(entry, name, key, newest.get(name, ""))
+            for name in names
+        }
+        return entry.model_copy(update={"secrets": sealed})
+
+    def _is_newer_here(self, name: str, version: str, warnings: dict[str, None]) -> bool:
+        try:
+            kept = _read_if_kept(self._secrets, name)
+        except ConfigError as error:
+            warnings[f"{self.agent_id} keeps the secret {name!r} that it has: {error.message}"] = (
+                None
+            )
+            return False
+        if kept is not None and kept.version < version:
+            warnings[f"{self.agent_id} keeps the secret {name!r} that it has: {_OLDER}"] = None
+        return kept is not None and kept.version > version
+
+    def _seal_one(
+        self, entry: SerializedScore, name: str, key: VerifyKey, newest: str
+    ) -> SealedSecret:
+        score = entry.id
+        try:
+            found = self._secrets.open(name)
+        except UsageError as error:
+            raise type(error)(f"{score}: {error.message}") from error
+        if found.version < newest:
+            raise UsageError(f"{score}: of the secret {name!r} of {self.agent_id}, {_OLDER}")
+        what_for = SealedFor(
+            agent_id=self.agent_id,
+            score=score,
+            name=name,
+            entry=hash_entry(entry),
+            epoch=self.epoch,
+            generation=self.generation,
+        )
+        try:
+            return SealedSecret.seal(found.value, found.version, what_for, key)
+        except ConfigError as error:
+            raise self._refuse_key(error) from error
+
+    def _key(self, score: str) -> VerifyKey:
+        if not self.report_key:
+            raise UsageError(
+                f"{score}: the key of {self.agent_id} is not known here, so nothing can be sealed for it; "
+                "push where it was enrolled, or after that was"
+            )
+        try:
+            return VerifyKey.from_text(self.report_key)
+        except ConfigError as error:
+            raise self._refuse_key(error) from error
+
+    def _refuse_another_key(self, before: Mapping[str, SerializedScore]) -> None:
+        """Raise `UsageError` where a record gives the device another key: who signs one would have all."""
+        if self.is_enrolled_here or not self.report_key:
+            return
+        key, pinned = self._key("").id, self.home.read_sealed_to(self.agent_id)
+        sealed_to = {each.key for entry in before.values() for each in entry.secrets.values()}
+        others = [each for each in ([pinned] if pinned else sealed_to) if not key.startswith(each)]
+        if others:
+            raise UsageError(
+                f"{self.agent_id} has another key now, {key[:16]}, and its secrets were sealed to "
+                f"{', '.join(each[:16] for each in sorted(others))}; ask who has enrolled it whether that is "
+                f"right, and if so: harmony secret accept-key {self.agent_id} {key[:16]}"
+            )
+
+    def _refuse_key(self, error: ConfigError) -> ConfigError:
+        return ConfigError(
+            f"{self.agent_id}: its key is no good: {error.message}; find out who has enrolled it "
+            "with that, and enrol it again"
+        )
+
+
+def without_current_secrets(secrets: FleetSecrets, entry: SerializedScore) -> SerializedScore:
+    """Return *entry*, of a manifest, as somebody has written it. One of which a secret was set anew since,
+    or was not sealed for what it says, stays as it is, which nobody has written: it is to be pushed.
+    `ConfigError`."""
+    for name, each in entry.secrets.items():
+        if each.entry != hash_entry(entry):
+            return entry
+        kept = _read_if_kept(secrets, name)
+        if kept is not None and kept.version > each.version:
+            return entry
+    return _without_secrets(entry) if entry.secrets else entry
+
+
+_OLDER = (
+    "the value here is older than the one in force; copy secrets/ of who has set that, or set it anew: "
+    "harmony secret set"
+)
+
+
+def _read_if_kept(secrets: FleetSecrets, name: str) -> KeptSecret | None:
+    return secrets.read(name) if secrets.is_kept(name) else None
+
+
+def _find_versions(entries: Mapping[str, SerializedScore]) -> Mapping[str, str]:
+    """Return the newest version of each secret in *entries*."""
+    newest: dict[str, str] = {}
+    for entry in entries.values():
+        for name, each in entry.secrets.items():
+            newest[name] = max(each.version, newest.get(name, ""))
+    return newest
+
+
+def _without_secrets(entry: SerializedScore) -> SerializedScore:
+    return entry.model_copy(update={"secrets": {}})

@@ -1,0 +1,144 @@
+"""Assets on the wire: content in pieces, each encrypted, by the key that stands in a signed manifest.
+
+    content -> pieces of `CHUNK_BYTES` -> XChaCha20-Poly1305, by the asset's key -> bucket ``assets``
+                                          nonce: the piece's number
+                                          key: ``<first digit of the id>.<id>.<number>``
+
+The id is a hash of the key, so that it tells nothing of the content: who has no manifest with the key can
+neither read a piece nor find out whether content that they know, or guess, is there. A key belongs to one
+content, hence a nonce is never used for two texts. What a piece is, and of how many, is bound in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from harmony_core.errors import AssetDamaged, InvalidResource
+from harmony_core.resources import Asset
+
+__all__ = [
+    "CHUNK_BYTES",
+    "asset_id",
+    "chunk_count",
+    "chunk_key",
+    "find_assets",
+    "key_prefix",
+    "map_assets",
+    "open_chunk",
+    "seal_chunk",
+]
+
+CHUNK_BYTES = 256 * 1024
+"""Of content in one piece: on a line of 10 kB/s it comes in half a minute, and is all that a cut costs."""
+_FIELDS = {"sha256", "size_bytes", "name"}
+
+
+def asset_id(asset: Asset) -> str:
+    """Return by what its pieces are found. `InvalidResource` for one that was never pushed."""
+    return hashlib.blake2b(_key(asset), digest_size=16, person=b"harmony-asset-id").hexdigest()
+
+
+def chunk_count(asset: Asset) -> int:
+    """Return in how many pieces it comes."""
+    return -(-asset.size_bytes // CHUNK_BYTES)
+
+
+def chunk_key(asset: Asset, number: int) -> str:
+    """Return the bucket's key of the piece *number*, from 0 on."""
+    return f"{key_prefix(asset_id(asset))}.{number}"
+
+
+def key_prefix(name: str) -> str:
+    """Return how the keys of all pieces begin of the asset whose id is *name*.
+
+    With a part of few values, since who lists what is there gets one message for each.
+    """
+    return f"{name[0]}.{name}"
+
+
+def seal_chunk(asset: Asset, number: int, plain: bytes) -> bytes:
+    """Return the piece *number* of *asset*, encrypted. The same content gives the same bytes."""
+    from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt  # noqa: PLC0415 - few have assets
+
+    sealed: bytes = crypto_aead_xchacha20poly1305_ietf_encrypt(
+        plain, _bound(asset, number), _nonce(number), _key(asset)
+    )
+    return sealed
+
+
+def open_chunk(asset: Asset, number: int, sealed: bytes) -> bytes:
+    """Return what was sealed as the piece *number* of *asset*. `AssetDamaged` for anything else."""
+    from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt  # noqa: PLC0415 - as above
+    from nacl.exceptions import CryptoError  # noqa: PLC0415 - as above
+
+    try:
+        plain: bytes = crypto_aead_xchacha20poly1305_ietf_decrypt(
+            sealed, _bound(asset, number), _nonce(number), _key(asset)
+        )
+    except (CryptoError, ValueError) as error:
+        raise AssetDamaged(
+            f"piece {number} of {asset.summary} is not what was pushed; on an operator's machine: harmony "
+            f"assets remove {asset_id(asset)}, and push it again from its file"
+        ) from error
+    wanted = min(CHUNK_BYTES, asset.size_bytes - number * CHUNK_BYTES)
+    if len(plain) != wanted:
+        raise AssetDamaged(
+            f"piece {number} of {asset.summary} has {len(plain)} bytes instead of {wanted}; on an operator's "
+            f"machine: harmony assets remove {asset_id(asset)}, and push it again from its file"
+        )
+    return plain
+
+
+def find_assets(spec: object) -> Iterator[Asset]:
+    """Yield every asset in *spec*, a Score's fields as they stand in a manifest."""
+    if (asset := _read(spec)) is not None:
+        yield asset
+    elif isinstance(spec, dict):
+        for each in cast("dict[str, object]", spec).values():
+            yield from find_assets(each)
+    elif isinstance(spec, list):
+        for each in cast("list[object]", spec):
+            yield from find_assets(each)
+
+
+def map_assets(spec: object, change: Callable[[Asset], Asset]) -> Any:
+    """Return *spec* with *change* made to every asset in it; nothing of *spec* itself is changed."""
+    if (asset := _read(spec)) is not None:
+        return change(asset).model_dump(mode="json")
+    if isinstance(spec, dict):
+        return {
+            name: map_assets(each, change) for name, each in cast("dict[str, object]", spec).items()
+        }
+    if isinstance(spec, list):
+        return [map_assets(each, change) for each in cast("list[object]", spec)]
+    return spec
+
+
+def _read(value: object) -> Asset | None:
+    """Return the asset that *value* is: no field of anything else has just these names and values."""
+    if not isinstance(value, dict) or cast("dict[str, object]", value).keys() - {"key"} != _FIELDS:
+        return None
+    try:
+        return Asset.model_validate(value)
+    except ValidationError:
+        return None
+
+
+def _key(asset: Asset) -> bytes:
+    if asset.key is None:
+        raise InvalidResource(
+            f"{asset.summary} has no key, so that nobody could have fetched it; push its Score with `harmony`"
+        )
+    return bytes.fromhex(asset.key)
+
+
+def _nonce(number: int) -> bytes:
+    return number.to_bytes(24, "big")
+
+
+def _bound(asset: Asset, number: int) -> bytes:
+    return f"{asset_id(asset)} {number} {chunk_count(asset)}".encode()

@@ -1,0 +1,26 @@
+"""Where parts of files are offered: everywhere, a folder that stands for a device included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from harmony_core.plugins.spec import impl
+
+if TYPE_CHECKING:
+    from harmony_core.place import Place
+    from harmony_core.reconciler import AnyReconciler
+
+__all__ = ["harmony_capabilities"]
+
+
+@impl
+def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
+    """Harmony's hook."""
+    # Only an agent needs them.
+    from harmony_pi_topology.common.mounted import MountGuard, OnMounts  # noqa: PLC0415
+
+    from .posix import PosixBlocks  # noqa: PLC0415
+
+    blocks = PosixBlocks(str(place.root), records=place.records, backups=place.backups)
+    return {"BlockHost": OnMounts(blocks, MountGuard(str(place.root), place.records))}

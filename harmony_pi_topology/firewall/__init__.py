@@ -1,0 +1,1 @@
+"""What may come in, filtered by the kernel."""

@@ -1,0 +1,1 @@
+"""File systems that are mounted by systemd."""
