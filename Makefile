@@ -14,6 +14,8 @@
 #   make path    the modules and functions that one pushed line of a file runs
 
 SHELL := /bin/bash
+# Thousands of processes import the same modules in a test run: compiled once, whatever the machine's settings.
+unexport PYTHONDONTWRITEBYTECODE
 # The first that is there: Debian 12 has 3.11, Ubuntu 24.04 has 3.12, Debian 13 has 3.13.
 PYTHON ?= $(firstword $(foreach each,python3.11 python3.12 python3.13,$(if $(shell command -v $(each)),$(each))) python3.11)
 VENV := .venv

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,13 +22,19 @@ def wheel() -> Path:
     return built_wheel(TREE)
 
 
-@pytest.fixture
-def environment(tmp_path: Path, wheel: Path) -> Path:
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
     """An environment in which Harmony is installed, alone."""
-    path = tmp_path / "environment"
+    path = tmp_path_factory.mktemp("installed") / "environment"
     run("-m", "venv", "--without-pip", str(path))
     install(path, wheel)
     return path
+
+
+@pytest.fixture
+def environment(tmp_path: Path, installed: Path) -> Path:
+    """Such a one for each test, to damage."""
+    return shutil.copytree(installed, tmp_path / "environment", symlinks=True)
 
 
 def run(*arguments: str) -> str:
