@@ -32,6 +32,7 @@ from harmony_pi_topology.systemd.sdbus import (
 )
 from harmony_pi_topology.systemd.waker import Waker
 
+from .listening import read_listening
 from .reconciler import Firewalls, Listed
 from .rules import LOAD, TABLE, UNIT
 
@@ -153,6 +154,8 @@ class _Nftables:
     def __init__(self, bus: SystemdBus, root: Path) -> None:
         self._bus = bus
         self._at = root / _DIRECTORY.lstrip("/")
+        # Who looks at another machine's root is in no network of it.
+        self._sockets = root / "proc" / ("self" if root == Path("/") else "1") / "net"
         self._files = Worker("firewall", threads=1, timeout_s=_ENDS_WITHIN_S)
 
     async def look(self, rules: str | None) -> Listed:
@@ -160,7 +163,9 @@ class _Nftables:
         found = await self._files.run(self._read, _FOUND)
         if rules is None:
             return Listed(found=found)
-        return Listed(found=found, wanted=await self._files.run(self._read, _WANTED) or "")
+        wanted = await self._files.run(self._read, _WANTED) or ""
+        listening = await self._files.run(read_listening, self._sockets) if found != wanted else ()
+        return Listed(found=found, wanted=wanted, listening=frozenset(listening))
 
     async def load(self, rules: str) -> None:
         await self._end_trial()  # of an agent that was killed before it had noted it

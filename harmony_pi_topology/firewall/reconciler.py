@@ -45,6 +45,7 @@ from harmony_pi_topology.common.gather import require_changes, say_of
 from harmony_pi_topology.files.plan import diff_of
 from harmony_pi_topology.systemd.records import UnitRecord
 
+from .listening import find_shut
 from .rules import DELETE, TABLE, UNIT, make_rules, make_state, make_unit
 
 __all__ = ["CONFIRMED", "RECORD_ID", "Firewalls", "Listed", "PacketFilter"]
@@ -64,6 +65,8 @@ class Listed:
     found: str | None
     """None where there is no such table."""
     wanted: str | None = None
+    listening: frozenset[int] = frozenset()
+    """The TCP ports on which something listens for others."""
 
 
 class PacketFilter(Protocol):
@@ -146,7 +149,12 @@ class _Plan:
     def loading(self) -> tuple[Step, ...]:
         if self.is_in_force:
             return ()
-        return (Created(RULES) if self.listed.found is None else Wrote(RULES),)
+        loads = Created(RULES) if self.listed.found is None else Wrote(RULES)
+        shut = find_shut(self.listed.listening, self.firewall.allow)
+        if not shut:
+            return (loads,)
+        ports = ", ".join(f"{each}/tcp" for each in shut)
+        return (loads, Did(f"lets nobody in to {ports}, where something listens"))
 
     def change(self, pending: NotReady | None = None) -> Change:
         """Return what is done: what the kernel has afterwards is what it would list."""

@@ -117,6 +117,7 @@ class _FakeFilter:
         self.table: str | None = None
         self.ignores = False
         """What is loaded is not there afterwards."""
+        self.listening: frozenset[int] = frozenset()
         self._trials: dict[str, str | None] = {}
         self.is_silent = False
         """The control plane answers nobody."""
@@ -124,7 +125,8 @@ class _FakeFilter:
         self._boots = 0
 
     async def look(self, rules: str | None) -> Listed:
-        return Listed(found=self.table, wanted=None if rules is None else _list(rules))
+        wanted = None if rules is None else _list(rules)
+        return Listed(found=self.table, wanted=wanted, listening=self.listening)
 
     async def load(self, rules: str) -> None:
         self.run_out()

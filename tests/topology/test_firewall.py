@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
+
 import pytest
 
 from harmony_core.change import Change
 from harmony_core.claims import names_of
 from harmony_core.errors import CapabilityUnavailable, DidNotStick, NetworkRolledBack
-from harmony_core.resources import File, Firewall, SystemdUnit
+from harmony_core.resources import File, Firewall, FirewallRule, SystemdUnit
 from harmony_core.testing import FakeFirewall, FirewallHostContract, FirewallUnderTest
+from harmony_pi_topology.firewall.listening import read_listening
 from harmony_pi_topology.firewall.reconciler import Listed
 from harmony_pi_topology.firewall.rules import TABLE, UNIT, make_rules
 from harmony_pi_topology.testing.firewall_contract import KEY, make_firewall
@@ -245,3 +249,34 @@ def test_equal_rules_are_one_text_and_each_network_has_its_own_rule() -> None:
     ):
         assert f"\n{line}\n" in rules
     assert make_rules(Firewall.model_validate_json(wish.model_dump_json())) == rules
+
+
+async def test_a_plan_names_the_ports_that_would_be_shut_though_something_listens() -> None:
+    fake = FakeFirewall()
+    with (
+        socket.create_server(("0.0.0.0", 0)) as shut,
+        socket.create_server(("::", 0), family=socket.AF_INET6) as shut6,
+        socket.create_server(("0.0.0.0", 0)) as allowed,
+        socket.create_server(("127.0.0.1", 0)) as own,
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as own6,
+    ):
+        fake.filter.listening = read_listening(Path("/proc/self/net"))
+        ports = [each.getsockname()[1] for each in (shut, shut6, allowed, own, own6)]
+    assert fake.filter.listening.issuperset(ports[:3])
+    assert not fake.filter.listening.intersection(ports[3:])
+    allow = [
+        FirewallRule(port=f"{ports[2]}-{ports[2]}"),
+        FirewallRule(port=ports[0], protocol="udp"),
+    ]
+    (change,) = await fake.converge([Firewall(name="base", allow=tuple(allow))], apply=False)
+    assert isinstance(change, Change)
+    told = str(change.steps[1])
+    assert told.startswith("lets nobody in to ")
+    assert f"{ports[0]}/tcp" in told
+    assert f"{ports[1]}/tcp" in told
+    assert f"{ports[2]}/tcp" not in told
+
+    for everything in (FirewallRule(port="1-65535"), FirewallRule(sources=("10.0.0.0/8",))):
+        (change,) = await fake.converge([Firewall(name="base", allow=(everything,))], apply=False)
+        assert isinstance(change, Change)
+        assert "listens" not in f"{change.steps}"
