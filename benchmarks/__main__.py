@@ -16,6 +16,7 @@ from pathlib import Path
 
 import attrs
 
+from .assets import ASSET_LINES, assets
 from .bed import Bed, making
 from .commands import COMMANDS, commands
 from .compose import COMPOSE, compose
@@ -70,6 +71,7 @@ GROUPS = (
     Group(CONTAINERS, containers),
     Group(COMPOSE, compose),
     Group(PULL, pull),
+    Group(ASSET_LINES, assets),
     Group(IDLE, idle),
     Group(PASSES, passes),
     Group(WRITES, writes),

@@ -9,6 +9,7 @@ from contextlib import suppress
 from nats.aio.client import Client
 
 from harmony_control.bus.connection import Bucket
+from harmony_control.cancelling import cancel_all
 from harmony_core.errors import RevisionConflict, StoreError, UsageError
 from harmony_core.resources import Asset
 from harmony_core.wire.assets import asset_id, chunk_count, chunk_key, key_prefix, seal_chunk
@@ -18,6 +19,9 @@ from .local import find_file, read_chunks
 
 __all__ = ["list_stored", "upload"]
 
+_AT_ONCE = 8
+"""How many assets are on their way side by side, each with one piece: a server far away answers slowly."""
+
 
 async def upload(client: Client, assets: Iterable[Asset], in_force: Collection[Asset]) -> int:
     """Have every piece of each of *assets* in the bucket, and return how many had to be put there.
@@ -26,25 +30,30 @@ async def upload(client: Client, assets: Iterable[Asset], in_force: Collection[A
     need not have it. `UsageError` where pieces are missing and this process has read no file with that
     content; `ScoreFileError` where the file has changed since; `StoreError` where the bucket is full.
     """
-    count = 0
-    for asset in assets:
-        path = find_file(asset)
-        if path is None and asset in in_force:
-            continue
-        wanted = set(range(chunk_count(asset)))
-        missing = wanted - await list_stored(client, asset_id(asset))
-        if not missing:
-            continue
-        if path is None:
-            raise UsageError(
-                f"{asset.summary}: {len(missing)} of its {len(wanted)} pieces are not on the server any "
-                "more; push it again from its file"
-            )
-        count += await _upload_one(client, asset, missing)
-    return count
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def upload_one(asset: Asset) -> int:
+        async with places:
+            return await _upload_missing(client, asset)
+
+    wanted = [each for each in assets if find_file(each) is not None or each not in in_force]
+    tasks = [asyncio.create_task(upload_one(each)) for each in wanted]
+    try:
+        return sum(await asyncio.gather(*tasks))
+    finally:
+        await cancel_all(tasks)
 
 
-async def _upload_one(client: Client, asset: Asset, missing: set[int]) -> int:
+async def _upload_missing(client: Client, asset: Asset) -> int:
+    wanted = set(range(chunk_count(asset)))
+    missing = wanted - await list_stored(client, asset_id(asset))
+    if not missing:
+        return 0
+    if find_file(asset) is None:
+        raise UsageError(
+            f"{asset.summary}: {len(missing)} of its {len(wanted)} pieces are not on the server any "
+            "more; push it again from its file"
+        )
     bucket = Bucket(client, ASSETS)
     pieces = enumerate(read_chunks(asset))
     while (next_one := await asyncio.to_thread(next, pieces, None)) is not None:
