@@ -9,7 +9,7 @@ from typing import TypeAlias
 import pytest
 
 from harmony_control.device import Device
-from harmony_control.push.entries import Pushable
+from harmony_control.push.entries import Entry, Pushable
 from harmony_core.resources import Container, HttpProbe, Mount, PublishedPort
 from harmony_pi_topology import PiTopology
 from harmony_pi_topology.containers.spec import (
@@ -95,7 +95,7 @@ def wanted(image: str) -> dict[str, Pushable[PiTopology]]:
     return {
         "conf": FileScore(path="/etc/app.conf", content="secret of root\n", mode=0o600),
         "data": DirectoryScore(path="/srv/app"),
-        "app": score(image),
+        "app": Entry(score(image), after=["conf", "data"]),
     }
 
 
