@@ -43,8 +43,8 @@ __all__ = ["ASSET_LINES", "assets"]
 ASSET_LINES = ("assets.upload", "assets.fetch", "assets.upload.resumed", "assets.fetch.resumed")
 _PIECES = ASSET_MAX_BYTES // CHUNK_BYTES
 _DEVICE = "pi-1"
-_FLOOR = "f"
-"""How the keys of a floor's pieces begin: no asset's id is so short."""
+_FLOOR = "f.floor"
+"""How the keys of a floor's pieces begin: no asset has such an id."""
 
 
 @attrs.define
