@@ -97,7 +97,7 @@ async def test_killed_at_any_moment_of_a_push_the_end_is_always_the_same(
     dice = random.Random(seed())
     image = bed.registry.push_busybox("web", "1")
     before, took_s = await _pushed(device, host, Wanted(0, image), None, kills_s=[])
-    count = runs(200, part=40)
+    count = runs(200, part=20)
     for run in range(1, count + 1):
         kills_s = [dice.uniform(0, took_s) for _ in range(dice.randint(1, KILLS_AT_MOST))]
         print(f"run {run}: killed after {', '.join(f'{each:.3f}' for each in kills_s)} s")

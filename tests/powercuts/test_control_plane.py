@@ -160,7 +160,7 @@ def test_whatever_a_power_cut_leaves_of_a_control_plane_it_knows_what_it_has_tol
     disk = recorded(tmp_path)
     cuts = disk.cuts()
     number = seed(f"{len(cuts)} things that a cut may leave")
-    tried = chosen(cuts, runs(STATED, part=50), number)
+    tried = chosen(cuts, runs(STATED, part=25), number)
     lost = [failure for cut in tried if (failure := failure_of(all_is_there, disk, tmp_path, cut))]
     tell("power cuts", f"{len(tried)} of a control plane, {len(lost)} with a loss")
     assert lost == []

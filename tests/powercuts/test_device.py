@@ -157,7 +157,7 @@ def test_whatever_a_power_cut_leaves_of_a_device_it_knows_what_it_has_said_and_g
     life = Life.of(bench)
     cuts = life.disk.cuts()
     number = seed(f"{len(cuts)} things that a cut may leave")
-    tried = chosen(cuts, runs(STATED, part=50), number)
+    tried = chosen(cuts, runs(STATED, part=25), number)
     lost = [failure for cut in tried if (failure := failure_of(all_is_there, bench, life, cut))]
     tell("power cuts", f"{len(tried)} of a device, {len(lost)} with a loss")
     assert lost == []

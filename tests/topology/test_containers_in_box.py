@@ -592,7 +592,7 @@ async def test_killed_at_any_moment_it_is_made_whole_and_what_runs_already_is_le
 ) -> None:
     dice = random.Random(seed())
     path = tmp_path / "records.json"
-    for run in range(runs(50, part=25)):
+    for run in range(runs(50, part=10)):
         word, value = secret_word("app", "db", f"{run:016x}"), f"value {run}"
         secrets = (ContainerSecret(content=word, target="/run/secrets/db"),)
         environment = {"RUN": str(run), "DB": word}

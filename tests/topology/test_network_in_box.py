@@ -291,7 +291,7 @@ async def test_killed_at_any_moment_the_end_is_the_same(
     """Every time another address is wished for; every third time it is one that cuts the device off."""
     bystander = networks.bystander
     dice = random.Random(seed())
-    for run in range(runs(50, part=25)):
+    for run in range(runs(50, part=10)):
         good = OFFICE.model_copy(
             update={"ipv4": Ipv4(method="manual", addresses=(f"10.79.0.{run % 100 + 20}/24",))}
         )

@@ -427,7 +427,7 @@ async def test_killed_at_any_moment_the_end_is_the_same_and_nothing_restarts_twi
     path = tmp_path / "records.json"
     bystander = BoxUnits(pi)
     dice = random.Random(seed())
-    for run in range(runs(50, part=25)):
+    for run in range(runs(50, part=10)):
         if run and dice.random() < 0.5:
             await bystander.restart(NAME)
         used, command = f"{run}\n".encode(), f"/bin/sleep {run + 86_400}"

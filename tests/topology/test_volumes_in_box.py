@@ -482,7 +482,7 @@ async def test_not_a_byte_is_lost_whatever_becomes_of_the_application(
     expected = dict.fromkeys(names, "")
     archived: dict[str, str] = {}
     wish, before = sees_both(web, "web"), sees_both(web, "web")
-    for run in range(runs(1000, part=200)):
+    for run in range(runs(1000, part=10)):
         removed: tuple[str, ...] = ()
         removed_volumes: tuple[str, ...] = ()
         after, side = wish, dice.choice(names)
