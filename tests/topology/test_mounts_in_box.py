@@ -14,7 +14,7 @@ from contextlib import suppress
 import pytest
 
 from harmony_core.reconciler import MemoryBackups, MemoryRecords
-from harmony_core.resources import SystemdUnit
+from harmony_core.resources import MountPoint, SystemdUnit
 from harmony_core.testing import MountHostContract, MountsUnderTest
 from harmony_pi_topology.mounts.reconciler import name_of_asking
 from harmony_pi_topology.mounts.systemd import SystemdMounts
@@ -207,3 +207,36 @@ async def test_a_disk_is_checked_before_it_is_mounted_to_be_written_and_mounted_
     finally:
         (pi.root / "etc/systemd/system/systemd-fsck@.service").unlink()
         checked.unlink(missing_ok=True)
+
+
+async def test_a_directory_at_another_place_is_the_very_same_and_stays_when_that_goes(
+    pi: Box, host: MountsUnderTest
+) -> None:
+    source, where = f"{BELOW}/source", f"{BELOW}/seen"
+    await asyncio.to_thread(pi.run, ["mkdir", "-p", source])
+    pi.write(f"{source}/it", "v1\n")
+    wish = MountPoint(where=where, what=source, type="none", options=("bind", "nosuid"))
+    await host.apply_one(wish)
+    assert pi.text("cat", f"{where}/it") == "v1"
+    assert (await host.apply_one(wish)).actions == ()
+    pi.write(f"{source}/it", "v2\n")
+    assert pi.text("cat", f"{where}/it") == "v2"
+
+    # Somebody has another directory of the same disk there: the same device, and not what is wished for.
+    await asyncio.to_thread(pi.run, ["sh", "-c", f"umount {where} && mount --bind /etc {where}"])
+    assert (await host.apply_one(wish)).changed
+    assert pi.text("cat", f"{where}/it") == "v2"
+
+    # What was there is moved away, and made anew: seen is still the one that nobody finds any more.
+    swap = f"mv {source} {source}.old && mkdir {source} && echo new > {source}/it"
+    await asyncio.to_thread(pi.run, ["sh", "-c", swap])
+    assert (await host.plan_one(wish)).changed
+    await host.apply_one(wish)
+    assert pi.text("cat", f"{where}/it") == "new"
+
+    await host.apply_one(wish.model_copy(update={"options": ("bind", "ro")}))
+    written = await asyncio.to_thread(pi.run, ["touch", f"{where}/more"], check=False)
+    assert b"Read-only" in written.stderr
+    await host.remove_one(where)
+    assert host.bystander.mounted(where) is None
+    assert pi.text("cat", f"{source}/it", f"{source}.old/it") == "new\nv2"
