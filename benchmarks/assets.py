@@ -14,7 +14,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +78,11 @@ async def assets(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
     count = rounds.of(40)
     for _ in range(count):
         asset = await asyncio.to_thread(_make, bed.root)
-        put_ms[0].append(await _timed_ms(lambda asset=asset: upload(bed.bus.admin, [asset], [])))
+        put_ms[0].append(await _timed_ms(upload(bed.bus.admin, [asset], [])))
         sealed = await _read_sealed(bed, asset)
-        put_ms[1].append(await _timed_ms(lambda sealed=sealed: _put(bed, sealed)))
-        got_ms[0].append(await _timed_ms(lambda asset=asset: _fetch(bed, _Source(link), asset)))
-        got_ms[1].append(await _timed_ms(lambda: _get(device.client.jetstream(), bed.root)))
+        put_ms[1].append(await _timed_ms(_put(bed, sealed)))
+        got_ms[0].append(await _timed_ms(_fetch(bed, _Source(link), asset)))
+        got_ms[1].append(await _timed_ms(_get(device.client.jetstream(), bed.root)))
         await _forget(bed, asset)
     note = f"{count * _PIECES} pieces in {count} assets"
     yield line(ASSET_LINES[0], median(put_ms[0], "ms"), median(put_ms[1], "ms"), note=note)
@@ -105,9 +105,9 @@ def _make(root: Path) -> Asset:
     return read_asset(path).model_copy(update={"key": os.urandom(32).hex()})
 
 
-async def _timed_ms(do: Callable[[], Coroutine[Any, Any, object]]) -> float:
+async def _timed_ms(work: Coroutine[Any, Any, object]) -> float:
     began_s = time.perf_counter()
-    await do()
+    await work
     return (time.perf_counter() - began_s) * 1_000
 
 

@@ -35,38 +35,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING
 
+from harmony_core.plugins.deferred import DeferredScore
 from harmony_core.plugins.spec import impl
-from harmony_core.score import Score
 
-from .apt_source import AptSourceScore
-from .authorized_keys import AuthorizedKeysScore
-from .block import BlockScore
-from .boot_config import BootConfigScore
-from .compose import ComposeScore
-from .container import ContainerScore
-from .container_network import ContainerNetworkScore
-from .directory import DirectoryScore
-from .file import FileScore
-from .firewall import FirewallScore
-from .host import HostnameScore, KeyboardScore, LocaleScore, TimezoneScore
-from .kernel_module import KernelModuleScore
-from .link import LinkScore
-from .mount import MountScore
-from .network_config import NetworkConfigScore
-from .package import PackageScore
-from .reboot import RebootScore
-from .shell_job import ShellJobScore
-from .sudo_rule import SudoRuleScore
-from .swap import SwapScore
-from .sysctl import SysctlScore
-from .systemd_service import SystemdServiceScore
-from .timer import TimerScore
-from .tree import TreeScore
-from .user import UserScore
-from .volume import VolumeScore
-from .web_app import WebAppScore
+if TYPE_CHECKING:
+    from .apt_source import AptSourceScore
+    from .authorized_keys import AuthorizedKeysScore
+    from .block import BlockScore
+    from .boot_config import BootConfigScore
+    from .compose import ComposeScore
+    from .container import ContainerScore
+    from .container_network import ContainerNetworkScore
+    from .directory import DirectoryScore
+    from .file import FileScore
+    from .firewall import FirewallScore
+    from .host import HostnameScore, KeyboardScore, LocaleScore, TimezoneScore
+    from .kernel_module import KernelModuleScore
+    from .link import LinkScore
+    from .mount import MountScore
+    from .network_config import NetworkConfigScore
+    from .package import PackageScore
+    from .reboot import RebootScore
+    from .shell_job import ShellJobScore
+    from .sudo_rule import SudoRuleScore
+    from .swap import SwapScore
+    from .sysctl import SysctlScore
+    from .systemd_service import SystemdServiceScore
+    from .timer import TimerScore
+    from .tree import TreeScore
+    from .user import UserScore
+    from .volume import VolumeScore
+    from .web_app import WebAppScore
 
 __all__ = [
     "AptSourceScore",
@@ -102,38 +104,52 @@ __all__ = [
 ]
 
 
+# In the order in which they are listed.
+_MODULES = {
+    "FileScore": "file",
+    "DirectoryScore": "directory",
+    "LinkScore": "link",
+    "TreeScore": "tree",
+    "BlockScore": "block",
+    "BootConfigScore": "boot_config",
+    "MountScore": "mount",
+    "SwapScore": "swap",
+    "HostnameScore": "host",
+    "TimezoneScore": "host",
+    "LocaleScore": "host",
+    "KeyboardScore": "host",
+    "RebootScore": "reboot",
+    "SystemdServiceScore": "systemd_service",
+    "ContainerScore": "container",
+    "VolumeScore": "volume",
+    "ContainerNetworkScore": "container_network",
+    "ComposeScore": "compose",
+    "NetworkConfigScore": "network_config",
+    "FirewallScore": "firewall",
+    "PackageScore": "package",
+    "AptSourceScore": "apt_source",
+    "TimerScore": "timer",
+    "SysctlScore": "sysctl",
+    "KernelModuleScore": "kernel_module",
+    "UserScore": "user",
+    "AuthorizedKeysScore": "authorized_keys",
+    "SudoRuleScore": "sudo_rule",
+    "WebAppScore": "web_app",
+    "ShellJobScore": "shell_job",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
 @impl
-def harmony_scores() -> Iterable[type[Score[Any]]]:
-    """The hook's implementation: every Score of this package."""
-    return (
-        FileScore,
-        DirectoryScore,
-        LinkScore,
-        TreeScore,
-        BlockScore,
-        BootConfigScore,
-        MountScore,
-        SwapScore,
-        HostnameScore,
-        TimezoneScore,
-        LocaleScore,
-        KeyboardScore,
-        RebootScore,
-        SystemdServiceScore,
-        ContainerScore,
-        VolumeScore,
-        ContainerNetworkScore,
-        ComposeScore,
-        NetworkConfigScore,
-        FirewallScore,
-        PackageScore,
-        AptSourceScore,
-        TimerScore,
-        SysctlScore,
-        KernelModuleScore,
-        UserScore,
-        AuthorizedKeysScore,
-        SudoRuleScore,
-        WebAppScore,
-        ShellJobScore,
-    )
+def harmony_scores() -> Iterable[DeferredScore]:
+    """The hook's implementation: every Score of this package, each imported once it is used."""
+    return [
+        DeferredScore(kind=kind, module=f"{__name__}.{module}") for kind, module in _MODULES.items()
+    ]

@@ -6,7 +6,6 @@ Each entry point is loaded on its own, so that one broken package costs only its
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
 from typing import TypeGuard
 
 from pydantic import BaseModel, ValidationError
@@ -19,8 +18,9 @@ from harmony_core.resources import first_problem
 from harmony_core.score import AnyScore
 from harmony_core.wire.manifest import SerializedScore
 
+from .deferred import DeferredScore
 from .provider import Provider, load_providers
-from .usable import is_score, why_unusable
+from .usable import is_score, versions_of, why_unusable
 
 __all__ = ["Registry", "load"]
 
@@ -30,34 +30,37 @@ class Registry:
 
     def __init__(
         self,
-        scores: Iterable[type[AnyScore]] = (),
+        scores: Iterable[type[AnyScore] | DeferredScore] = (),
         *,
         errors: Iterable[KindError] = (),
         providers: Iterable[Provider] = (),
     ) -> None:
-        self._by_kind: Mapping[str, type[AnyScore]] = MappingProxyType(
-            {score.kind: score for score in scores}
-        )
+        self._by_kind = {score.kind: score for score in scores}
         self.errors = tuple(errors)
         self.providers = tuple(providers)
         """The packages that were loaded; what else they offer is asked for on a device: see `offered`."""
 
     def with_errors(self, errors: Iterable[KindError]) -> Registry:
         """The same kinds, and *errors* beside those that are known."""
-        return Registry(self, errors=(*self.errors, *errors), providers=self.providers)
+        scores = self._by_kind.values()
+        return Registry(scores, errors=(*self.errors, *errors), providers=self.providers)
 
     @property
     def kinds(self) -> Mapping[str, tuple[int, ...]]:
         """Every kind, with the versions of its specification that can be read."""
-        return {kind: _versions(score) for kind, score in sorted(self._by_kind.items())}
+        return {
+            kind: score.versions if isinstance(score, DeferredScore) else versions_of(score)
+            for kind, score in sorted(self._by_kind.items())
+        }
 
     def __iter__(self) -> Iterator[type[AnyScore]]:
-        return iter(self._by_kind.values())
+        """Yield every class; one that was deferred is imported."""
+        return (self.find(kind) for kind in self._by_kind)
 
     def find(self, kind: str) -> type[AnyScore]:
         """Return the class of *kind*, or `UnknownKind`."""
         try:
-            return self._by_kind[kind]
+            found = self._by_kind[kind]
         except KeyError:
             known = ", ".join(sorted(self._by_kind)) or "none"
             hint = did_you_mean(kind, self._by_kind)
@@ -65,6 +68,9 @@ class Registry:
                 f"no installed package provides the kind {kind!r}{hint} (known: {known}); "
                 "install the package that does, here and on the device"
             ) from None
+        if isinstance(found, DeferredScore):
+            found = self._by_kind[kind] = found.load()
+        return found
 
     def decode(self, entry: SerializedScore) -> AnyScore:
         """Return the Score that *entry* describes; `UnknownKind`, `UnsupportedVersion` or `InvalidScore`."""
@@ -85,10 +91,6 @@ class Registry:
         )
 
 
-def _versions(score: type[AnyScore]) -> tuple[int, ...]:
-    return tuple(sorted({*(former.version for former in score.formers), score.version}))
-
-
 def _of_version(score: type[AnyScore], entry: SerializedScore) -> type[BaseModel]:
     """Return what an entry of that version is read as."""
     if entry.version == score.version:
@@ -96,7 +98,7 @@ def _of_version(score: type[AnyScore], entry: SerializedScore) -> type[BaseModel
     for former in score.formers:
         if former.version == entry.version:
             return former
-    known = " and ".join(map(str, _versions(score)))
+    known = " and ".join(map(str, versions_of(score)))
     raise UnsupportedVersion(
         f"{entry.kind} version {entry.version} is not known here, only {known}; "
         "update the package that provides it"
@@ -119,7 +121,7 @@ def _is_of(read: BaseModel, score: type[AnyScore]) -> TypeGuard[AnyScore]:
 
 def load() -> Registry:
     """Collect what every installed entry point in the group ``harmony`` provides."""
-    found: dict[str, tuple[type[AnyScore], str]] = {}
+    found: dict[str, tuple[type[AnyScore] | DeferredScore, str]] = {}
     providers, errors = load_providers()
     for provider in providers:
         try:
@@ -132,8 +134,8 @@ def load() -> Registry:
                 provider.wrong("provides no Score; its function harmony_scores must return them")
             )
         for score in scores:
-            reason = why_unusable(score)
-            if reason is not None or not is_score(score):
+            reason = None if isinstance(score, DeferredScore) else why_unusable(score)
+            if reason is not None or not (isinstance(score, DeferredScore) or is_score(score)):
                 errors.append(provider.wrong(reason or f"{score!r} is no Score"))
             elif score.kind in found:
                 holder = found[score.kind][1]

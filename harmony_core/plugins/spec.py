@@ -9,6 +9,8 @@ import pluggy
 
 from harmony_core.score import AnyScore
 
+from .deferred import DeferredScore
+
 if TYPE_CHECKING:
     from harmony_core.place import Place
     from harmony_core.reconciler import AnyReconciler
@@ -24,8 +26,8 @@ _spec = pluggy.HookspecMarker(ENTRY_POINT_GROUP)
 
 
 @_spec
-def harmony_scores() -> Iterable[type[AnyScore]]:
-    """Return the Score classes that this package provides.
+def harmony_scores() -> Iterable[type[AnyScore] | DeferredScore]:
+    """Return the Score classes that this package provides; or where each is, to be imported once it is used.
 
     Called once, when a control plane or an agent starts. A class that does not import, or a kind that
     another package has claimed already, is listed as an error by ``harmony kinds`` and

@@ -18,7 +18,7 @@ from harmony_core.former_spec import FormerSpec
 from harmony_core.score import AnyScore, Score
 from harmony_core.wire.names import KIND_PATTERN
 
-__all__ = ["is_score", "why_unusable"]
+__all__ = ["is_score", "versions_of", "why_unusable"]
 
 _KIND = re.compile(KIND_PATTERN.removesuffix("$") + r"\Z")
 _INSTEAD = "derive it from harmony_core.Spec, or set model_config = ConfigDict(extra='forbid', frozen=True)"
@@ -40,6 +40,11 @@ def why_unusable(score: object) -> str | None:
 def is_score(value: object) -> TypeGuard[type[AnyScore]]:
     """Tell whether *value* is a class derived from Score, usable or not."""
     return inspect.isclass(value) and issubclass(value, Score)
+
+
+def versions_of(score: type[AnyScore]) -> tuple[int, ...]:
+    """Return the versions of its fields that *score* can read."""
+    return tuple(sorted({*(former.version for former in score.formers), score.version}))
 
 
 def _why_unusable(score: type[AnyScore]) -> str | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harmony_core import FormerSpec, HasFiles, Inventory, Outcome, Score
 from harmony_core.errors import InvalidScore, UnknownKind, UnsupportedVersion
-from harmony_core.plugins import Registry, load
+from harmony_core.plugins import DeferredScore, Registry, load
+from harmony_core.plugins.usable import versions_of
 from harmony_core.wire.manifest import SerializedScore
 from harmony_scores import FileScore, harmony_scores
 from tests.core.installed import Site
@@ -45,7 +48,8 @@ def reasons(registry: Registry) -> list[str]:
 def test_ours_come_in_through_the_entry_point_like_anybody_else_s() -> None:
     registry = load()
     assert set(registry.kinds) == OURS
-    assert set(registry) == set(harmony_scores())
+    assert {each.kind for each in registry} == OURS
+    assert {each.kind: versions_of(each) for each in registry} == registry.kinds
     assert {"FileScore", "SystemdServiceScore", "ContainerScore", "WebAppScore"} <= OURS
     assert registry.errors == ()
 
@@ -391,3 +395,46 @@ def test_an_upgrade_that_ends_elsewhere_is_the_package_s_fault_and_said_so() -> 
 
     with pytest.raises(InvalidScore, match="Torch version 1 is upgraded to a Lamp"):
         Registry([Torch]).decode(SerializedScore(id="torch", kind="Torch", version=1, spec={}))
+
+
+def test_a_kind_is_imported_once_a_score_of_it_is_read() -> None:
+    program = (
+        "import sys; from harmony_core.plugins import load; registry = load();"
+        "print(len(registry.kinds), [each for each in sys.modules if each.startswith('harmony_scores.')]);"
+        "registry.find('LinkScore'); print('harmony_scores.link' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.splitlines() == [f"{len(OURS)} []", "True"]
+
+
+@pytest.mark.parametrize(
+    ("deferred", "problem"),
+    [
+        (DeferredScore(kind="FileScore", module="harmony_scores.none"), "ModuleNotFoundError: No"),
+        (DeferredScore(kind="FielScore", module="harmony_scores.file"), "AttributeError: module"),
+        (DeferredScore(kind="annotations", module="harmony_scores.file"), "not a class derived"),
+        (
+            DeferredScore(kind="FileScore", module="harmony_scores.file", versions=(1, 2)),
+            r"it is FileScore of the versions \(1,\)",
+        ),
+    ],
+)
+def test_a_deferred_kind_that_is_not_what_was_said_is_refused_and_costs_itself_alone(
+    deferred: DeferredScore, problem: str
+) -> None:
+    registry = Registry([deferred, Lamp])
+    assert registry.kinds[deferred.kind] == deferred.versions
+    with pytest.raises(UnknownKind, match=f"cannot be loaded from harmony_scores.*{problem}"):
+        registry.decode(SerializedScore(id="x", kind=deferred.kind, version=1, spec={}))
+    assert registry.find(Lamp.kind) is Lamp
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"kind": "no kind"}, {"kind": 5}, {"module": None}, {"versions": 1}, {"versions": ("1",)}],
+)
+def test_what_is_deferred_has_a_kind_a_module_and_versions(wrong: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        DeferredScore(**{"kind": "FileScore", "module": "harmony_scores.file", **wrong})

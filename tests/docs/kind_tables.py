@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
+from harmony_core.plugins import load
 from harmony_core.score import AnyScore
-from harmony_scores import harmony_scores
 
 from .resource_tables import table_of
 
@@ -33,7 +33,7 @@ def _section(kind: type[AnyScore]) -> str:
 
 def page() -> str:
     """The whole page."""
-    kinds = sorted(harmony_scores(), key=lambda each: each.kind)
+    kinds = sorted(load(), key=lambda each: each.kind)
     return "\n".join([_INTRODUCTION, *map(_section, kinds)])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harmony_scores import harmony_scores
+from harmony_core.plugins import load
 from tests.docs.kind_tables import PAGE, page
 
 
@@ -11,5 +11,5 @@ def test_the_page_is_what_the_code_says() -> None:
 
 
 def test_every_kind_has_its_place() -> None:
-    for kind in harmony_scores():
+    for kind in load():
         assert f"## {kind.kind}\n" in PAGE.read_text()

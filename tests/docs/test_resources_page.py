@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel
 
-from harmony_scores import harmony_scores
+from harmony_core.plugins import load
 from tests.docs.resource_tables import MODELS, PAGE, described, page
 
 
@@ -18,7 +18,7 @@ def test_every_field_of_a_resource_says_what_it_means(model: type[BaseModel]) ->
     assert [name for name, words in described(model).items() if not words] == []
 
 
-@pytest.mark.parametrize("model", harmony_scores(), ids=lambda each: each.__name__)
+@pytest.mark.parametrize("model", [*load()], ids=lambda each: each.__name__)
 def test_every_field_of_a_score_says_what_it_means(model: type[BaseModel]) -> None:
     """In its description, which is what `harmony kinds` and editors show."""
     assert [name for name, field in model.model_fields.items() if not field.description] == []
