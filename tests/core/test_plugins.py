@@ -436,5 +436,6 @@ def test_a_deferred_kind_that_is_not_what_was_said_is_refused_and_costs_itself_a
     [{"kind": "no kind"}, {"kind": 5}, {"module": None}, {"versions": 1}, {"versions": ("1",)}],
 )
 def test_what_is_deferred_has_a_kind_a_module_and_versions(wrong: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {"kind": "FileScore", "module": "harmony_scores.file", **wrong}
     with pytest.raises((TypeError, ValueError)):
-        DeferredScore(**{"kind": "FileScore", "module": "harmony_scores.file", **wrong})
+        DeferredScore(**fields)
