@@ -1,7 +1,7 @@
 """Has pip install anew what is not whole. Run by path, before pip, on a machine that has Python alone.
 
 ``python3 _forget_broken.py ENVIRONMENT WHEEL…``. A package is whole if each file that its RECORD names has
-the hash that stands there; a package of which a WHEEL is given must be as in that wheel, too. Of what is not
+the hash that stands there; a package of which a WHEEL is given must be what that would install. Of what is not
 whole, the `.dist-info` is deleted: pip then takes it for not installed, and writes all of its files.
 
 pip itself looks only whether a `.dist-info` is there. A power cut, or who ends pip, may leave one without the
@@ -27,8 +27,9 @@ def _forget_broken(environment: Path, wheels: list[Path]) -> None:
         rows = _read_record(info / "RECORD")
         # Until it has finished, pip has written no RECORD, or has the wheel's own, which does not name it.
         is_finished = f"{info.name}/INSTALLER" in dict(rows)
-        rows += wanted.get(info.name, [])
-        if not (is_finished and all(_is_as_recorded(site, *row) for row in rows)):
+        # What has brought a file is told by RECORD alone: there must stand what would stand there.
+        is_same = set(wanted.get(info.name, [])) <= set(rows)
+        if not (is_finished and is_same and all(_is_as_recorded(site, *row) for row in rows)):
             sys.stdout.write(f"harmony: installing {info.stem} anew: it was not whole\n")
             shutil.rmtree(info)
 

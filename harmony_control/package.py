@@ -21,6 +21,7 @@ from harmony_core.errors import ConfigError
 __all__ = ["Package", "lock_with_wheel", "package_of", "package_of_ours"]
 
 _DISTRIBUTION = "harmony"
+_MODULE = "harmony_core/__init__.py"
 _LOCK = "harmony_agent/deploy/agent.lock"
 _BUILD_LOCK = "harmony_agent/deploy/build.lock"
 
@@ -59,7 +60,8 @@ def package_of_ours() -> Package:
     """Return what is installed here, packed again. `ConfigError` where it is a working tree."""
     installed = importlib.metadata.distribution(_DISTRIBUTION)
     files = [each for each in installed.files or () if not str(each).startswith("..")]
-    if not any(str(each) == _LOCK for each in files):
+    # An installation to be edited has the locks, and a path to the modules in their place.
+    if not {_LOCK, _MODULE} <= {str(each) for each in files}:
         raise ConfigError(
             "Harmony is not installed here from a wheel, but runs from a working tree; give one with "
             "--wheel dist/harmony-VERSION-py3-none-any.whl, which `make wheel` makes"

@@ -23,8 +23,8 @@ from harmony_core.secret_values import find_words
 
 __all__ = ["FileScore", "OctalMode", "octal_mode"]
 
-_OCTAL_READ_AS_DECIMAL = frozenset({400, 440, 444, 500, 1700, 1750, 1755, 1770, 1775, 1777})
-"""What YAML makes of 0400 and the like; other modes that people mean are out of range then."""
+_OCTAL_READ_AS_DECIMAL = frozenset({400, 500})
+"""What YAML makes of 0400 and 0500, though it were a mode that somebody might mean."""
 
 
 def octal_mode(*, digits: Literal[3, 4]) -> Callable[[object], int]:
@@ -41,7 +41,7 @@ def octal_mode(*, digits: Literal[3, 4]) -> Callable[[object], int]:
                 return int(value.removeprefix("0o"), 8)
             case bool() | str():
                 pass
-            case int() if value in _OCTAL_READ_AS_DECIMAL and value < most:
+            case int() if value in range(most) and _is_read_as_decimal(value):
                 raise ValueError(
                     f'{value} in decimal is {value:04o} in octal; put it in quotes, as in "{value:04}"'
                 )
@@ -52,6 +52,21 @@ def octal_mode(*, digits: Literal[3, 4]) -> Callable[[object], int]:
         raise ValueError('must be three or four octal digits in quotes, as in "0644"')
 
     return read
+
+
+def _is_read_as_decimal(value: int) -> bool:
+    """Return whether somebody has written these digits as octal ones: read so, they are a usual mode, and as
+    it stands, *value* is none."""
+    if value in _OCTAL_READ_AS_DECIMAL:
+        return True
+    is_octal = set(str(value)) <= set("01234567")
+    return is_octal and _is_usual(int(str(value), 8)) and not _is_usual(value)
+
+
+def _is_usual(mode: int) -> bool:
+    """Return whether the owner may read, the group no more than the owner, and others no more than that."""
+    owner, group, others = mode >> 6 & 7, mode >> 3 & 7, mode & 7
+    return bool(owner & 4) and group | owner == owner and others | group == group
 
 
 OctalMode = Annotated[

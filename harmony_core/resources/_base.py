@@ -332,6 +332,17 @@ def _in_words(problem: str, message: str, given: object) -> str:
             return "unknown field; remove it, or correct its name"
         case "string_type" if isinstance(given, int | float):
             return f'must be text; put it in quotes: "{str(given).lower()}"'
+        case "tuple_type" | "list_type" | "set_type" | "frozen_set_type":
+            example = f": [{given}]" if isinstance(given, str | int | float) else ""
+            return f"write a list{example}"
+        case "model_type" | "model_attributes_type" | "dict_type" | "dataclass_type":
+            return "write its fields by name, as in {name: value}"
+        case "int_parsing" | "int_type" | "int_from_float":
+            return "must be a whole number"
+        case "float_parsing" | "float_type":
+            return "must be a number"
+        case "bool_parsing" | "bool_type":
+            return "must be true or false"
         case "union_tag_not_found" if found := _NO_TAG.search(message):
             return f"add {found[1]}, which says of which kind it is"
         case "union_tag_invalid" if found := _OTHER_TAG.fullmatch(message):

@@ -141,3 +141,12 @@ def test_another_build_of_the_same_version_is_not_taken_for_it(
     )
     record(environment).write_text(text)
     assert "installing harmony" in forget_broken(environment, wheel)
+
+
+def test_files_that_another_installation_has_left_are_not_taken_for_installed(
+    environment: Path, wheel: Path
+) -> None:
+    # All that the wheel has is there, and nothing tells that it is ours.
+    lines = record(environment).read_text().splitlines(keepends=True)
+    record(environment).write_text("".join(each for each in lines if "_core/" not in each))
+    assert "installing harmony" in forget_broken(environment, wheel)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from harmony_control.package import package_of
+from harmony_control.package import package_of, package_of_ours
 from harmony_core.errors import ConfigError
 from tests.box.layers import TREE, built_wheel
 
@@ -71,3 +73,12 @@ def test_another_file_than_a_wheel_of_harmony_is_refused(tmp_path: Path) -> None
     renamed.write_bytes(b"nothing")
     with pytest.raises(ConfigError, match="is no wheel of Harmony"):
         package_of(renamed)
+
+
+def test_an_installation_to_be_edited_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the locks, and in place of the modules a path of this machine."""
+    files = ["_editable_impl_harmony.pth", "harmony_agent/deploy/agent.lock"]
+    installed = SimpleNamespace(files=files, version="0.1.0")
+    monkeypatch.setattr(importlib.metadata, "distribution", lambda _: installed)
+    with pytest.raises(ConfigError, match="runs from a working tree; give one with --wheel"):
+        package_of_ours()

@@ -54,3 +54,29 @@ async def test_it_is_made_with_them_and_left_then() -> None:
     first, second = await interpret_twice(score, {"DirectoryHost": directories})
     assert (first.status, second.status) == ("SUCCESS", "NOOP")
     assert directories.mode("/srv/x") == 0o2775
+
+
+@pytest.mark.parametrize(
+    "digits",
+    [
+        *(
+            "400",
+            "440",
+            "444",
+            "500",
+            "550",
+            "555",
+            "600",
+            "640",
+            "644",
+            "700",
+            "711",
+            "750",
+            "755",
+        ),
+        *("770", "775", "777", "1755", "1770", "1777", "2750", "2755", "2770", "2775", "3775"),
+    ],
+)
+def test_the_digits_of_a_mode_without_quotes_are_no_other_mode(digits: str) -> None:
+    assert "in quotes" in problem(int(digits))
+    assert DirectoryScore(path="/srv/x", mode=int(digits, 8)).mode == int(digits, 8)
