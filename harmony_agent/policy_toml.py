@@ -37,7 +37,7 @@ JobPolicy: TypeAlias = Literal["none", "confined", "any"]
 """Which jobs this device runs: none, those that can change nothing, or also privileged ones."""
 
 _ONLY_APPLIANCE: Final = (
-    *("kinds", "registries", "digest", "networks", "firewalls"),
+    *("kinds", "registries", "digest", "downloads", "networks", "firewalls"),
     *("devices", "device_rules", "capabilities", "host_namespaces", "propagation", "privileged"),
     *("volumes", "volume_data", "container_networks"),
 )
@@ -52,6 +52,14 @@ Registry = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.:-]*(/[a-z0-9][a-z0-9._-]*)*$")
 ]
 """A registry, or a part of it: ghcr.io/acme."""
+DownloadPlace = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([a-z0-9][a-z0-9._-]*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*$",
+        max_length=512,
+    ),
+]
+"""A web server, or a part of it: github.com/acme."""
 
 
 class PolicyTable(BaseModel):
@@ -74,6 +82,8 @@ class PolicyTable(BaseModel):
     """Where images may come from: registries, or parts of them."""
     digest: bool = False
     """Whether an image must be named by its digest."""
+    downloads: tuple[DownloadPlace, ...] = ()
+    """Where files may be downloaded from: servers, or parts of them."""
     networks: tuple[Pattern, ...] = ()
     """Network profiles."""
     firewalls: tuple[Pattern, ...] = ()

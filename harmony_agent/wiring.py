@@ -20,7 +20,7 @@ from harmony_core.plugins import Provider, Registry
 from harmony_core.reconciler import MemoryRecords
 from harmony_core.secret_values import SecretValues
 from harmony_core.wire.actual_state import ActualState, from_json
-from harmony_core.wire.assets import find_assets
+from harmony_core.wire.assets import find_fetched
 from harmony_pi_topology.common.worker import Worker
 from harmony_pi_topology.containers.quiet import TRANSFER
 from harmony_pi_topology.discovery import Discovery, discover
@@ -132,9 +132,12 @@ async def open_agent(config: AgentConfig, bus: Bus) -> AsyncGenerator[tuple[Agen
 
 
 def make_asset_cache(config: AgentConfig, bus: Bus) -> AssetCache:
-    """Return where assets are on this device, which *bus* brings."""
+    """Return where assets are on this device, which *bus* brings, and downloads, as its policy has it."""
     return AssetCache(
-        config.state_directory / "assets", bus, most_bytes=config.assets_max_mib * 1024**2
+        config.state_directory / "assets",
+        bus,
+        most_bytes=config.assets_max_mib * 1024**2,
+        find_refusal=policy_of(config).download_refusal,
     )
 
 
@@ -355,14 +358,12 @@ def _tell_what_is_known(
 
 
 def _find_needed_assets(desired: Desired, revisions: Revisions) -> Collection[str] | None:
-    """Return the hashes of the assets that what is in force needs, or what is gone back to; None while no
-    manifest is known."""
+    """Return the hashes of what is fetched that what is in force needs, or what is gone back to; None while
+    no manifest is known."""
     if desired.in_force is None:
         return None
     entries = [*desired.entries.values(), *map(revisions.last_known_good, revisions.known)]
-    return {
-        asset.sha256 for entry in entries if entry is not None for asset in find_assets(entry.spec)
-    }
+    return {sha256 for entry in entries if entry is not None for sha256 in find_fetched(entry.spec)}
 
 
 async def _look_at_memory(database: Database, statuses: StatusStore) -> None:

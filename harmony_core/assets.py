@@ -1,4 +1,4 @@
-"""Where a reconciler has the content of assets from: a cache on the device, filled from the bus."""
+"""Where a reconciler has the content of assets and downloads from: a cache on the device, which is filled."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .errors import AssetMissing
-from .resources import Asset
+from .resources import Asset, Download
 
 __all__ = ["Assets", "NoAssets"]
 
@@ -14,36 +14,37 @@ __all__ = ["Assets", "NoAssets"]
 class Assets(Protocol):
     """Content by its hash, as files of the agent's own. They are copied, never changed."""
 
-    async def fetch(self, asset: Asset, *, resource: str) -> None:
-        """Return once the whole content of *asset* is here, and is what its hash says.
+    async def fetch(self, content: Asset | Download, *, resource: str) -> None:
+        """Return once the whole content of *content* is here, and is what its hash says.
 
         `NotReady`, with progress, while it is being fetched for *resource*: asking again goes on with it.
-        `AssetMissing`, `AssetDamaged`, `AssetsFull`, and `InvalidResource` for one that was never pushed.
+        Of an asset `AssetMissing`, `AssetDamaged`, and `InvalidResource` for one that was never pushed; of a
+        download `DownloadFailed`, `DownloadRefused`, `PolicyRefused`; of both `AssetsFull`.
         """
         ...
 
-    def find(self, asset: Asset) -> Path | None:
-        """Return the file that has the content of *asset*; None where it is not here whole."""
+    def find(self, content: Asset | Download) -> Path | None:
+        """Return the file that has the content of *content*; None where it is not here whole."""
         ...
 
-    async def drop(self, asset: Asset) -> None:
-        """Keep nothing of *asset*: what was kept has turned out to be something else."""
+    async def drop(self, content: Asset | Download) -> None:
+        """Keep nothing of *content*: what was kept has turned out to be something else."""
         ...
 
 
 class NoAssets:
     """For a place that no bus leads to."""
 
-    async def fetch(self, asset: Asset, *, resource: str) -> None:
+    async def fetch(self, content: Asset | Download, *, resource: str) -> None:
         """As `Assets.fetch`: there is none."""
         raise AssetMissing(
-            f"{asset.summary} cannot be fetched here; have a device with a control plane do it",
+            f"{content.summary} cannot be fetched here; have a device with a control plane do it",
             resource=resource,
         )
 
-    def find(self, asset: Asset) -> Path | None:  # noqa: ARG002 - the others'
+    def find(self, content: Asset | Download) -> Path | None:  # noqa: ARG002 - the others'
         """As `Assets.find`."""
         return None
 
-    async def drop(self, asset: Asset) -> None:
+    async def drop(self, content: Asset | Download) -> None:
         """As `Assets.drop`."""

@@ -15,11 +15,11 @@
     - TransientError            worth another try, after ``retry_after_s`` or the queue's own back-off
       CapabilityUnavailable TimedOut RegistryUnreachable ImageNotFound PortTaken UnitFailed ContainerFailed
       NetworkFailed NotReadyInTime WriteFailed JobAttemptFailed MountMissing HardwareMissing VolumeMissing
-      ContainerNetworkMissing InUse AssetMissing AssetDamaged AssetsFull InternalError
+      ContainerNetworkMissing InUse AssetMissing AssetDamaged AssetsFull DownloadFailed InternalError
     - PermanentError            not worth another try until the Score or the device changes
       InvalidResource UnsafePath NotOurs PolicyRefused FactMissing SecretMissing OwnershipConflict Poisoned
       RolledBack InterpretationFailed NetworkRolledBack PriorTooLarge JobFailed JobInterrupted DidNotStick
-      NotInForce Drifted
+      DownloadRefused NotInForce Drifted
   + RequestError                a device was asked something, and does not answer it; told to who asked
     - InvalidRequest RequestExpired RequestReplayed UnknownVerb TooManyRequests UnknownScore NothingLogged
       NotHeld AnswerTooLarge RequestFailed
@@ -56,6 +56,8 @@ __all__ = [
     "ContainerNetworkMissing",
     "DependencyCycle",
     "DidNotStick",
+    "DownloadFailed",
+    "DownloadRefused",
     "Drifted",
     "DuplicateKey",
     "DuplicateScoreId",
@@ -563,6 +565,15 @@ class AssetsFull(TransientError):
     """
 
 
+class DownloadFailed(TransientError):
+    """A file could not be downloaded: its server is not reached or not believed, or does not give it. Nothing
+    was changed.
+
+    To do: do what ends the message: correct the address, or look at the server, the device's network and its
+    clock. It is tried again by itself, and goes on where it was.
+    """
+
+
 class JobAttemptFailed(TransientError):
     """A job that may be run again has failed. With the end of what it wrote.
 
@@ -663,6 +674,15 @@ class DidNotStick(PermanentError):
         self.wanted = wanted
         self.found = found
         self.remedy = remedy
+
+
+class DownloadRefused(PermanentError):
+    """What is to be downloaded is something else than its Score says, or lies where this device does not
+    fetch from. Nothing was changed.
+
+    To do: look at what is at that address now; if it is what you want, give its `sha256` (and `size_bytes`),
+    or else another address.
+    """
 
 
 class NotInForce(PermanentError):

@@ -26,7 +26,7 @@ class Place:
     secret_values: SecretValues = attrs.field(factory=SecretValues, repr=False)
     """What the words stand for that are in resources in place of secrets."""
     assets: Assets = attrs.field(factory=NoAssets)
-    """Where the content of assets is."""
+    """Where the content of assets and downloads is."""
     podman_url: str
     """Where podman listens."""
     records: Records

@@ -19,6 +19,7 @@ __all__ = [
     "DeletedData",
     "Did",
     "Disabled",
+    "Downloaded",
     "Enabled",
     "KeptVolume",
     "Left",
@@ -194,6 +195,16 @@ class Pulled(Step):
 
     def __str__(self) -> str:
         return "pulled"
+
+
+@attrs.frozen
+class Downloaded(Step):
+    """Its content was fetched from the *address*."""
+
+    address: str
+
+    def __str__(self) -> str:
+        return f"downloaded from {self.address}"
 
 
 @attrs.frozen(kw_only=True)

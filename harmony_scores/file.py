@@ -18,7 +18,7 @@ from pydantic import (
 from harmony_core import File, HasFiles, Inventory, Outcome, Score, SecretRef, outcome_of
 from harmony_core.content import Base64, Text
 from harmony_core.paths import AbsolutePath
-from harmony_core.resources import Asset, FileMode, SecretName, UserName
+from harmony_core.resources import Asset, Download, FileMode, SecretName, UserName
 from harmony_core.secret_values import find_words
 
 __all__ = ["FileScore", "OctalMode", "octal_mode"]
@@ -99,6 +99,12 @@ class FileScore(Score[HasFiles]):
         description="The content, by its hash, for what is too large for a manifest: `content_from` or "
         "`asset_from` write it.",
     )
+    download: Download | None = Field(
+        default=None,
+        exclude_if=lambda given: given is None,
+        description="The content, by its `url` (https) and `sha256`, for the device to fetch itself; with "
+        "`size_bytes`, room for it is looked for before.",
+    )
     mode: OctalMode | None = Field(
         default=None,
         description='Permissions in octal: "0644" unless set, and "0600" for a secret.',
@@ -108,9 +114,11 @@ class FileScore(Score[HasFiles]):
 
     @model_validator(mode="after")
     def _has_one_content(self) -> Self:
-        given = [self.content, self.content_base64, self.secret, self.asset]
+        given = [self.content, self.content_base64, self.secret, self.asset, self.download]
         if sum(each is not None for each in given) != 1:
-            raise ValueError("give exactly one of content, content_base64, secret and asset")
+            raise ValueError(
+                "give exactly one of content, content_base64, secret, asset and download"
+            )
         return self
 
     async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:  # noqa: ARG002
@@ -125,9 +133,11 @@ class FileScore(Score[HasFiles]):
         mode = self.mode if self.mode is not None else 0o600 if is_secret else 0o644
         return File(path=self.path, content=content, mode=mode, owner=self.owner, group=self.group)
 
-    def _content(self) -> bytes | SecretRef | Asset:
+    def _content(self) -> bytes | SecretRef | Asset | Download:
         if self.asset is not None:
             return self.asset
+        if self.download is not None:
+            return self.download
         if self.secret is not None:
             return SecretRef(secret=self.secret)
         if self.content_base64 is not None:

@@ -24,6 +24,7 @@ from harmony_core.resources import (
     Block,
     Container,
     ContainerNetwork,
+    Download,
     File,
     Firewall,
     Job,
@@ -34,10 +35,12 @@ from harmony_core.resources import (
     SymbolicLink,
     SystemdUnit,
     Volume,
+    place_of,
 )
 from harmony_core.resources.container_network import CONTAINERS_INTERFACES
 from harmony_core.run_by_root import is_read_at_boot
 from harmony_core.unit_install import read_install_words, resolve_specifiers
+from harmony_core.visible import cut
 
 from .protected import (
     below,
@@ -67,6 +70,7 @@ _LISTED_BY_NAME: Mapping[type[Resource], tuple[str, str]] = MappingProxyType(
 )
 """What an appliance lists by names alone: in which field of policy.toml, and what a name is there."""
 _PACKAGE = "package:"
+_SHOWN_MOST = 160
 _OF_MEMORY = frozenset({"tmpfs"})
 """The types of file systems on which nothing is that was not put there."""
 _STARTED_WITH = ("WantedBy", "RequiredBy", "UpheldBy")
@@ -88,7 +92,7 @@ class DevicePolicy:
         """Return why *resource* may not be touched; None when it may."""
         match resource:
             case File(path=path):
-                why = self._path(path) or self._installed_by(resource)
+                why = self._path(path) or self._installed_by(resource) or self._downloaded(resource)
             case SymbolicLink(path=path):
                 why = self._link(path) or self._made_of(SymbolicLink, path)
             case Block(path=path):
@@ -107,6 +111,18 @@ class DevicePolicy:
             case _:
                 why = self._made_of(type(resource), resource.key)
         return why or self._packages(resource) or self._privileges(resource)
+
+    def download_refusal(self, url: str) -> str | None:
+        """Return why nothing is downloaded from *url*, an address of https; None when it may be."""
+        place = place_of(url)
+        if not self._rules.is_appliance or inside(place, below(*self._rules.downloads)):
+            return None
+        # A file of a newer version has another name.
+        directory = place.rpartition("/")[0] or place
+        return (
+            f"{cut(place, _SHOWN_MOST)} is nowhere that this device downloads from; "
+            f"{self._rules.refused_by('downloads', directory)}"
+        )
 
     def volume_data_refusal(self, volume: str) -> str | None:
         """Return why nobody may save or load the data of *volume* by a request; None when it may be."""
@@ -255,9 +271,10 @@ class DevicePolicy:
     def _installed_by(self, file: File) -> str | None:
         """Judge what the file of a unit, or a drop-in, does with other units when its unit is enabled."""
         unit = unit_of(file.path)
-        if unit is not None and isinstance(file.content, Asset):
+        if unit is not None and isinstance(file.content, Asset | Download):
+            what = "an asset" if isinstance(file.content, Asset) else "a download"
             return (
-                f"{file.path} is of {unit}, and an asset is not read before it is there; give its text as "
+                f"{file.path} is of {unit}, and {what} is not read before it is there; give its text as "
                 "content, or use a SystemdServiceScore"
             )
         if unit is not None and file.find_secret_words():
@@ -269,6 +286,11 @@ class DevicePolicy:
         if unit is None or not isinstance(file.content, bytes):
             return None  # what is in a secret, root has chosen
         return self._installed(unit, file.content.decode(errors="replace"))
+
+    def _downloaded(self, file: File) -> str | None:
+        return (
+            self.download_refusal(file.content.url) if isinstance(file.content, Download) else None
+        )
 
     def _installed(self, unit: str, text: str) -> str | None:
         """Judge the units that *unit* takes the names of, enables, or is started with, by its own *text*."""

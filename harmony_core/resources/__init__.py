@@ -63,6 +63,7 @@ from .container_parts import (
     signal_number,
 )
 from .directory import Directory, DirectoryAt, DirectoryMode, DirectoryState, NotADirectory
+from .download import Download, check_url, place_of
 from .file import (
     File,
     FileMode,
@@ -165,6 +166,7 @@ __all__ = [
     "DirectoryState",
     "Disconnected",
     "DiskGone",
+    "Download",
     "Environment",
     "Ethernet",
     "Exited",
@@ -256,8 +258,10 @@ __all__ = [
     "check_keyboard",
     "check_locale",
     "check_timezone",
+    "check_url",
     "first_problem",
     "in_words",
+    "place_of",
     "resource_id",
     "signal_number",
 ]

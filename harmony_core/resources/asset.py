@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ._base import in_words
 
-__all__ = ["ASSET_MAX_BYTES", "Asset"]
+__all__ = ["ASSET_MAX_BYTES", "Asset", "Hex64"]
 
 ASSET_MAX_BYTES = 64 * 1024 * 1024
 """What a device hashes of one file at most, at each look; more belongs into an image."""
 
-_Hex64 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Hex64 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256, or a key, in hex."""
 
 
 class Asset(BaseModel):
@@ -25,9 +26,7 @@ class Asset(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    sha256: Annotated[
-        _Hex64, in_words("write the SHA-256 of the content, as 64 hexadecimal digits")
-    ]
+    sha256: Annotated[Hex64, in_words("write the SHA-256 of the content, as 64 hexadecimal digits")]
     """Hex, of the content as it is to be on the device."""
     size_bytes: Annotated[int, Field(strict=True, ge=1, le=ASSET_MAX_BYTES)]
     """Of the content."""
@@ -37,7 +36,7 @@ class Asset(BaseModel):
         in_words("write a file's name, without the directories above it"),
     ]
     """What the file was called where it came from; only for people."""
-    key: Annotated[_Hex64 | None, Field(repr=False, exclude_if=lambda given: given is None)] = None
+    key: Annotated[Hex64 | None, Field(repr=False, exclude_if=lambda given: given is None)] = None
     """What opens it, in hex. A push writes it, so that it stands in a signed manifest and nowhere else."""
 
     @property

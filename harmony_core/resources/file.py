@@ -13,6 +13,7 @@ from harmony_core.secret_values import find_words
 from ._at_path import ResourceAtPath
 from ._base import State, in_words
 from .asset import Asset
+from .download import Download
 
 __all__ = [
     "File",
@@ -71,8 +72,8 @@ class File(ResourceAtPath):
     resource_type: ClassVar[str] = "file"
     secret_fields: ClassVar[frozenset[str]] = frozenset({"content"})
 
-    content: bytes | SecretRef | Asset
-    """What is in it, or the secret or the asset whose content it is."""
+    content: bytes | SecretRef | Asset | Download
+    """What is in it, or the secret, the asset or the download whose content it is."""
     mode: FileMode = 0o644
     """Its permission bits."""
     owner: UserName = "root"
@@ -89,7 +90,7 @@ class File(ResourceAtPath):
 
     @property
     def needs_preparing(self) -> bool:
-        return isinstance(self.content, Asset)
+        return isinstance(self.content, Asset | Download)
 
     def find_secret_words(self) -> frozenset[str]:
         return find_words(self.content) if isinstance(self.content, bytes) else frozenset()
@@ -109,12 +110,13 @@ class PresentAt(State):
     """A regular file is there. ``mode`` is octal text ("0644").
 
     ``sha256`` is of its whole content. Of a secret it is empty: a short one could be guessed from it. Of a
-    file that is too large to be read at every look it is empty, too.
+    file that is too large to be read at every look it is empty, too. ``size_bytes`` is None only where a file
+    is yet to be downloaded, and nobody has said how large it is.
     """
 
     sha256: str
     mode: str
-    size_bytes: int
+    size_bytes: int | None
     owner: str
     group: str
 

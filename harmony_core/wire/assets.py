@@ -12,6 +12,7 @@ content, hence a nonce is never used for two texts. What a piece is, and of how 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ __all__ = [
     "chunk_count",
     "chunk_key",
     "find_assets",
+    "find_fetched",
     "key_prefix",
     "map_assets",
     "open_chunk",
@@ -35,6 +37,8 @@ __all__ = [
 CHUNK_BYTES = 256 * 1024
 """Of content in one piece: on a line of 10 kB/s it comes in half a minute, and is all that a cut costs."""
 _FIELDS = {"sha256", "size_bytes", "name"}
+_OF_DOWNLOAD = {"url", "sha256"}
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def asset_id(asset: Asset) -> str:
@@ -95,14 +99,32 @@ def open_chunk(asset: Asset, number: int, sealed: bytes) -> bytes:
 
 def find_assets(spec: object) -> Iterator[Asset]:
     """Yield every asset in *spec*, a Score's fields as they stand in a manifest."""
-    if (asset := _read(spec)) is not None:
-        yield asset
-    elif isinstance(spec, dict):
+    for each in _walk(spec):
+        if (asset := _read(each)) is not None:
+            yield asset
+
+
+def find_fetched(spec: object) -> Iterator[str]:
+    """Yield the hash of every asset and download in *spec*: of what a device keeps for it."""
+    for each in _walk(spec):
+        if (asset := _read(each)) is not None:
+            yield asset.sha256
+        # Its address may have references, which only the device can resolve; its hash has none.
+        elif isinstance(each, dict) and each.keys() - {"size_bytes"} == _OF_DOWNLOAD:
+            sha256 = cast("dict[str, object]", each)["sha256"]
+            if isinstance(sha256, str) and _SHA256.fullmatch(sha256):
+                yield sha256
+
+
+def _walk(spec: object) -> Iterator[object]:
+    """Yield *spec* and all that is in it."""
+    yield spec
+    if isinstance(spec, dict):
         for each in cast("dict[str, object]", spec).values():
-            yield from find_assets(each)
+            yield from _walk(each)
     elif isinstance(spec, list):
         for each in cast("list[object]", spec):
-            yield from find_assets(each)
+            yield from _walk(each)
 
 
 def map_assets(spec: object, change: Callable[[Asset], Asset]) -> Any:

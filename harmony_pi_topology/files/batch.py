@@ -26,7 +26,7 @@ from harmony_core.assets import Assets
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, UnsafePath, WriteFailed
 from harmony_core.reconciler import ORIGINAL_MAX_BYTES
-from harmony_core.resources import Asset, File, NotAFile, PresentAt, SecretRef
+from harmony_core.resources import Asset, Download, File, NotAFile, PresentAt, SecretRef
 from harmony_core.secret_values import SecretValues
 from harmony_core.steps import Removed, Step
 from harmony_pi_topology.common.check import name_as_desired
@@ -143,6 +143,7 @@ class FileBatches:
         self._owner_checked = owner_checked
         self._seen: dict[str, _Seen] = {}
         self._settled: dict[str, _Settled] = {}
+        self._fetched: set[str] = set()
 
     def owners(self) -> Owners:
         """Return the users and groups to whom files belong here, as they are known now."""
@@ -155,6 +156,10 @@ class FileBatches:
         if isinstance(content, bytes):
             return hashlib.sha256(content).hexdigest()
         return content.sha256
+
+    def note_fetching(self, sha256: str) -> None:
+        """Remember that the content with this hash is fetched for what is written next."""
+        self._fetched.add(sha256)
 
     def forget(self, path: str) -> None:
         """Remember nothing of a file that is gone."""
@@ -294,10 +299,13 @@ class FileBatches:
     def _content(self, file: File) -> bytes | CopiedContent:
         if isinstance(file.content, SecretRef):
             return read_secret(self._secrets_directory, file.content.secret)
-        if isinstance(file.content, Asset):
+        if isinstance(file.content, Asset | Download):
+            source, size_bytes = self._assets.find(file.content), file.content.size_bytes
+            if size_bytes is None and source is not None:
+                size_bytes = source.stat().st_size
             return CopiedContent(
-                source=self._assets.find(file.content),
-                size_bytes=file.content.size_bytes,
+                source=source,
+                size_bytes=size_bytes,
                 sha256=file.content.sha256,
                 summary=file.content.summary,
             )
@@ -316,7 +324,13 @@ class FileBatches:
         before: PresentAt | None,
     ) -> DesiredFile:
         """Return what is wished; where owners are not checked, with the owner that it will have."""
-        desired = resolve_desired(file, content, replaces_secret=self._was_secret(file))
+        desired = resolve_desired(
+            file,
+            content,
+            replaces_secret=self._was_secret(file),
+            downloaded=isinstance(content, CopiedContent)
+            and (content.source is None or content.sha256 in self._fetched),
+        )
         if self._owner_checked:
             return desired
         if before is not None and before.sha256 == desired.sha256:
@@ -340,6 +354,8 @@ class FileBatches:
             error = name_as_desired(done, owner=plan.file.owner, group=plan.file.group)
             error.resource = plan.file.id
             return error
+        if isinstance(plan.draft.content, CopiedContent):
+            self._fetched.discard(plan.draft.content.sha256)
         wanted = plan.change.after
         sha256 = wanted.sha256 if isinstance(wanted, PresentAt) else ""
         after = _in_words(plan.file, plan.draft, done, owners, sha256)

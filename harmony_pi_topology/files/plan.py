@@ -13,8 +13,8 @@ import hashlib
 
 import attrs
 
-from harmony_core.resources import File, PresentAt
-from harmony_core.steps import Changed, Created, Left, PutBack, Removed, Step, Wrote
+from harmony_core.resources import Download, File, PresentAt
+from harmony_core.steps import Changed, Created, Downloaded, Left, PutBack, Removed, Step, Wrote
 from harmony_pi_topology.posix.safe_write import CopiedContent
 
 __all__ = [
@@ -54,6 +54,8 @@ class DesiredFile:
     is_secret: bool
     replaces_secret: bool = False
     """What is there is a secret of ours."""
+    downloaded_from: str = ""
+    """The address, for people, from which its content comes for this, or would."""
 
     @property
     def hides_found(self) -> bool:
@@ -66,9 +68,16 @@ class DesiredFile:
 
 
 def resolve_desired(
-    file: File, content: bytes | CopiedContent, *, replaces_secret: bool = False
+    file: File,
+    content: bytes | CopiedContent,
+    *,
+    replaces_secret: bool = False,
+    downloaded: bool = False,
 ) -> DesiredFile:
-    """*file*, with the *content* that it has, or that its secret or asset stands for."""
+    """*file*, with the *content* that it has, or that its secret or asset stands for.
+
+    *downloaded*: a download of it was, or would be, fetched for this.
+    """
     if isinstance(content, bytes):
         sha256, held = hashlib.sha256(content).hexdigest(), content
     else:
@@ -77,7 +86,7 @@ def resolve_desired(
     state = PresentAt(
         sha256="" if is_secret else sha256,
         mode=f"{file.mode:04o}",
-        size_bytes=len(content),
+        size_bytes=len(content) if isinstance(content, bytes) else content.size_bytes,
         owner=file.owner,
         group=file.group,
     )
@@ -88,6 +97,9 @@ def resolve_desired(
         mode=file.mode,
         is_secret=is_secret,
         replaces_secret=replaces_secret,
+        downloaded_from=file.content.name
+        if downloaded and isinstance(file.content, Download)
+        else "",
     )
 
 
@@ -97,7 +109,7 @@ def steps_due(found: PresentAt | None, desired: DesiredFile) -> tuple[Step, ...]
     One that was not hashed, since it is too large to be the wished one, has an empty hash.
     """
     if found is None:
-        return (Created(),)
+        return (*_download_steps(desired), Created())
     attributes = (
         Changed("mode", found.mode, desired.state.mode),
         Changed("owner", found.owner, desired.state.owner),
@@ -115,10 +127,15 @@ def in_place_of(kind: str, desired: DesiredFile) -> tuple[Step, ...]:
 def _content_steps(found: PresentAt, desired: DesiredFile) -> tuple[Step, ...]:
     if found.sha256 == desired.sha256:
         return ()
-    sizes = f"{found.size_bytes} → {desired.state.size_bytes} bytes"
-    if desired.hides_found or not found.sha256:
-        return (Wrote(sizes),)
-    return (Wrote(f"{sizes}, sha256 {found.sha256[:12]}… → {desired.sha256[:12]}…"),)
+    size_bytes = "?" if desired.state.size_bytes is None else desired.state.size_bytes
+    wrote = f"{found.size_bytes} → {size_bytes} bytes"
+    if found.sha256 and not desired.hides_found:
+        wrote += f", sha256 {found.sha256[:12]}… → {desired.sha256[:12]}…"
+    return (*_download_steps(desired), Wrote(wrote))
+
+
+def _download_steps(desired: DesiredFile) -> tuple[Step, ...]:
+    return (Downloaded(desired.downloaded_from),) if desired.downloaded_from else ()
 
 
 def may_be_shown(found: PresentAt, desired: DesiredFile) -> bool:
@@ -127,7 +144,7 @@ def may_be_shown(found: PresentAt, desired: DesiredFile) -> bool:
         not desired.hides_found
         and len(desired.content) == desired.state.size_bytes  # else it is not held
         and bool(int(found.mode, 8) & desired.mode & _OTHERS_MAY_READ)
-        and max(found.size_bytes, desired.state.size_bytes) <= COMPARED_MAX_BYTES
+        and max(found.size_bytes or 0, len(desired.content)) <= COMPARED_MAX_BYTES
     )
 
 

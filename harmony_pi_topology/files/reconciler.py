@@ -2,7 +2,7 @@
 
     record (`.records`)  whose each file is, and what was there before, durable before any effect
     observe              every file of the batch, in one call in a thread (`.batch`)
-    fetch                an asset that is about to be written, and is not here: NotReady until it is
+    fetch                an asset or download that is to be written, and is not here: NotReady until it is
     plan    (`.plan`)    what is to be done, in words and as a diff -> a dry run ends here
     apply                what is not right is written together, so the dear part of durability is paid once
     check                what stands there then is the answer, and has to be as desired
@@ -34,7 +34,7 @@ from harmony_core.assets import Assets, NoAssets
 from harmony_core.change import Change, NotReady
 from harmony_core.errors import AssetDamaged, CapabilityError
 from harmony_core.reconciler import Availability, Backups, JsonRecord, OnChange, Records
-from harmony_core.resources import Asset, File, FileState, resource_id
+from harmony_core.resources import Asset, Download, File, FileState, resource_id
 from harmony_core.secret_values import SecretValues
 from harmony_pi_topology.common.batching import Batcher
 from harmony_pi_topology.common.making_way import is_all_ours, makes_way
@@ -137,7 +137,7 @@ class PosixFiles:
         return await self._gathered.submit([FileRequest(file, apply) for file in resources])
 
     async def prepare(self, resources: Sequence[File]) -> None:
-        """As `Preparing.prepare`: the assets of files that are not as wished are fetched."""
+        """As `Preparing.prepare`: the assets and downloads of files that are not as wished are fetched."""
         for error in (await self._fetch([FileRequest(file, True) for file in resources])).values():
             raise error
 
@@ -197,11 +197,11 @@ class PosixFiles:
         return [each.result for each in removed]
 
     async def _fetch(self, all_desired: Sequence[FileRequest]) -> Mapping[str, Exception]:
-        """Have the assets here that are about to be written: what is waited for, or wrong, by path."""
+        """Have here what is fetched and about to be written: what is waited for, or wrong, by path."""
         due = {
             desired.file.path: FileRequest(desired.file, False)
             for desired in all_desired
-            if desired.apply and isinstance(desired.file.content, Asset)
+            if desired.apply and isinstance(desired.file.content, Asset | Download)
         }
         if not due:
             return {}
@@ -220,7 +220,9 @@ class PosixFiles:
         }
 
     async def _fetch_one(self, desired: FileRequest) -> Exception | None:
-        assert isinstance(desired.file.content, Asset)
+        assert isinstance(desired.file.content, Asset | Download)
+        if self._assets.find(desired.file.content) is None:
+            self._passes.note_fetching(desired.file.content.sha256)
         try:
             await self._assets.fetch(desired.file.content, resource=desired.file.id)
         except (CapabilityError, NotReady) as error:
@@ -252,7 +254,9 @@ class PosixFiles:
         )
         passed = await self._calls.run(self._pass, rest)
         for desired, result in zip(rest, passed.results, strict=True):
-            if isinstance(result, AssetDamaged) and isinstance(desired.file.content, Asset):
+            if isinstance(result, AssetDamaged) and isinstance(
+                desired.file.content, Asset | Download
+            ):
                 await self._assets.drop(desired.file.content)
         await self._note_directories(passed.made_directories)
         await self._note_secrets_gone(rest, passed.results)

@@ -45,6 +45,7 @@ from .beneath import give_back
 from .errors import translate_errors
 from .extras import Extras, give_extras, give_flags
 from .found import Found, look_in
+from .hashing import HASHED_MAX_BYTES
 
 __all__ = [
     "DIRECTORY_BITS",
@@ -75,13 +76,15 @@ class CopiedContent:
 
     source: Path | None
     """None where it is not here; then it can be compared, and not written."""
-    size_bytes: int
+    size_bytes: int | None
+    """None of what is not here, and whose size nobody has said."""
     sha256: str
     summary: str
     """What it is, for people."""
 
     def __len__(self) -> int:
-        return self.size_bytes
+        """Return how many bytes it has, or at most has."""
+        return HASHED_MAX_BYTES if self.size_bytes is None else self.size_bytes
 
 
 @attrs.frozen(kw_only=True)
@@ -257,7 +260,7 @@ def _copy(draft: Draft, content: CopiedContent, descriptor: int) -> None:
         raise AssetMissing(
             f"{draft.path}: {content.summary} is not on this device yet; it is fetched at the next try"
         )
-    digest, left = hashlib.sha256(), content.size_bytes
+    digest, left = hashlib.sha256(), len(content)
     with content.source.open("rb") as file:
         while left and (block := file.read(min(_BLOCK_BYTES, left))):
             step(draft.path)

@@ -16,6 +16,7 @@ from harmony_core.change import Change
 from harmony_core.errors import (
     AssetMissing,
     DidNotStick,
+    DownloadFailed,
     NotOurs,
     PriorTooLarge,
     SecretMissing,
@@ -25,6 +26,7 @@ from harmony_core.paths import check_path
 from harmony_core.reconciler import ORIGINAL_MAX_BYTES, JsonRecord, MemoryRecords
 from harmony_core.resources import (
     Asset,
+    Download,
     File,
     FileState,
     NotAFile,
@@ -102,7 +104,7 @@ class FakeFiles(FakeReconciler):
         self.secret_values = SecretValues()
         self._secrets: dict[str, bytes] = {}
         self.assets: dict[str, bytes] = {}
-        """The content of each asset that is here, by its hash."""
+        """The content of each asset and download that is here, by its hash."""
         self._clock = 0
         self._listeners: list[Callable[[str], None]] = [self._watch.tell_at]
 
@@ -242,16 +244,20 @@ class FakeFiles(FakeReconciler):
             self.refuse(file.path)
             known = self._disk.memory.get(file.path)
             was_secret = known is not None and known.secret
-            desired = resolve_desired(file, self._content(file), replaces_secret=was_secret)
+            content = self._content(file)
+            desired = resolve_desired(
+                file,
+                content,
+                replaces_secret=was_secret,
+                downloaded=isinstance(content, CopiedContent),
+            )
             found = self._regular(file)
             gone = self._gives_way(file)
         except Exception as error:  # noqa: BLE001 - one file's error is that file's answer
             return error
         change = self._change(file, desired, found)
         if apply and change.changed and len(desired.content) != desired.state.size_bytes:
-            return AssetMissing(
-                f"what {file.path} is to hold is not here; fetch it", resource=file.id
-            )
+            return _make_not_here(file)
         if gone is not None:
             kind = NotAFile(kind=gone)
             change = attrs.evolve(change, steps=in_place_of(gone, desired), before=kind)
@@ -412,13 +418,13 @@ class FakeFiles(FakeReconciler):
                 )
 
     def _content(self, file: File) -> bytes | CopiedContent:
-        if isinstance(file.content, Asset):
-            asset = file.content
-            return self.assets.get(asset.sha256) or CopiedContent(
+        if isinstance(file.content, Asset | Download):
+            fetched = file.content
+            return self.assets.get(fetched.sha256) or CopiedContent(
                 source=None,
-                size_bytes=asset.size_bytes,
-                sha256=asset.sha256,
-                summary=asset.summary,
+                size_bytes=fetched.size_bytes,
+                sha256=fetched.sha256,
+                summary=fetched.summary,
             )
         if isinstance(file.content, bytes):
             return self.secret_values.reveal(file.content)
@@ -454,6 +460,16 @@ class FakeFiles(FakeReconciler):
             return NotAFile(kind=self._disk.others[path].partition(" to ")[0])
         node = self._disk.files.get(path)
         return None if node is None else _present(node, hidden=hidden)
+
+
+def _make_not_here(file: File) -> Exception:
+    if isinstance(file.content, Download):
+        return DownloadFailed(
+            f"{file.content.name}: a device that is made up downloads nothing; put the content into "
+            "assets, by its hash",
+            resource=file.id,
+        )
+    return AssetMissing(f"what {file.path} is to hold is not here; fetch it", resource=file.id)
 
 
 class FileContents(MutableMapping[str, bytes]):

@@ -23,9 +23,9 @@ import attrs
 import pytest
 
 from harmony_core.change import Change
-from harmony_core.errors import NotOurs, PriorTooLarge, SecretMissing, UnsafePath
+from harmony_core.errors import CapabilityError, NotOurs, PriorTooLarge, SecretMissing, UnsafePath
 from harmony_core.reconciler import ORIGINAL_MAX_BYTES, Reconciler
-from harmony_core.resources import File, FileState, NotAFile, PresentAt, SecretRef
+from harmony_core.resources import Download, File, FileState, NotAFile, PresentAt, SecretRef
 
 from .files_watch_contract import FileWatchContract
 
@@ -154,6 +154,19 @@ class FileSystemHostContract(FileWatchContract):
         assert isinstance(change.before, PresentAt)
         assert change.before.sha256 == hashlib.sha256(b"hello\n").hexdigest()
         assert host.bystander.read(f"{self.BASE}/motd") == b"good morning\n"
+
+    async def test_a_download_that_does_not_come_changes_nothing(
+        self, host: FilesUnderTest
+    ) -> None:
+        await host.apply_one(self.file())
+        download = Download(url="https://example.org/motd", sha256="ab" * 32)
+        desired = File(path=f"{self.BASE}/motd", content=download)
+        planned = await host.plan_one(desired)
+        assert planned.actions[0] == "downloaded from https://example.org/motd"
+        assert planned.actions[1].startswith("wrote 6 → ? bytes, sha256 ")
+        assert isinstance(await host.expect_refusal(desired), CapabilityError)
+        assert host.bystander.read(desired.path) == b"hello\n"
+        assert (await host.apply_one(self.file())).actions == ()
 
     async def test_another_mode_is_set_without_writing_the_file_anew(
         self, host: FilesUnderTest

@@ -13,6 +13,7 @@ from harmony_core.resources import (
     Bridge,
     Container,
     Directory,
+    Download,
     Ethernet,
     File,
     Job,
@@ -608,6 +609,33 @@ def test_the_file_of_a_unit_is_no_asset_since_nobody_could_judge_it() -> None:
         assert refusal is not None
         assert "is of it.service, and an asset is not read before it is there" in refusal
     assert opened().refusal(File(path="/srv/it.service", content=asset)) is None
+
+
+def test_nor_is_it_a_download() -> None:
+    download = Download(url="https://example.org/it.service", sha256="ab" * 32)
+    refusal = opened().refusal(File(path="/etc/systemd/system/it.service", content=download))
+    assert refusal is not None
+    assert "is of it.service, and a download is not read before it is there" in refusal
+
+
+def test_an_appliance_says_from_where_it_would_have_to_download() -> None:
+    rules = PolicyTable.read_text('preset = "appliance"\npaths = ["/srv"]\n')
+    policy = DevicePolicy("/etc/harmony", rules=rules)
+    for url, line in (
+        ("https://example.org/a/b/model-1.bin?key=1", 'downloads = ["example.org/a/b"]'),
+        ("https://example.org/model-1.bin", 'downloads = ["example.org"]'),
+        ("https://example.org", 'downloads = ["example.org"]'),
+    ):
+        download = Download(url=url, sha256="ab" * 32)
+        refusal = policy.refusal(File(path="/srv/model", content=download))
+        assert refusal is not None
+        assert "is nowhere that this device downloads from; refused by" in refusal
+        assert f"add the line {line} there" in refusal
+        assert "key=1" not in refusal
+        allowed = PolicyTable.read_text(f'preset = "appliance"\npaths = ["/srv"]\n{line}\n')
+        found = DevicePolicy("/etc/harmony", rules=allowed)
+        assert found.refusal(File(path="/srv/model", content=download)) is None
+    assert opened().download_refusal("https://example.org/model") is None
 
 
 def test_no_secret_comes_into_the_file_of_a_unit_since_nobody_could_judge_it() -> None:

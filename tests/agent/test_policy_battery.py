@@ -13,6 +13,7 @@ from harmony_core.resources import (
     Container,
     ContainerNetwork,
     Directory,
+    Download,
     Ethernet,
     File,
     Firewall,
@@ -47,6 +48,7 @@ units = ["kiosk-*.service", "srv-media.mount"]
 mounts = ["/srv/kiosk", "/etc/ssl/certs"]
 registries = ["ghcr.io/acme"]
 digest = true
+downloads = ["github.com/acme", "files.example:8443", "[fd00::1]"]
 networks = ["office*"]
 firewalls = ["base"]
 volumes = ["kiosk-*"]
@@ -97,6 +99,10 @@ def attached(volume: str, network: str) -> Container:
 
 def file(path: str) -> File:
     return File(path=path, content=b"")
+
+
+def downloaded(url: str, path: str = "/srv/it") -> File:
+    return File(path=path, content=Download(url=url, sha256="ab" * 32))
 
 
 def unit(name: str, *, stopped: bool = False) -> SystemdUnit:
@@ -263,6 +269,29 @@ OTHERS: list[tuple[Resource, Verdict, Verdict]] = [
     (image("ghcr.io/acme/ui:1"), None, "digest"),
     (image(f"ghcr.io/acmes/ui{DIGEST}"), None, "registries"),
     (image(f"docker.io/library/nginx{DIGEST}"), None, "registries"),
+    *(
+        (downloaded(f"https://{place}"), None, verdict)
+        for place, verdict in (
+            ("github.com/acme/ui/x.tar", None),
+            ("github.com:443/acme/ui/x.tar?key=1", None),
+            ("github.com/acme", None),
+            ("github.com/acmes/x", "downloads"),
+            ("github.com/Acme/x", "downloads"),
+            ("github.com/%61cme/x", "downloads"),
+            ("github.com//acme/x", "downloads"),
+            ("github.com:8443/acme/x", "downloads"),
+            ("github.com.evil.example/acme/x", "downloads"),
+            ("example.org/github.com/acme/x", "downloads"),
+            ("files.example:8443/x", None),
+            ("files.example:8443", None),
+            ("files.example/x", "downloads"),
+            ("[fd00::1]/x", None),
+            ("[fd00::2]/x", "downloads"),
+        )
+    ),
+    (downloaded("https://github.com/acme/x", "/etc/motd"), None, "paths"),
+    (downloaded("https://github.com/acme/x", "/etc/shadow"), "paths", "paths"),
+    (downloaded("https://github.com/acme/x", "/etc/harmony/policy.toml"), AGENT, AGENT),
     (asking(devices=[{"source": "/dev/ttyUSB0"}]), None, None),
     (asking(devices=[{"source": "/dev/dri"}]), None, None),
     (asking(devices=[{"source": "/dev/dri/card0"}]), None, "devices"),

@@ -16,12 +16,14 @@ from copy import deepcopy
 from functools import partial
 from random import Random
 from typing import Any, cast
+from urllib.parse import unquote, urlsplit
 
 import attrs
 import pytest
 from pydantic import ValidationError
 
-from harmony_core import Container, Directory, File, Inventory, Job, Score, SystemdUnit
+from harmony_core import Container, Directory, Download, File, Inventory, Job, Score, SystemdUnit
+from harmony_core.resources import place_of
 from harmony_pi_topology.containers.request import build_request
 from harmony_pi_topology.containers.spec import resolve_desired
 from harmony_pi_topology.jobs.systemd import _properties  # pyright: ignore[reportPrivateUsage] # what it is told
@@ -85,6 +87,15 @@ HONEST: tuple[tuple[type[Score[Any]], Spec], ...] = (
     (SysctlScore, {"name": "x", "settings": {"net.ipv4.ip_forward": "1"}}),
     (SwapScore, {"path": "/srv/x", "size_bytes": 1048576, "priority": 1}),
     (FileScore, {"path": "/etc/x", "content": "text", "owner": "pi", "group": "pi"}),
+    (
+        FileScore,
+        {
+            "path": "/etc/x",
+            "owner": "pi",
+            "group": "pi",
+            "download": {"url": "https://example.org/a/x?key=1", "sha256": "ab" * 32},
+        },
+    ),
     (DirectoryScore, {"path": "/srv/x", "owner": "pi", "group": "pi"}),
     (PackageScore, {"name": "x", "packages": ["nginx:arm64=1.26.3-3"], "absent": ["nano"]}),
     (
@@ -441,8 +452,25 @@ def _check_file(spec: Spec, asked: Sequence[object]) -> None:
     _check_path(found.path)
     _check_name(found.owner)
     _check_name(found.group)
-    if isinstance(found, File):
+    if isinstance(found, File) and isinstance(found.content, Download):
+        _check_download(found.content, spec["download"])
+    elif isinstance(found, File):
         _check(found.content, spec["content"].encode(), "content")
+
+
+def _check_download(found: Download, spec: Spec) -> None:
+    """Its address has to be one that another reader of addresses has in the same parts."""
+    _check((found.url, found.sha256), (spec["url"], spec["sha256"]), "download")
+    parts = urlsplit(found.url)
+    if parts.scheme != "https" or parts.username is not None or parts.fragment:
+        raise Escape(f"the address {found.url!a}")
+    if not found.url.isascii() or not found.url.isprintable() or " " in found.url:
+        raise Injected(f"the address {found.url!a}")
+    path = "/top" + re.sub("/+", "/", unquote(parts.path)).rstrip("/")
+    if posixpath.normpath(path) != path or "\\" in path:
+        raise Escape(f"the path of {found.url!a}")
+    if place_of(found.url) != f"{parts.netloc}{parts.path}":
+        raise Escape(f"the place of {found.url!a}")
 
 
 def _told(asked: Sequence[object]) -> tuple[list[str], list[str]]:

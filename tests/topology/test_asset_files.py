@@ -1,4 +1,4 @@
-"""Files whose content is an asset: copied from what is kept here, and looked at by its hash."""
+"""Files whose content is an asset or a download: copied from what is kept here, and looked at by its hash."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import attrs
 import pytest
 
 from harmony_core.change import Change, NotReady, Progress
-from harmony_core.errors import AssetDamaged, AssetMissing, UnsafePath
+from harmony_core.errors import AssetDamaged, AssetMissing, DownloadFailed, UnsafePath
 from harmony_core.reconciler import MemoryBackups, MemoryRecords
-from harmony_core.resources import Asset, File, PresentAt
+from harmony_core.resources import Asset, Download, File, PresentAt
 from harmony_core.testing import FakeFiles
 from harmony_pi_topology.files.reconciler import PosixFiles
 
@@ -36,23 +36,25 @@ class Kept:
     waits: int = 0
     asked: int = 0
 
-    def put(self, content: bytes, asset: Asset | None = None) -> None:
+    def put(self, content: bytes, asset: Asset | Download | None = None) -> None:
         (self.directory / (asset or asset_of(content)).sha256).write_bytes(content)
 
-    async def fetch(self, asset: Asset, *, resource: str) -> None:
+    async def fetch(self, content: Asset | Download, *, resource: str) -> None:
         self.asked += 1
         if self.asked <= self.waits:
-            progress = Progress(done=self.asked, total=asset.size_bytes, unit="bytes")
+            progress = Progress(done=self.asked, total=content.size_bytes, unit="bytes")
             raise NotReady("fetching", resource=resource, reason="Progressing", progress=progress)
-        if self.find(asset) is None:
+        if self.find(content) is None and isinstance(content, Download):
+            (self.directory / content.sha256).write_bytes(CONTENT)
+        if self.find(content) is None:
             raise AssetMissing("it is not on the server; push it again", resource=resource)
 
-    def find(self, asset: Asset) -> Path | None:
-        path = self.directory / asset.sha256
+    def find(self, content: Asset | Download) -> Path | None:
+        path = self.directory / content.sha256
         return path if path.exists() else None
 
-    async def drop(self, asset: Asset) -> None:
-        (self.directory / asset.sha256).unlink()
+    async def drop(self, content: Asset | Download) -> None:
+        (self.directory / content.sha256).unlink()
 
 
 @pytest.fixture
@@ -167,3 +169,73 @@ async def test_made_up_files_do_as_real_ones() -> None:
     assert (await one(made_up, MODEL)).changed
     assert made_up.read(PATH) == CONTENT
     assert (await one(made_up, MODEL)).steps == ()
+
+
+def download_of(content: bytes, *, size_bytes: int | None = None) -> File:
+    sha256 = hashlib.sha256(content).hexdigest()
+    url = "https://example.org/model.bin?key=1"
+    return File(path=PATH, content=Download(url=url, sha256=sha256, size_bytes=size_bytes))
+
+
+FROM_THERE = "downloaded from https://example.org/model.bin?…"
+
+
+@pytest.mark.parametrize("size_bytes", [None, len(CONTENT)], ids=["unsaid", "said"])
+async def test_a_download_is_told_by_its_address_once_and_its_size_once_it_is_here(
+    files: PosixFiles, kept: Kept, tmp_path: Path, size_bytes: int | None
+) -> None:
+    file = download_of(CONTENT, size_bytes=size_bytes)
+    planned = await one(files, file, apply=False)
+    assert planned.actions == (FROM_THERE, "created")
+    assert isinstance(planned.after, PresentAt)
+    assert planned.after.size_bytes == size_bytes
+    assert kept.asked == 0
+    await files.prepare([file])
+    # In earnest, it is here by now, and was fetched for this.
+    change = await one(files, file)
+    assert change.actions == (FROM_THERE, "created")
+    assert isinstance(change.after, PresentAt)
+    assert change.after.size_bytes == len(CONTENT)
+    assert (await one(files, file)).steps == ()
+    asked = kept.asked
+    (tmp_path / "root/srv/model.bin").write_bytes(b"mine")
+    (repaired,) = (await one(files, file)).actions
+    assert repaired.startswith(f"wrote 4 → {len(CONTENT)} bytes, sha256 ")
+    assert (tmp_path / "root/srv/model.bin").read_bytes() == CONTENT
+    assert kept.asked == asked + 1  # which finds it here
+
+
+async def test_what_is_there_and_is_the_right_content_is_not_downloaded(
+    files: PosixFiles, kept: Kept, tmp_path: Path
+) -> None:
+    (tmp_path / "root/srv").mkdir()
+    (tmp_path / "root/srv/model.bin").write_bytes(CONTENT)
+    (tmp_path / "root/srv/model.bin").chmod(0o644)
+    file = download_of(CONTENT)
+    await files.prepare([file])
+    assert (await one(files, file)).steps == ()
+    assert kept.asked == 0
+
+
+async def test_a_download_that_was_changed_where_it_is_kept_is_not_written(
+    files: PosixFiles, kept: Kept, tmp_path: Path
+) -> None:
+    file = download_of(CONTENT)
+    assert isinstance(file.content, Download)
+    kept.put(CONTENT[:-1] + b"?", file.content)
+    with pytest.raises(AssetDamaged):
+        await one(files, file)
+    assert kept.find(file.content) is None
+    assert not (tmp_path / "root/srv/model.bin").exists()
+    assert (await one(files, file)).actions == (FROM_THERE, "created")
+
+
+async def test_made_up_files_download_nothing_and_have_what_is_put_there() -> None:
+    made_up, file = FakeFiles(), download_of(CONTENT)
+    assert (await one(made_up, file, apply=False)).actions == (FROM_THERE, "created")
+    with pytest.raises(DownloadFailed, match="put the content into assets"):
+        await one(made_up, file)
+    assert made_up.read(PATH) is None
+    made_up.assets[asset_of(CONTENT).sha256] = CONTENT
+    assert (await one(made_up, file)).changed
+    assert (await one(made_up, file)).steps == ()
