@@ -132,7 +132,7 @@ class Checked(BaseModel, extra="forbid"):
             "check.retries: Input should be greater than or equal to 1, not 0",
         ),
         ({"shell": "a", "command": ["b"]}, "check: write either command, as a list, or shell"),
-        ("none", "check: Input should be"),
+        ("none", "check: write its fields by name"),
     ],
 )
 def test_what_may_be_either_is_called_by_its_field_alone(check: object, told: str) -> None:
