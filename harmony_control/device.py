@@ -589,7 +589,8 @@ def _merge(new: Mapping[str, SerializedScore], removed: frozenset[str]) -> Chang
             known = ", ".join(sorted(before.scores)) or "none"
             hint = did_you_mean(unknown[0], before.scores)
             raise UsageError(
-                f"there is no Score {unknown[0]!r} on this device; there are: {known}{hint}"
+                f"there is no Score {unknown[0]!r} on this device; there are: {known}{hint} (one of a class "
+                "is left out by `without`: docs/classes.md)"
             )
         kept = {name: entry for name, entry in before.scores.items() if name not in removed}
         return attrs.evolve(before, scores={**kept, **new})

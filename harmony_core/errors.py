@@ -799,8 +799,8 @@ class UnknownScore(RequestError):
 class NothingLogged(RequestError):
     """The Score has made nothing that writes a log.
 
-    To do: ask of a Score with a service, a job or a container; `harmony events AGENT SCORE` has what was
-    changed.
+    To do: ask of a Score with a service or a container. What a job wrote last is told by `harmony status`
+    where it has failed; `harmony events AGENT SCORE` has what was changed.
     """
 
 

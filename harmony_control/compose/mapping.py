@@ -138,6 +138,11 @@ _IN_CLEAR = (
     "a secret stands here in clear for whoever may look at the container; write it into environment, or name "
     "it in secrets, and have the program read it there"
 )
+_DNS_PORT = 53
+_NAME_SERVER = (
+    "on all addresses, 53 is also where podman's name server answers containers, and both cannot be had; "
+    "name an address of the device, as in 192.168.1.10:53:53, or write network_mode: host"
+)
 _EMPTY_IS_UNSET = frozenset(
     {"cpu_shares", "cpus", "mem_limit", "mem_reservation", "memswap_limit", "shm_size"}
     | {"cpuset", "hostname", "stop_signal", "user", "working_dir"}
@@ -278,13 +283,15 @@ class _Mapping:
                 told = f"no port of the device leads to {port['target']}; write it, as in 8080:80"
                 self.report.refuse((*path, "ports", number), told)
                 continue
-            address = port.get("host_ip", "")
+            # Docker's word for all IPv4 addresses.
+            address = port.get("host_ip", "").replace("0.0.0.0", "")  # noqa: S104
+            if int(port["published"]) == _DNS_PORT and not address and "network_mode" not in said:
+                self.report.refuse((*path, "ports", number), _NAME_SERVER)
             yield {
                 "host": int(port["published"]),
                 "container": port["target"],
                 "protocol": port.get("protocol", "tcp"),
-                # Docker's word for all IPv4 addresses.
-                "address": "" if address == "0.0.0.0" else address,  # noqa: S104
+                "address": address,
             }
 
     def _attach(self, name: str, said: Mapping[str, Any], spec: Spec) -> None:

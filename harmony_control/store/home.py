@@ -510,7 +510,10 @@ def _read_toml(path: Path, *, made_by: str) -> dict[str, object]:
     try:
         return tomllib.loads(path.read_text())
     except FileNotFoundError:
-        raise ConfigError(f"there is no {path}; run `{made_by}` first") from None
+        raise ConfigError(
+            f"there is no {path}; run `{made_by}` first, or name the home that you have by HARMONY_HOME or "
+            "--home"
+        ) from None
     except OSError as error:
         raise _unreadable(path, error) from error
     except ValueError as error:

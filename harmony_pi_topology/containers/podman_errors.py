@@ -29,6 +29,9 @@ SOCKET_REMEDY = "systemctl enable podman.socket && systemctl restart podman.sock
 """Makes the socket also where its unit is active and its file, or directory, was deleted."""
 
 _PORT_TAKEN = re.compile(r"(?i)(?::(?P<port>\d+): bind: )?address already in use")
+_NO_NAME_SERVER = re.compile(
+    r"aardvark.*failed to bind \w+ listener on (\S+:53)\b.*in use", re.DOTALL
+)
 _NO_SUCH_IMAGE = re.compile(
     r"(?i)manifest unknown|name unknown|no such image|image not known|no image found"
     r"|not found|unauthorized|authentication required|access to the resource is denied"
@@ -131,6 +134,12 @@ def to_pause_error(refusal: Refusal, name: str) -> CapabilityError:
 
 def to_start_error(refusal: Refusal, name: str) -> CapabilityError:
     resource = resource_id("container", name)
+    if match := _NO_NAME_SERVER.search(refusal.message):
+        return PortTaken(
+            f"podman's name server for containers cannot have {match[1]}: a container, {name} or another, "
+            "publishes port 53 on all addresses; name an address of the device there, such as 192.168.1.10",
+            resource=resource,
+        )
     if match := _PORT_TAKEN.search(refusal.message):
         return port_taken(f"port {match['port']}" if match["port"] else "a port", name)
     if match := _NO_CONTROLLER.search(refusal.message):
