@@ -195,6 +195,8 @@ class PolicyTable(BaseModel):
             else:
                 by = f'the preset "{self.preset}", since there is no {self._path}'
                 add = f'write preset = "{self.preset}" and {line} there, each on a line of its own'
+            if is_list:
+                add += f" (what else {field} is to have goes into that list)"
         return f"refused by {by}; to allow it, {add}, as root on the device, and run: {_RESTART}"
 
     def _show(self, field: str) -> str:
