@@ -14,6 +14,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable
+from typing import TypeGuard
 
 from harmony_core.errors import (
     AnswerTooLarge,
@@ -109,7 +110,7 @@ def exit_code_of(error: Exception) -> int:
         case HarmonyError():
             return USAGE
         case _:
-            return DEFECT
+            return USAGE if _is_not_installed(error) else DEFECT
 
 
 def say(error: Exception, *, as_json: bool, agent_id: str | None = None) -> None:
@@ -119,6 +120,12 @@ def say(error: Exception, *, as_json: bool, agent_id: str | None = None) -> None
         traceback.print_exception(error)
     if isinstance(error, HarmonyError):
         code, message = error.code, error.message
+    elif _is_not_installed(error):
+        code = "NotInstalled"
+        message = (
+            f"{error.name} is not installed here, as in the environment of an agent; run harmony on your own "
+            "machine, where `make install` has put all that it needs"
+        )
     else:
         code = type(error).__name__
         message = f"a defect in harmony: {code}: {error}; HARMONY_DEBUG=1 shows where"
@@ -128,3 +135,10 @@ def say(error: Exception, *, as_json: bool, agent_id: str | None = None) -> None
     else:
         whose_it_is = "" if agent_id is None else f"{agent_id}: "
         print(f"harmony: {whose_it_is}{indent(message)}", file=sys.stderr)
+
+
+def _is_not_installed(error: Exception) -> TypeGuard[ModuleNotFoundError]:
+    """Return whether it is a package of others that is not there."""
+    return isinstance(error, ModuleNotFoundError) and not (error.name or "harmony_").startswith(
+        "harmony_"
+    )

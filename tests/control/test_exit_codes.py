@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -268,3 +271,22 @@ async def test_a_mistyped_command_is_answered_with_the_one_that_is_close(tmp_pat
     said = await harmony(tmp_path, "stauts")
     assert said.status == 2
     assert "did you mean 'status'?" in said.err
+
+
+def test_where_what_the_command_needs_is_not_installed_it_says_so(tmp_path: Path) -> None:
+    """As on a device, where the environment of the agent has the command, and not what that needs."""
+    (tmp_path / "rich.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'rich'\", name='rich')\n"
+    )
+    program = "import sys; from harmony_control.cli import main; sys.exit(main(['agents']))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )
+    assert done.returncode == 2
+    assert "rich is not installed here" in done.stderr
+    assert "run harmony on your own machine" in done.stderr
