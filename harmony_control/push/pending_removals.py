@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from harmony_core.change import Progress
-from harmony_core.outcome import Running
+from harmony_core.settled import count_held_removals
 from harmony_core.wire.actual_state import ActualState, ScoreStatus
 
 __all__ = ["removals_held", "removals_of"]
@@ -11,11 +10,7 @@ __all__ = ["removals_held", "removals_of"]
 
 def removals_of(page: ScoreStatus) -> int:
     """Return how many resources of one Score are held back from removing; 0 for none."""
-    match page.outcome:
-        case Running(reason="Held", progress=Progress(total=int(total), unit="resources")):
-            return total
-        case _:
-            return 0
+    return count_held_removals(page.outcome)
 
 
 def removals_held(state: ActualState | None) -> dict[str, int]:

@@ -4,8 +4,7 @@
     gone, under this generation   -> settled        RUNNING, or no word -> waited for, until the time is up
     removals held until approved  -> settled
 
-A failure ends the waiting even where it will be tried again: whoever waits wants to know now. But one that
-is going to be rolled back is waited for, until it is. What is blocked behind a failure is not waited for.
+What of it has come to its end says `harmony_core.settled`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ import attrs
 from harmony_control.bus.reports import Report, Reports
 from harmony_control.fleet_view.device_status import refusal
 from harmony_core.errors import NoAnswer
-from harmony_core.outcome import WILL_ROLL_BACK, Failure, Noop, Running, Success
+from harmony_core.outcome import Failure, Noop, Success
+from harmony_core.settled import has_failed, is_done
 from harmony_core.wire.actual_state import ActualState, ScoreStatus
 from harmony_core.wire.lifetimes import LIFETIME_LEAST_S
 
@@ -75,9 +75,9 @@ class Wanted:
         held = {name for name, page in pages.items() if removals_of(page)}
         if not self._are_gone(state, self.absent - held):
             return False
-        failed = {name for name, page in pages.items() if _has_failed(page)}
+        failed = {name for name, page in pages.items() if has_failed(page.outcome)}
         return all(
-            name in pages and _is_done(pages[name], behind_failure=bool(failed))
+            name in pages and is_done(pages[name].outcome, behind_failure=bool(failed))
             for name in self.present
         )
 
@@ -86,21 +86,6 @@ class Wanted:
         return not absent or (
             not absent & state.scores.keys() and self._is_since(state.observed_generation, state)
         )
-
-
-def _has_failed(page: ScoreStatus) -> bool:
-    """Not while the device is about to go back to what was good: how that ends is the answer."""
-    return isinstance(page.outcome, Failure) and page.outcome.reason != WILL_ROLL_BACK
-
-
-def _is_done(page: ScoreStatus, *, behind_failure: bool) -> bool:
-    match page.outcome:
-        case Success() | Noop():
-            return True
-        case Failure():
-            return _has_failed(page)
-        case Running(reason=reason):
-            return (behind_failure and reason == "Blocked") or removals_of(page) > 0
 
 
 async def wait_until_settled(
