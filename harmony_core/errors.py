@@ -11,6 +11,7 @@
       UnknownKind UnsupportedVersion InvalidScore SecretRefused MissingCapability UnknownDependency
       DependencyCycle
     - InvalidReply              what a device has answered cannot be read
+    - BundleRefused             a bundle of which nothing is taken in
   + CapabilityError             the device could not do it; becomes that Score's FAILURE
     - TransientError            worth another try, after ``retry_after_s`` or the queue's own back-off
       CapabilityUnavailable TimedOut RegistryUnreachable ImageNotFound PortTaken UnitFailed ContainerFailed
@@ -46,6 +47,7 @@ __all__ = [
     "AssetMissing",
     "AssetsFull",
     "BadEnvelope",
+    "BundleRefused",
     "BusUnreachable",
     "CapabilityError",
     "CapabilityUnavailable",
@@ -398,6 +400,14 @@ class InvalidReply(WireError):
     """Bytes that are no frame of an answer, or an item of it that is not what was asked for.
 
     To do: update the older side: the agent, or `harmony`.
+    """
+
+
+class BundleRefused(WireError):
+    """A bundle that is not whole, cannot be read to its end, or is another device's. Nothing of it counts.
+
+    To do: copy it again, or make it anew: `harmony bundle AGENT FILE`; and leave the stick where it is until
+    `harmony-agent load` has ended.
     """
 
 

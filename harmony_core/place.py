@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 
 from .assets import Assets, NoAssets
+from .nearby import NearbyImages
 from .reconciler import Backups, Reachability, Records
 from .scoping import ScopedBackups, ScopedRecords
 from .secret_values import SecretValues
@@ -27,6 +28,8 @@ class Place:
     """What the words stand for that are in resources in place of secrets."""
     assets: Assets = attrs.field(factory=NoAssets)
     """Where the content of assets and downloads is."""
+    nearby_images: NearbyImages = attrs.field(factory=NearbyImages)
+    """Where images are at hand, beside their registries."""
     podman_url: str
     """Where podman listens."""
     records: Records

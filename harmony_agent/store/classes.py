@@ -128,7 +128,7 @@ class Classes:
         labels = self._desired.labels
         try:
             for name, rule in self.index.classes.items():
-                if not _may_concern(rule, labels):
+                if not rule.may_select(labels):
                     continue
                 ours = self._ours.setdefault(name, Membership())
                 if hinted in {None, name}:
@@ -149,9 +149,7 @@ class Classes:
         assert self.index is not None
         rules = self.index.classes
         return [
-            name
-            for name in self._ours
-            if name not in rules or not _may_concern(rules[name], labels)
+            name for name in self._ours if name not in rules or not rules[name].may_select(labels)
         ]
 
     def _followed(self) -> list[FollowedClass]:
@@ -323,14 +321,6 @@ class Classes:
             envelope, name, generation, sha256, before=ours.manifest
         )
         return ours.candidate
-
-
-def _may_concern(rule: ClassRule, labels: Mapping[str, str]) -> bool:
-    """Return whether a device with *labels* belongs to the class by any generation of it."""
-    return any(
-        (selector := rule.find_selector(each.since)) is not None and selector.matches(labels)
-        for each in rule.selectors
-    )
 
 
 def _find_shut(gate: Gate, place: int, labels: Mapping[str, str]) -> Choice | None:

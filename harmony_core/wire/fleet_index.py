@@ -6,6 +6,7 @@ and not with what a class is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
@@ -55,6 +56,13 @@ class ClassRule(Part):
         """Return who belongs to the class by *generation* of it; None where that is not known any more."""
         text = self.find_selector_text(generation)
         return None if text is None else parse_selector(text)
+
+    def may_select(self, labels: Mapping[str, str]) -> bool:
+        """Return whether a device with *labels* belongs to the class by any generation of it."""
+        return any(
+            (selector := self.find_selector(each.since)) is not None and selector.matches(labels)
+            for each in self.selectors
+        )
 
     def find_selector_text(self, generation: int) -> str | None:
         """Return as text what `find_selector` returns."""

@@ -6,6 +6,8 @@
 A converge never waits for a pull: it asks again until there is a result. So asking is also what keeps a
 pull alive; one that nobody has asked for in a while, because its Score went or wants another image, is
 cancelled, and podman drops what it has fetched.
+
+An image that is at hand, in a bundle, is had from there, and its registry is not waited for any more.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import asyncio
 
 from harmony_core.change import Progress
 from harmony_core.errors import CapabilityError, TimedOut
+from harmony_core.images import ImageName, parse_image
+from harmony_core.nearby import Blobs, NearbyImages
 from harmony_core.reconciler import Records
 from harmony_core.resources import resource_id
 
@@ -31,12 +35,14 @@ class ImagePulls:
         self,
         podman: Podman,
         records: Records,
+        nearby: NearbyImages | None = None,
         *,
         wait_s: float = _WAIT_S,
         abandoned_after_s: float = _ABANDONED_AFTER_S,
     ) -> None:
         self._podman = podman
         self._records = records
+        self._nearby = nearby or NearbyImages()
         self._wait_s = wait_s
         self._abandoned_after_s = abandoned_after_s
         self._pulls: dict[str, _Pull] = {}
@@ -81,13 +87,26 @@ class ImagePulls:
         await asyncio.gather(*pulls, return_exceptions=True)
 
     async def _join(self, image: str, asker: str, login: tuple[str, str] | None) -> _Pull:
-        if (pull := self._pulls.get(image)) is not None and pull.has_news_for(asker):
+        if (pull := self._find(image, asker)) is not None:
             return pull
         await self._records.put(image_record(image), {"pulled": True})
         # Looked for again: somebody else may have begun while this was being recorded.
+        if (pull := self._find(image, asker)) is not None:
+            return pull
+        blobs = self._nearby.find(parse_image(image).digest)
+        pull = self._pulls[image] = _Pull(self._podman, image, login, blobs)
+        return pull
+
+    def _find(self, image: str, asker: str) -> _Pull | None:
+        """Return the pull under way, or of which *asker* is still to be told; not one from elsewhere, where
+        the image is at hand by now: neither a registry nor a stick that is gone is waited for."""
         pull = self._pulls.get(image)
         if pull is None or not pull.has_news_for(asker):
-            pull = self._pulls[image] = _Pull(self._podman, image, login)
+            return None
+        nearby = self._nearby.find(parse_image(image).digest)
+        if nearby is not None and nearby is not pull.blobs:
+            pull.task.cancel()
+            return None
         return pull
 
     def _leave(self, pull: _Pull, asker: str) -> None:
@@ -101,11 +120,22 @@ class ImagePulls:
 class _Pull:
     """One pull under way, or ended and not yet told to everybody who asked for it."""
 
-    def __init__(self, podman: Podman, image: str, login: tuple[str, str] | None) -> None:
+    def __init__(
+        self,
+        podman: Podman,
+        image: str,
+        login: tuple[str, str] | None,
+        blobs: Blobs | None = None,
+    ) -> None:
         self.image = image
+        self.blobs = blobs
         self.askers: set[str] = set()
         self.progress = PullProgress()
-        self.task = asyncio.ensure_future(podman.pull(image, self.progress, login))
+        self.task = asyncio.ensure_future(
+            podman.pull(image, self.progress, login)
+            if blobs is None
+            else _pull_nearby(podman, parse_image(image), self.progress, blobs)
+        )
         self.task.add_done_callback(self._on_end)
         self._loop = asyncio.get_running_loop()
         self._started_s = self._deadline_s = self._loop.time()
@@ -153,6 +183,29 @@ class _Pull:
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+
+async def _pull_nearby(
+    podman: Podman, image: ImageName, progress: PullProgress, blobs: Blobs
+) -> None:
+    """Have podman fetch *image* from this machine, and call it as if it came from its own registry.
+
+    By digest podman finds what has the digest and any name of that repository. The tag is one of our own:
+    what somebody else has called so is not taken from them.
+    """
+    from .nearby_registry import TAG, NearbyRegistry  # noqa: PLC0415 - few are ever loaded
+
+    digest = image.digest or ""
+    registry = NearbyRegistry(blobs, digest)
+    await asyncio.to_thread(registry.begin)
+    try:
+        source = f"{registry.repository}:{TAG}"
+        await podman.pull(image.pull, progress, source=source)
+        own = f"harmony-{digest.removeprefix('sha256:')[:32]}"
+        await podman.tag(source, f"{image.registry}/{image.repository}", own)
+        await podman.untag(source, registry.repository, TAG)
+    finally:
+        await asyncio.to_thread(registry.end)
 
 
 def image_record(image: str) -> str:

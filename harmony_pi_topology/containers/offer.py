@@ -27,7 +27,10 @@ def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
 
     return {
         "ContainerRuntime": PodmanContainers(
-            place.podman_url, records=place.records, secret_values=place.secret_values
+            place.podman_url,
+            records=place.records,
+            secret_values=place.secret_values,
+            nearby_images=place.nearby_images,
         )
     }
 

@@ -420,10 +420,36 @@ class Podman:
         self._calls.close()
         self._pulls.close()
 
+    async def tag(self, image: str, repository: str, tag: str) -> None:
+        """Call *image*, which is here, ``repository:tag`` too."""
+        await self._name(image, "tag", repository, tag)
+
+    async def untag(self, image: str, repository: str, tag: str) -> None:
+        """Call *image* ``repository:tag`` no more."""
+        await self._name(image, "untag", repository, tag)
+
+    async def _name(
+        self, image: str, verb: Literal["tag", "untag"], repository: str, tag: str
+    ) -> None:
+        what = f"{verb} image {image}"
+        question = Question(
+            method="post",
+            path=f"/images/{quote(image, safe='')}/{verb}",
+            params={"repo": repository, "tag": tag},
+        )
+        _accept(await self._ask(question, what), what)
+
     async def pull(
-        self, image: str, progress: PullProgress, login: tuple[str, str] | None = None
+        self,
+        image: str,
+        progress: PullProgress,
+        login: tuple[str, str] | None = None,
+        *,
+        source: str | None = None,
     ) -> None:
         """Fetch *image*, telling *progress*. Cancelling it makes podman give up at once.
+
+        From *source*, where that is given: a registry of this machine, without TLS.
 
         *login* is a user's name and password at its registry, which podman keeps nowhere; without one, podman
         looks into root's own file.
@@ -434,7 +460,9 @@ class Podman:
         question = Question(
             method="post",
             path="/images/pull",
-            params={"reference": image, "policy": "missing", "compatMode": True},
+            params={"reference": image, "policy": "missing", "compatMode": True}
+            if source is None
+            else {"reference": source, "compatMode": True, "tlsVerify": False},
             headers={} if login is None else {"X-Registry-Auth": _describe_login(*login)},
         )
         cutoff = Cutoff()

@@ -34,6 +34,7 @@ from harmony_core.errors import (
     UnsafePath,
 )
 from harmony_core.logs import LogLine
+from harmony_core.nearby import NearbyImages
 from harmony_core.reconciler import Availability, MemoryRecords, OnChange, Records
 from harmony_core.resources import (
     Completed,
@@ -136,6 +137,7 @@ class PodmanContainers:
         open_process: OpenProcess = os.pidfd_open,
         bind: BindPort = bind_port,
         secret_values: SecretValues | None = None,
+        nearby_images: NearbyImages | None = None,
         liveness_every_s: float = LIVENESS_EVERY_S,
     ) -> None:
         records = records if records is not None else MemoryRecords()
@@ -144,7 +146,7 @@ class PodmanContainers:
         self._root = Path(root)
         self._files = PathCalls("container files", str(root), patience_s=patience_s)
         self._guard = MountGuard("/", records, device=self._root, follows=True)
-        self._pulls = ImagePulls(self._podman, records)
+        self._pulls = ImagePulls(self._podman, records, nearby_images)
         self._images = ContainerImages(self._podman, records)
         self._restarts = ContainerRestarts(records)
         self._liveness = Liveness(liveness_every_s)

@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import tarfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,9 +30,11 @@ APPLETS = (
     *("sh", "httpd", "wget", "sleep", "date", "cat", "mv", "echo", "ls", "env", "id", "nc", "test"),
     *("false", "true"),
 )
+_INDEX = "application/vnd.oci.image.index.v1+json"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+_ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 
 
 class Registry:
@@ -125,15 +127,47 @@ class Registry:
         if labels:
             config_of["Labels"] = dict(labels)
         layer = _layer(self._rootfs / "usr/bin/busybox", page, ballast_bytes)
+        with self._client() as client:
+            manifest = self._push_image(
+                client,
+                name,
+                layer,
+                {"architecture": _ARCHITECTURE, "os": "linux", "config": config_of},
+            )
+            client.put(
+                f"/v2/{name}/manifests/{tag}", content=manifest, headers={"Content-Type": _MANIFEST}
+            ).raise_for_status()
+        return f"{self.host}/{name}:{tag}@{_digest(manifest)}"
+
+    def push_index(self, name: str, tag: str, image: str, others: Sequence[str] = ()) -> str:
+        """Make and push an index of *image*, which is of this repository and for this machine, and of what is
+        for the architectures *others*, and has nothing to run; the reference to it."""
+        with self._client() as client:
+            at = f"/v2/{name}/manifests/"
+            own = client.get(f"{at}{image.partition('@')[2]}", headers={"Accept": _MANIFEST})
+            own.raise_for_status()
+            manifests = [_for(own.content, _ARCHITECTURE)]
+            for each in others:
+                layer = _layer(self._rootfs / "usr/bin/busybox", f"{each}\n", 0)
+                manifest = self._push_image(
+                    client, name, layer, {"architecture": each, "os": "linux", "config": {}}
+                )
+                manifests.append(_for(manifest, each))
+            index = json.dumps(
+                {"schemaVersion": 2, "mediaType": _INDEX, "manifests": manifests}
+            ).encode()
+            client.put(
+                f"{at}{tag}", content=index, headers={"Content-Type": _INDEX}
+            ).raise_for_status()
+        return f"{self.host}/{name}:{tag}@{_digest(index)}"
+
+    def _push_image(
+        self, client: httpx.Client, name: str, layer: bytes, config_of: Mapping[str, object]
+    ) -> bytes:
+        """Push *layer* alone, as an image; its manifest, which stands there by its digest."""
         blob = gzip.compress(layer, compresslevel=1, mtime=0)
-        config = json.dumps(
-            {
-                "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()],
-                "os": "linux",
-                "config": config_of,
-                "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
-            }
-        ).encode()
+        rootfs = {"type": "layers", "diff_ids": [_digest(layer)]}
+        config = json.dumps({**config_of, "rootfs": rootfs}).encode()
         manifest = json.dumps(
             {
                 "schemaVersion": 2,
@@ -142,13 +176,14 @@ class Registry:
                 "layers": [_descriptor(_LAYER, blob)],
             }
         ).encode()
-        with self._client() as client:
-            for each in (config, blob):
-                self._upload(client, name, each)
-            client.put(
-                f"/v2/{name}/manifests/{tag}", content=manifest, headers={"Content-Type": _MANIFEST}
-            ).raise_for_status()
-        return f"{self.host}/{name}:{tag}@{_digest(manifest)}"
+        for each in (config, blob):
+            self._upload(client, name, each)
+        client.put(
+            f"/v2/{name}/manifests/{_digest(manifest)}",
+            content=manifest,
+            headers={"Content-Type": _MANIFEST},
+        ).raise_for_status()
+        return manifest
 
     def _client(self) -> httpx.Client:
         context = ssl.create_default_context(cafile=str(self.ca))
@@ -208,6 +243,12 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: int) -> None
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = len(content), mode
     archive.addfile(entry, io.BytesIO(content))
+
+
+def _for(manifest: bytes, architecture: str) -> dict[str, object]:
+    """What an index says of a manifest."""
+    of = {"architecture": architecture, "os": "linux"}
+    return {**_descriptor(_MANIFEST, manifest), "platform": of}
 
 
 def _descriptor(media_type: str, blob: bytes) -> dict[str, object]:

@@ -1,0 +1,151 @@
+"""A registry for as long as one pull: podman has from it what is at hand, as from any other.
+
+podman itself hashes whatever it pulls; and what it pulls goes straight into its storage, where an archive
+given to it would first lie in /tmp twice. The image is called by a tag here, so that it can be given its own
+name afterwards: podman gives none by digest.
+
+    GET /v2/<secret>/manifests/<tag or digest>, /v2/<secret>/blobs/<digest>; for this machine alone
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
+
+from harmony_core.nearby import Blobs
+
+__all__ = ["TAG", "NearbyRegistry"]
+
+log = logging.getLogger(__name__)
+
+TAG = "nearby"
+_PATH = re.compile(r"/v2/([0-9a-f]{32})/(manifests|blobs)/([\w:]+)\Z")
+_MEDIA_TYPE = re.compile(r"application/vnd\.[\w.+-]{1,100}\Z")
+_INDEX = "application/vnd.oci.image.index.v1+json"
+_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_MANIFEST_MAX_BYTES = 4 * 1024 * 1024
+_SILENT_WITHIN_S = 300.0
+_TLS = b"\x16"
+
+
+class NearbyRegistry:
+    """Has the image of *digest*, which *blobs* has, from `begin` until `end`; both block for a moment."""
+
+    def __init__(self, blobs: Blobs, digest: str) -> None:
+        self._server = _Server(blobs, digest)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name="images", daemon=True
+        )
+
+    @property
+    def repository(self) -> str:
+        """How podman names it, without TLS, before the tag."""
+        return f"127.0.0.1:{self._server.server_address[1]}/{self._server.secret}"
+
+    def begin(self) -> None:
+        """Answer from now on."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Answer nobody new. What is being sent ends with its connection."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(
+    ThreadingTCPServer
+):  # HTTP's own would first ask for this machine's name, which may take long
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, blobs: Blobs, digest: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.blobs = blobs
+        self.digest = digest
+        self.secret = secrets.token_hex(16)
+        """Who does not know it is told nothing."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say it to nobody: podman is told by the connection's end."""
+        log.debug("an answer to %s about %s ends early", client_address, request)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = _SILENT_WITHIN_S
+
+    @property
+    def _registry(self) -> _Server:
+        assert isinstance(self.server, _Server)
+        return self.server
+
+    def handle(self) -> None:
+        """Hang up on who begins with TLS, as podman tries first: it is not known where that greeting ends."""
+        if self.connection.recv(1, socket.MSG_PEEK) != _TLS:
+            super().handle()
+
+    def do_GET(self) -> None:
+        if self.path == "/v2/":
+            self._answer(200, b"{}", "application/json")
+            return
+        asked = _PATH.match(self.path)
+        if asked is None or not secrets.compare_digest(asked[1], self._registry.secret):
+            self._refuse()
+            return
+        is_manifest, name = asked[2] == "manifests", asked[3]
+        wanted = self._registry.digest if is_manifest and name == TAG else name
+        size_bytes = self._registry.blobs.find_size(wanted)
+        if size_bytes is None or (is_manifest and size_bytes > _MANIFEST_MAX_BYTES):
+            self._refuse()
+        elif is_manifest:
+            content = b"".join(self._registry.blobs.read(wanted))
+            self._answer(200, content, _media_type_of(content), wanted)
+        else:
+            self._send_blob(wanted, size_bytes)
+
+    do_HEAD = do_GET  # noqa: N815 - the base's
+
+    def _refuse(self) -> None:
+        self._answer(404, b"{}", "application/json")
+
+    def _send_blob(self, wanted: str, size_bytes: int) -> None:
+        self._begin(200, size_bytes, "application/octet-stream")
+        self.end_headers()
+        if self.command != "HEAD":
+            for part in self._registry.blobs.read(wanted):
+                self.wfile.write(part)
+
+    def _answer(self, status: int, body: bytes, media_type: str, digest: str = "") -> None:
+        self._begin(status, len(body), media_type)
+        if digest:
+            self.send_header("Docker-Content-Digest", digest)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _begin(self, status: int, size_bytes: int, media_type: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", media_type)
+        self.send_header("Content-Length", str(size_bytes))
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's
+        log.debug(format, *args)
+
+
+def _media_type_of(content: bytes) -> str:
+    """Return what a manifest says that it is; where it says nothing, what it looks like."""
+    try:
+        said = json.loads(content)
+        media_type = said.get("mediaType", "")
+        if isinstance(media_type, str) and _MEDIA_TYPE.match(media_type):
+            return media_type
+        return _INDEX if "manifests" in said else _MANIFEST
+    except (ValueError, AttributeError, RecursionError):
+        return "application/octet-stream"
