@@ -15,6 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from typing import Protocol
 
 import attrs
 
@@ -23,7 +24,7 @@ from harmony_core.errors import BusUnreachable, ManifestRejected
 from .apply.controller import Controller
 from .apply.queue import WorkQueue
 from .bus.connection import Bus
-from .class_watch import ClassWatch
+from .class_watch import ClassSource, ClassWatch
 from .drift.watcher import DriftWatcher
 from .plan.planner import PLAN_WITHIN_S
 from .report.heartbeat import Heartbeat
@@ -33,11 +34,18 @@ from .rpc.server import Requests
 from .store.desired import Desired
 from .supervise import guard_step, keep
 
-__all__ = ["Agent"]
+__all__ = ["Agent", "Source"]
 
 log = logging.getLogger(__name__)
 
 _FIRST_CLASSES_S = 5.0
+
+
+class Source(ClassSource, Protocol):
+    """Where all is that stands on the server for this device: `harmony_agent.store.bundle.Bundle`."""
+
+    async def fetch_desired(self) -> bytes: ...
+    async def fetch_root(self, version: int) -> bytes | None: ...
 
 
 @attrs.frozen(kw_only=True)
@@ -56,7 +64,10 @@ class Agent:
     class_watch: ClassWatch
     keep_transfers: Callable[[], Awaitable[None]]
     """See to volumes that are being saved or loaded, from the first to the last moment."""
+    serve_loads: Callable[[Agent], Awaitable[None]]
+    """Take in bundles that somebody on the device loads."""
     _planning: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
+    _trusting: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
     async def run(self) -> None:
         tell = self.controller.statuses.device.set_internal_error
@@ -70,6 +81,7 @@ class Agent:
             begin("heartbeat", self.heartbeat.run)
             begin("volumes", self.keep_transfers)
             watching = begin("watch", self.watch)
+            begin("loads", partial(self.serve_loads, self))
             # What is newest is fetched before anything stored is interpreted: a fix must come first.
             await self.bus.first_answer(within_s=5.0)
             with guard_step("classes", tell), suppress(TimeoutError):
@@ -100,11 +112,13 @@ class Agent:
                 else:
                     await self.accept_manifest(delivery.envelope, fetched=delivery.fetched)
 
-    async def update_trust(self) -> None:
-        """Go on to the newest root document, before anything that it may be about."""
+    async def update_trust(self, source: Source | None = None) -> None:
+        """Go on to the newest root document of *source*, else of the bus, before anything that it may be
+        about."""
         trust = self.desired.trust
         try:
-            is_newer = await trust.update(self.bus.fetch_root)
+            async with self._trusting:
+                is_newer = await trust.update((source or self.bus).fetch_root)
         except BusUnreachable as error:
             log.info("root document not fetched: %s", error.message)
             return
@@ -122,11 +136,7 @@ class Agent:
 
     async def accept_manifest(self, envelope: bytes, *, fetched: bool) -> None:
         try:
-            async with self._planning:  # what is planned stays in force until that is done
-                if self.desired.accept(envelope):
-                    self.controller.begin()
-                    self.class_watch.look_soon()  # it may have other labels
-                await self._plan()
+            await self._take_in(envelope)
             if fetched:
                 self.controller.statuses.device.set_rejected(None)
             elif self.controller.statuses.device.has_rejected:
@@ -137,6 +147,21 @@ class Agent:
                 self.controller.statuses.device.set_rejected(error)
             else:
                 self.bus.doubt()
+
+    async def _take_in(self, envelope: bytes) -> None:
+        async with self._planning:  # what is planned stays in force until that is done
+            if self.desired.accept(envelope):
+                self.controller.begin()
+                self.class_watch.look_soon()  # it may have other labels
+            await self._plan()
+
+    async def take_in_all(self, source: Source) -> None:
+        """Go on to all that *source* has, exactly as if it had come by the bus: the root document, this
+        device's own manifest, its classes. `ManifestRejected`, of that manifest; `BusUnreachable`."""
+        await self.update_trust(source)
+        await self._take_in(await source.fetch_desired())
+        if await self.class_watch.look_at_all(source):
+            await self.follow_classes()
 
     def _give_up_planning(self, part: str, why: str) -> None:
         """A manifest that cannot be planned as a whole is planned by each of its Scores, at its own turn."""

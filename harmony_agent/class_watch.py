@@ -14,7 +14,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from harmony_core.errors import BusUnreachable, StoreError
 from harmony_core.wire.names import ROLLOUT
@@ -29,7 +29,7 @@ from .store.status import StatusStore
 if TYPE_CHECKING:
     from .store.classes import Classes  # a fleet without classes needs none of it
 
-__all__ = ["ClassWatch"]
+__all__ = ["ClassSource", "ClassWatch"]
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,14 @@ _SPREAD_S = 2.0
 _CLOCK_AGAIN_S = 60.0
 """So often the clock on the wall is looked at while a time is waited for."""
 _HINTS_MOST = 64
+
+
+class ClassSource(Protocol):
+    """Where the documents of classes are, as `harmony_agent.store.classes.Source` has it."""
+
+    async def fetch_index(self) -> bytes | None: ...
+    async def fetch_gate(self, name: str) -> bytes | None: ...
+    async def fetch_class_manifest(self, name: str, generation: int) -> bytes | None: ...
 
 
 class ClassWatch:
@@ -59,6 +67,7 @@ class ClassWatch:
         self._hinted: set[str] = set()
         self._zone = find_zone()
         """By which it was looked last."""
+        self._looking = asyncio.Lock()
 
     @classmethod
     async def load(
@@ -93,8 +102,18 @@ class ClassWatch:
             self._hinted.add(name)
         self._woken.set()
 
-    async def look(self, bus: Bus) -> bool:
+    async def look_at_all(self, source: ClassSource) -> bool:
+        """As `look`, at everything that *source* has."""
+        async with self._looking:
+            self._everything_at = 0.0
+            return await self._look_once(source)
+
+    async def look(self, bus: ClassSource) -> bool:
         """Look at whatever is due. Return whether other things are in force now. Raises nothing."""
+        async with self._looking:
+            return await self._look_once(bus)
+
+    async def _look_once(self, bus: ClassSource) -> bool:
         hinted, self._hinted = self._hinted, set()
         everything = monotonic_s() >= self._everything_at
         if everything:
@@ -112,7 +131,7 @@ class ClassWatch:
             self._statuses.due.mark(0.0)
         return self._desired.in_force is not in_force
 
-    async def _look(self, bus: Bus, hinted: set[str], *, everything: bool) -> None:
+    async def _look(self, bus: ClassSource, hinted: set[str], *, everything: bool) -> None:
         if self._classes is None and (not everything or await bus.fetch_index() is None):
             return
         classes = await self._begin()

@@ -1,4 +1,4 @@
-"""``harmony-agent run | check | enroll | reset-floor | version``."""
+"""``harmony-agent run | check | enroll | load | reset-floor | version``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ __all__ = ["main", "parser"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0; 1 when `check` finds what hinders, or the answer was no; 2 on a wrong configuration."""
+    """Returns 0; 1 when `check` finds what hinders, or the answer was no; 2 on a wrong configuration. `load`
+    ends as `harmony push-score` does."""
     options = parser().parse_args(arguments)
     from harmony_core.errors import HarmonyError
 
@@ -77,6 +78,20 @@ def parser() -> argparse.ArgumentParser:
         "--replace", action="store_true", help="come with a new key, if it is in a fleet already"
     )
     enroll.set_defaults(command=_enroll)
+    load = commands.add_parser(
+        "load",
+        parents=[config],
+        help="take in a bundle, as `harmony bundle` makes it, and apply it; needs no network",
+    )
+    load.add_argument("file", type=Path, metavar="FILE", help="such as one on a stick")
+    load.add_argument(
+        "--timeout",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long to wait until all is in order (default: %(default)g)",
+    )
+    load.set_defaults(command=_load)
     reset = commands.add_parser(
         "reset-floor",
         parents=[config],
@@ -134,6 +149,12 @@ def _enroll(options: argparse.Namespace) -> int:
             replaces=options.replace,
         )
     )
+
+
+def _load(options: argparse.Namespace) -> int:
+    from .loading import command
+
+    return command.load(options.config, options.file, timeout_s=options.timeout)
 
 
 def _reset_floor(options: argparse.Namespace) -> int:

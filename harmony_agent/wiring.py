@@ -5,7 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +22,7 @@ from typing import TYPE_CHECKING
 from harmony_core import plugins
 from harmony_core.assets import Assets, NoAssets
 from harmony_core.errors import InvalidManifest, LedgerUnusable, PolicyRefused, VolumeBusy
+from harmony_core.nearby import NearbyImages
 from harmony_core.place import Place
 from harmony_core.plugins import Provider, Registry
 from harmony_core.reconciler import MemoryRecords
@@ -55,6 +63,7 @@ from .drift.detector import DriftDetector
 from .drift.watch_list import WatchList
 from .drift.watcher import DriftWatcher
 from .facts import agent_version, boot_id, read_facts
+from .loading.server import Tell, serve
 from .plan.device import Device
 from .plan.generation import Generations
 from .plan.ownership import Ownership
@@ -65,7 +74,8 @@ from .report.inventory import InventoryReporter, read_inventory
 from .report.reporter import Reporter
 from .report.vitals import read_vitals
 from .rpc.server import Requests
-from .store.assets import AssetCache
+from .store.assets import AssetCache, ChunkSource
+from .store.at_hand import AtHand
 from .store.backups import DirectoryBackups
 from .store.database import Database
 from .store.desired import Desired
@@ -105,7 +115,8 @@ async def open_agent(config: AgentConfig, bus: Bus) -> AsyncGenerator[tuple[Agen
     async with await Database.open(path, scratch=scratch) as database:
         ledger = await Ledger.load(database)
         registry, secret_values = plugins.load(), SecretValues()
-        assets = make_asset_cache(config, bus)
+        at_hand = AtHand(bus)
+        assets = make_asset_cache(config, at_hand)
         found = discover_here(
             registry.providers,
             config.topology,
@@ -115,6 +126,7 @@ async def open_agent(config: AgentConfig, bus: Bus) -> AsyncGenerator[tuple[Agen
             ledger,
             secret_values,
             assets,
+            nearby_images=at_hand.images,
         )
         agent = await assemble(
             config,
@@ -125,17 +137,18 @@ async def open_agent(config: AgentConfig, bus: Bus) -> AsyncGenerator[tuple[Agen
             bus,
             secret_values=secret_values,
             assets=assets,
+            at_hand=at_hand,
         )
         yield agent, database
         await found.close()
         await assets.close()
 
 
-def make_asset_cache(config: AgentConfig, bus: Bus) -> AssetCache:
-    """Return where assets are on this device, which *bus* brings, and downloads, as its policy has it."""
+def make_asset_cache(config: AgentConfig, source: ChunkSource) -> AssetCache:
+    """Return where assets are on this device, which *source* brings, and downloads, as its policy has it."""
     return AssetCache(
         config.state_directory / "assets",
-        bus,
+        source,
         most_bytes=config.assets_max_mib * 1024**2,
         find_refusal=policy_of(config).download_refusal,
     )
@@ -150,6 +163,8 @@ def discover_here(
     ledger: Ledger | None = None,
     secret_values: SecretValues | None = None,
     assets: Assets | None = None,
+    *,
+    nearby_images: NearbyImages | None = None,
 ) -> Discovery:
     """What this device offers, without starting anything. Without a *ledger* it is only to be looked at."""
     place = Place(
@@ -157,6 +172,7 @@ def discover_here(
         secrets_directory=topology.secrets_directory,
         secret_values=secret_values or SecretValues(),
         assets=assets or NoAssets(),
+        nearby_images=nearby_images or NearbyImages(),
         podman_url=topology.podman_url,
         records=MemoryRecords() if ledger is None else ledger,
         backups=DirectoryBackups(state_directory / "originals"),
@@ -189,9 +205,10 @@ async def assemble(
     *,
     secret_values: SecretValues | None = None,
     assets: AssetCache | None = None,
+    at_hand: AtHand | None = None,
 ) -> Agent:
     """An agent that is ready to run, with what the last run left. *bus*: one that was begun already.
-    *secret_values* and *assets*: those that *discovery*'s reconcilers know."""
+    *secret_values*, *assets* and *at_hand*: those that *discovery*'s reconcilers know."""
     desired = await Desired.load(config, database)
     identity = Identity(
         agent_id=config.agent_id,
@@ -332,6 +349,12 @@ async def assemble(
         requests=requests,
         class_watch=class_watch,
         keep_transfers=partial(_keep_transfers, config, database, ledger, transfers),
+        serve_loads=partial(
+            _serve_loads,
+            config,
+            at_hand or AtHand(bus),
+            partial(reconcile_waiter.reconcile_now, queue=queue),
+        ),
     )
 
 
@@ -430,6 +453,29 @@ def _heed_last_report(bus: Bus, database: Database, statuses: StatusStore, event
             f"{events.chain.last_seq}: an older one was put back, or its disk has lost what it had taken",
             last_seq=told.seq,
         )
+
+
+async def _serve_loads(
+    config: AgentConfig,
+    at_hand: AtHand,
+    look: Callable[[Collection[str]], AsyncGenerator[str]],
+    agent: Agent,
+) -> None:
+    """Let whoever is root here load bundles."""
+
+    async def take(descriptor: int, request: Mapping[str, object], tell: Tell) -> None:
+        from .loading.load import Loading  # noqa: PLC0415 - most devices never load one
+
+        loading = Loading(
+            agent=agent,
+            at_hand=at_hand,
+            look=look,
+            fleet=config.fleet,
+            agent_id=config.agent_id,
+        )
+        await loading.take(descriptor, request, tell)
+
+    await serve(config.runtime_directory, take)
 
 
 def _answering(

@@ -44,7 +44,7 @@ class Bench:
         """A new one: as nobody of ours has touched it yet, or a copy."""
         device = self.folder / f"device-{next(self._numbers)}"
         if like is not None:
-            return Path(shutil.copytree(like, device))
+            return Path(shutil.copytree(like, device, ignore=shutil.ignore_patterns("*.sock")))
         lay_out(device)
         return device
 

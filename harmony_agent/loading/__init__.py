@@ -1,0 +1,1 @@
+"""Bundles that somebody loads on the device itself."""
