@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Generic, TypeVar
 
 import attrs
 from nats.aio.client import Client
@@ -38,6 +45,9 @@ from .push.seal import refers_to_secrets
 from .push.several import PreparedPush
 from .push.wait import Wanted, Watcher, wait_until_settled
 from .store.home import Home
+
+if TYPE_CHECKING:
+    from .bundle.write import Bundled
 
 __all__ = [
     "TIMEOUT_S",
@@ -352,6 +362,41 @@ class Device(Generic[TopologyT_co]):
             give,
             of_bytes=of_bytes,
             keep_previous=keep_previous,
+            tell=tell,
+        )
+
+    async def bundle(
+        self,
+        file: BinaryIO,
+        *,
+        platform: str | None = None,
+        with_images: bool = True,
+        tell: TellProgress,
+        warn: Callable[[str], None],
+    ) -> Bundled:
+        """Write to *file*, as `harmony_control.bundle.write.write_bundle`, all that stands on the server for
+        this device, and the images that it names, for *platform*: else for what the device has said that it
+        is, else for linux/arm64. Raises what `collect` raises, too.
+        """
+        from .bundle.collect import collect
+        from .bundle.images import Platform, parse_platform
+        from .bundle.write import write_bundle
+
+        chosen = None if platform is None else parse_platform(platform)
+        await refuse_unknown(self._home, self._client, self.id)
+        contents = await collect(self._home, self._client, self.id)
+        for each in contents.warnings:
+            warn(each)
+        if chosen is None:
+            said = await self.read_inventory()
+            value = said.value if said is not None else None
+            chosen = Platform.of_machine(value.architecture) if value is not None else None
+        return await write_bundle(
+            file,
+            contents,
+            self._client,
+            chosen or Platform("arm64"),
+            with_images=with_images,
             tell=tell,
         )
 

@@ -136,6 +136,7 @@ def _keep(
         lambda action: _completes(action, _FILES),
     )
     _assets(command("assets", "assets", "look at files too large for manifests"), common)
+    _bundle(command("bundle", "bundle", "write all that a device would fetch, to carry it there"))
 
 
 def _assets(made: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
@@ -855,6 +856,23 @@ def _lines(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= 10_000):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 10000")
     return int(text)
+
+
+def _bundle(made: argparse.ArgumentParser) -> None:
+    _agent(made)
+    file = made.add_argument("file", metavar="FILE", help="where to; not there yet")
+    _completes_files(file)
+    made.add_argument(
+        "--platform",
+        metavar="PLATFORM",
+        help="for what its images are made, such as linux/arm64 (default: what the device said last; of one "
+        "never heard of, linux/arm64)",
+    )
+    made.add_argument(
+        "--no-images",
+        action="store_true",
+        help="leave the images out: the device has them, or reaches their registry",
+    )
 
 
 class _Parser(argparse.ArgumentParser):

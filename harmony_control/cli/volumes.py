@@ -30,7 +30,7 @@ from .exits import CONVERGED
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["open_for_writing", "run"]
+__all__ = ["Bar", "open_for_writing", "run"]
 
 _HEAD = ("VOLUME", "SIZE", "USED BY", "SCORE")
 
@@ -75,7 +75,7 @@ async def _save(options: argparse.Namespace) -> int:
     agent_id = check_agent_id(options.agent)
     with open_for_writing(options.file) as file:
         async with Fleet.connect(home_of(options)) as fleet:
-            with _Bar(options) as bar:
+            with Bar(options) as bar:
                 saved = await fleet.device(agent_id).save_volume(
                     options.volume,
                     lambda piece: _write(file, piece),
@@ -109,7 +109,7 @@ async def _load(options: argparse.Namespace) -> int:
             if not options.yes and not await confirm(_question(options, found, of_bytes)):
                 out(options, {"event": "not loaded"}, "nothing was changed")
                 return CONVERGED
-            with _Bar(options) as bar:
+            with Bar(options) as bar:
                 loaded = await device.load_volume(
                     options.volume,
                     lambda _, most_bytes: file.read(most_bytes),
@@ -195,7 +195,7 @@ def _write(file: BinaryIO, piece: bytes) -> None:
         ) from error
 
 
-class _Bar:
+class Bar:
     """How many bytes of how many, drawn anew on a terminal, and nowhere else; beside the output proper, which
     may be the archive."""
 

@@ -1,0 +1,196 @@
+"""What goes into a bundle: all that the device would fetch, as it stands on the server.
+
+    own manifest -> its labels -> classes of the index -> gate of each -> the generations that it is about
+                 \\-> assets and images that all these name            root documents, every version
+
+Only the device's own manifest is verified here, so that nobody carries what cannot count. All else the device
+verifies, as it does whenever it fetches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
+
+import attrs
+from nats.aio.client import Client
+from pydantic import ValidationError
+
+from harmony_control.bus.classes import class_key
+from harmony_control.bus.connection import Bucket
+from harmony_control.bus.roots import refresh
+from harmony_control.push.resolve import find_tags
+from harmony_control.store.home import Home
+from harmony_control.store.roots import read_believed
+from harmony_core import plugins
+from harmony_core.errors import EntryRefused, ManifestRejected, StoreError, UsageError
+from harmony_core.resources import Asset
+from harmony_core.wire import strict_json
+from harmony_core.wire.assets import asset_id, find_assets, find_fetched
+from harmony_core.wire.bundle import find_pinned_images
+from harmony_core.wire.class_manifest import CLASS_TYPE
+from harmony_core.wire.envelope import PAYLOAD_MAX_BYTES, PAYLOAD_TYPE, split_envelope
+from harmony_core.wire.fleet_index import FLEET_TYPE
+from harmony_core.wire.fleet_index import parse_index as parse_fleet_index
+from harmony_core.wire.gate import GATE_TYPE, parse_gate
+from harmony_core.wire.manifest import Manifest, SerializedScore, reinstate
+from harmony_core.wire.names import (
+    DESIRED_CLASS,
+    DESIRED_STATE,
+    FLEET,
+    INDEX_KEY,
+    ROLLOUT,
+    TRUST,
+)
+
+__all__ = ["Contents", "collect"]
+
+
+@attrs.frozen(kw_only=True)
+class Contents:
+    """What one device would fetch."""
+
+    fleet: str
+    agent_id: str
+    generation: int
+    documents: Mapping[str, bytes]
+    """By ``<bucket>/<key>``."""
+    assets: tuple[Asset, ...]
+    images: tuple[str, ...]
+    """Each by its digest."""
+    warnings: tuple[str, ...]
+
+
+async def collect(home: Home, client: Client, agent_id: str) -> Contents:
+    """Read it all. `UsageError` where nothing was ever pushed to the device, or an image is named by a tag
+    alone; `ManifestRejected` for a manifest that nobody trusted here has signed; `StoreError`."""
+    await refresh(home, client)
+    fleet = await asyncio.to_thread(lambda: home.control().fleet)
+    envelope, manifest = await _read_own(home, client, fleet, agent_id)
+    documents = {f"{DESIRED_STATE}/{agent_id}": envelope}
+    documents |= await _read_roots(client)
+    documents |= await _read_classes(client, fleet, manifest.labels)
+    payloads = [_parse(name, each) for name, each in documents.items() if _has_scores(name)]
+    assets = {asset_id(each): each for each in _find_all_assets(payloads)}
+    images = dict.fromkeys(each for payload in payloads for each in find_pinned_images(payload))
+    return Contents(
+        fleet=fleet,
+        agent_id=agent_id,
+        generation=manifest.generation,
+        documents=documents,
+        assets=tuple(assets.values()),
+        images=tuple(images),
+        warnings=(
+            *await asyncio.to_thread(_look_for_tags, payloads),
+            *_look_for_downloads(payloads, assets.values()),
+        ),
+    )
+
+
+async def _read_own(
+    home: Home, client: Client, fleet: str, agent_id: str
+) -> tuple[bytes, Manifest]:
+    found = await Bucket(client, DESIRED_STATE).get(agent_id)
+    if found is None:
+        raise UsageError(
+            f"nothing was ever pushed to {agent_id}; push to it first, as if it were there: harmony "
+            f"push-score {agent_id} FILE --no-wait"
+        )
+    believed = await asyncio.to_thread(read_believed, home)
+    accepted = reinstate(found.value, trusted=believed.built_upon, fleet=fleet, agent_id=agent_id)
+    return found.value, accepted.manifest
+
+
+async def _read_roots(client: Client) -> dict[str, bytes]:
+    """Return every version: which of them the device has, nobody knows."""
+    bucket, found = Bucket(client, TRUST), dict[str, bytes]()
+    while (entry := await bucket.get(str(len(found) + 1))) is not None:
+        found[f"{TRUST}/{len(found) + 1}"] = entry.value
+    return found
+
+
+async def _read_classes(client: Client, fleet: str, labels: Mapping[str, str]) -> dict[str, bytes]:
+    """Return the fleet index, and of each class to which the device may belong what its gate is about."""
+    entry = await Bucket(client, FLEET).get(INDEX_KEY)
+    if entry is None:
+        return {}
+    found = {f"{FLEET}/{INDEX_KEY}": entry.value}
+    gates, manifests = Bucket(client, ROLLOUT), Bucket(client, DESIRED_CLASS)
+    index = parse_fleet_index(_split(entry.value, FLEET_TYPE), fleet=fleet)
+    for name, rule in index.classes.items():
+        if not rule.may_select(labels) or (read := await gates.get(name)) is None:
+            continue
+        found[f"{ROLLOUT}/{name}"] = read.value
+        gate = parse_gate(_split(read.value, GATE_TYPE), fleet=fleet, name=name)
+        for generation in sorted({gate.generation, gate.stable_generation} - {0}):
+            key = class_key(name, generation)
+            if (manifest := await manifests.get(key)) is not None:
+                found[f"{DESIRED_CLASS}/{key}"] = manifest.value
+    return found
+
+
+def _has_scores(name: str) -> bool:
+    return name.partition("/")[0] in {DESIRED_STATE, DESIRED_CLASS}
+
+
+def _parse(name: str, envelope: bytes) -> Mapping[str, Any]:
+    """Return what a manifest says, whoever has signed it."""
+    is_own = name.startswith(f"{DESIRED_STATE}/")
+    payload = _split(envelope, PAYLOAD_TYPE if is_own else CLASS_TYPE)
+    value = strict_json.loads(payload, max_bytes=PAYLOAD_MAX_BYTES)
+    return value if isinstance(value, dict) else {}
+
+
+def _split(envelope: bytes, payload_type: str) -> bytes:
+    try:
+        return split_envelope(envelope, payload_type=payload_type)[0]
+    except ManifestRejected as error:
+        raise StoreError(
+            f"what stands on the server cannot be read: {error.message}; push or apply it again"
+        ) from error
+
+
+def _find_all_assets(payloads: Iterable[Mapping[str, Any]]) -> Iterator[Asset]:
+    for payload in payloads:
+        yield from (each for each in find_assets(dict(payload)) if each.key is not None)
+
+
+def _look_for_tags(payloads: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return warnings about Scores that cannot be looked through; `UsageError` for a tag without a digest.
+
+    Which image a tag stands for, nobody has signed, so that whoever writes the stick could choose it.
+    """
+    registry, unread = plugins.load(), list[str]()
+    for payload in payloads:
+        for raw in cast("list[object]", payload.get("scores", [])):
+            entry = SerializedScore.model_validate(raw)
+            try:
+                score = registry.find(entry.kind).model_validate(entry.spec)
+            except (ValidationError, EntryRefused):
+                unread.append(entry.id)  # of a kind that is not installed here, or with references
+                continue
+            for tag in find_tags(score):
+                raise UsageError(
+                    f"{entry.id!r} names the image {tag} by its tag alone, and which image that is, nobody "
+                    "has signed; push it again without --no-resolve"
+                )
+    if not unread:
+        return ()
+    return (
+        f"not looked through for images without a digest, which would be missing: {', '.join(unread)}",
+    )
+
+
+def _look_for_downloads(
+    payloads: Iterable[Mapping[str, Any]], assets: Iterable[Asset]
+) -> tuple[str, ...]:
+    """Return warnings about what is fetched from the web."""
+    fetched = {each for payload in payloads for each in find_fetched(dict(payload))}
+    if not fetched - {each.sha256 for each in assets}:
+        return ()
+    told = (
+        "downloads are not in the bundle, and the device fetches them from where they are; for one that "
+        "cannot, push the file itself (asset_from)"
+    )
+    return (told,)
