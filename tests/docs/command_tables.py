@@ -37,7 +37,8 @@ There is no completion for fish: the library that writes the others has none.
 """
 _OF_AGENT = """\
 `harmony-agent` ends with 0; with 1 when `check` finds what hinders, or the answer was no; with 2 on a
-wrong configuration.
+wrong configuration. `load` ends as `harmony push-score` does: 0, 1, 2 or 4; and with 3 where the device
+refuses what is in the bundle.
 """
 _COMMON = ("--home", "--json", "-o", "--no-color")
 """What every command of `harmony` takes, and is told once."""

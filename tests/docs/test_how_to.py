@@ -1,4 +1,4 @@
-"""docs/rescue.md, roll-back.md, upgrade.md, volumes.md: what they say can be typed, and is there."""
+"""docs/rescue.md, roll-back.md, upgrade.md, volumes.md, offline.md: what they say can be typed, and is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from tests.docs.error_tables import CODES
 from .fences import shell_in
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [DOCS / name for name in ("rescue.md", "roll-back.md", "upgrade.md", "volumes.md")]
+PAGES = [
+    DOCS / name for name in ("rescue.md", "roll-back.md", "upgrade.md", "volumes.md", "offline.md")
+]
 
 
 def typed_in(page: Path) -> list[list[str]]:
@@ -29,7 +31,7 @@ def typed_in(page: Path) -> list[list[str]]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_can_be_typed(page: Path) -> None:
     commands = [each for each in typed_in(page) if each[0] == "harmony"]
-    assert len(commands) > 4
+    assert len(commands) >= (3 if page.stem == "offline" else 5)
     names = {name.removeprefix("harmony ") for name, _, _ in command_tables.commands(parser())}
     for command in commands:
         if len(command) == 2:

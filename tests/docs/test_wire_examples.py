@@ -36,6 +36,7 @@ from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json, st
 from harmony_core.wire.admission import find_place
 from harmony_core.wire.assets import chunk_key, open_chunk, seal_chunk
 from harmony_core.wire.audit import hash_event
+from harmony_core.wire.bundle import parse_index as parse_bundle_index
 from harmony_core.wire.class_manifest import CLASS_TYPE, parse_class_manifest
 from harmony_core.wire.device_record import DeviceRecord, open_record, seal_record
 from harmony_core.wire.device_signature import (
@@ -568,3 +569,8 @@ def test_the_documents_of_classes_are_read_and_written_as_told() -> None:
 
 def test_the_place_of_a_device_is_the_one_that_is_told() -> None:
     assert str(find_place("home", "kiosk", 7, "pi-1")) in PAGE
+
+
+def test_the_index_of_a_bundle_is_read_as_it_is_shown() -> None:
+    found = parse_bundle_index(block("bundle-index").encode())
+    assert json.loads(found.to_bytes()) == json.loads(block("bundle-index"))
