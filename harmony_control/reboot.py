@@ -22,6 +22,7 @@ from harmony_core.outcome import WILL_ROLL_BACK, Failure, Noop, Outcome, Running
 from harmony_core.wire.actual_state import ActualState, ScoreStatus
 from harmony_core.wire.replies import RebootAsked
 
+from .bus.devices import refuse_unknown
 from .bus.reports import Reports
 from .bus.requests import Asking
 
@@ -66,7 +67,7 @@ async def reboot(
     *timeout_s* is over are in `Rebooted.unconverged`. `NoAnswer` where it never reported, or is not back by
     then; `RebootPostponed` where it could not be asked in that time; and what `Asking.reboot` raises.
     """
-    before = await _read_state(asking.agent_id, reports)
+    before = await _read_state(asking, reports)
     until = _now() + timeout_s
     asked = await _ask(
         asking,
@@ -90,7 +91,9 @@ async def reboot(
     return Rebooted(asked=asked, state=state)
 
 
-async def _read_state(agent_id: str, reports: Reports) -> ActualState:
+async def _read_state(asking: Asking, reports: Reports) -> ActualState:
+    agent_id = asking.agent_id
+    await refuse_unknown(asking.home, asking.client, agent_id)
     report = await reports.read_report(agent_id)
     if report is None or report.state is None:
         why = "has never reported" if report is None else f"cannot be believed: {report.problem}"

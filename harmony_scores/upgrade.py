@@ -248,7 +248,7 @@ tell() {{
     also 'kept back' "$(echo "$kept" | grep . | in_a_list 4)"
     also 'left as they are' "$(echo "$left" | grep . | in_a_list 4)"
     also 'kept as somebody has changed it, with what is new beside it (.dpkg-dist)' \\
-        "$(find /etc -xdev -name '*.dpkg-dist' -newer $notes/before | sed 's/.dpkg-dist$//' | in_a_list 3)"
+        "$(find /etc -xdev -name '*.dpkg-dist' -cnewer $notes/before | sed 's/.dpkg-dist$//' | in_a_list 3)"
     also restarted "$(restarted | in_a_list 4)"
     also 'still run with what was replaced' "$(still_run | in_a_list 3)"
     summary=$(echo "$summary" | cut -b 1-900)

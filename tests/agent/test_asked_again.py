@@ -90,9 +90,9 @@ async def test_what_somebody_removes_is_drift_and_put_right(
         assert page(it).drift_count == 1
 
 
-@pytest.mark.parametrize("drift", ["correct", "report"])
+@pytest.mark.parametrize("drift", ["enforce", "report"])
 async def test_what_is_due_again_and_again_is_no_drift_and_waits_for_nothing(
-    tmp_path: Path, jobs: FakeJobs, offers: Offers, drift: Literal["correct", "report"]
+    tmp_path: Path, jobs: FakeJobs, offers: Offers, drift: Literal["enforce", "report"]
 ) -> None:
     again = entry(Installed(recurring=True), "installed", policy=ScorePolicy(drift=drift))
     async with running_device(tmp_path, offers, Installed, jobs="any") as it:

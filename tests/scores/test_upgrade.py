@@ -22,7 +22,7 @@ from harmony_scores import UpgradeScore
 from harmony_scores.upgrade import _NOTE_WINDOW  # pyright: ignore[reportPrivateUsage] - run by itself
 from tests.box import Box
 from tests.scores.apt_repository import FIRMWARE, NEWER, NEWER_SECURITY, installed
-from tests.scores.jobs_in_box import ask_again, offer_jobs, offer_without_records, settle
+from tests.scores.jobs_in_box import ask_again, offer_jobs, offer_without_records, remove, settle
 
 ALL = UpgradeScore(window="Sun 03:00")
 NOTES = "/var/lib/harmony-upgrades"
@@ -75,9 +75,16 @@ async def test_what_its_question_says_is_told() -> None:
 async def offers(pi: Box) -> AsyncGenerator[Offers]:
     """One whose packages are older than those of a repository that it has not read yet."""
     async with offer_jobs(pi, "upgrades") as offers:
-        pi.run(["sh", "-c", f"rm -f /run/reboot-required* /run/harmony-fails; {NEWER}"])
+        make_older(pi)
         yield {**offers, **_fake_systemd()}
-        pi.run(["sh", "-c", f"apt-mark unhold harmony-here; dpkg --purge {FIRMWARE}"], check=False)
+        pi.run(["sh", "-c", MADE_YOUNGER], check=False)
+
+
+MADE_YOUNGER = f"apt-mark unhold harmony-here; dpkg --purge {FIRMWARE}"
+
+
+def make_older(pi: Box) -> None:
+    pi.run(["sh", "-c", f"rm -f /run/reboot-required* /run/harmony-fails; {NEWER}"])
 
 
 def _fake_systemd() -> Offers:
@@ -180,25 +187,34 @@ async def test_one_that_cannot_be_configured_is_told_and_tried_again(
 
 @pytest.mark.parametrize("is_over", [False, True])
 async def test_what_a_power_cut_has_cut_short_is_ended_also_when_the_window_is_over(
-    offers: Offers, pi: Box, *, is_over: bool
+    pi: Box, *, is_over: bool
 ) -> None:
-    pi.write("/run/harmony-waits", "")
-    open_window(pi, offers)
-    running = asyncio.create_task(settle(ALL, offers))
-    half = ["sh", "-c", "dpkg-query -W -f '${Status}' harmony-two | grep -q half-configured"]
-    await asyncio.to_thread(pi.wait_for, half)
-    running.cancel()
-    await asyncio.to_thread(pi.power_cut)
-    await asyncio.to_thread(pi.power_on)
+    async with offer_jobs(pi) as offers:
+        make_older(pi)
+        pi.write("/run/harmony-waits", "")
+        open_window(pi, offers)
+        running = asyncio.create_task(settle(ALL, {**offers, **_fake_systemd()}))
+        half = ["sh", "-c", "dpkg-query -W -f '${Status}' harmony-two | grep -q half-configured"]
+        await asyncio.to_thread(pi.wait_for, half)
+        running.cancel()
+        await asyncio.to_thread(pi.power_cut)
+        await asyncio.to_thread(pi.power_on)
+        await _judge_after_the_cut(pi, is_over=is_over)
+
+
+async def _judge_after_the_cut(pi: Box, *, is_over: bool) -> None:
     assert "half-configured" in pi.text("dpkg-query", "-W", "-f", "${Status}", "harmony-two")
     if is_over:
         begin = pi.text("cat", f"{NOTES}/window").split()[0]
         pi.write(f"{NOTES}/window", f"{begin} {begin}\n")
     async with offer_without_records(pi) as again:
         outcome = await settle(ALL, {**again, **_fake_systemd()})
-    assert "4 upgraded" in said(outcome), "what there was before is not forgotten"
-    assert await installed(pi) == NEW
-    assert pi.text("dpkg", "--audit") == ""
+        assert "4 upgraded" in said(outcome), "what there was before is not forgotten"
+        assert await installed(pi) == NEW
+        assert pi.text("dpkg", "--audit") == ""
+        await remove(again, "upgrades")
+    assert not (pi.root / NOTES.lstrip("/")).exists()
+    pi.run(["sh", "-c", MADE_YOUNGER], check=False)
 
 
 async def test_without_a_network_it_waits_for_the_end_of_the_window_and_then_says_so(
