@@ -44,7 +44,7 @@ class Rebooted:
     @property
     def unconverged(self) -> Mapping[str, Outcome]:
         """Return the Outcomes of the Scores that are not in order in the new boot, by id."""
-        pages = self.state.scores if self.state is not None else {}
+        pages: Mapping[str, ScoreStatus] = self.state.scores if self.state is not None else {}
         return {
             name: page.outcome for name, page in sorted(pages.items()) if not _is_in_order(page)
         }

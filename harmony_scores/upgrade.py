@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Protocol, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from harmony_core import HasJobs, HasSystemd, Inventory, Outcome, Score, SystemdUnit, outcome_of
 from harmony_core.calendars import window_problem
@@ -326,7 +326,9 @@ def _pattern(text: str) -> str:
     return text
 
 
-Window = Annotated[str, Field(max_length=256), AfterValidator(_readable)]
+Window = Annotated[
+    str, StringConstraints(max_length=256, strip_whitespace=True), AfterValidator(_readable)
+]
 Pattern = Annotated[str, Field(max_length=200), AfterValidator(_pattern)]
 
 

@@ -542,10 +542,10 @@ def _check_upgrade(spec: Spec, asked: Sequence[object]) -> None:
     keys = {"Type", "ExecStart", "Restart"}
     noted = _unit(service, {"Unit": {"Description"}, "Service": keys})
     words = command_of(_one(noted, "Service", "ExecStart"))
-    _check(words[5:], [spec["window"], "7200"], "the window")
+    _check(words[5:], [spec["window"].strip(), "7200"], "the window")
     times = {"OnCalendar", "OnActiveSec", "AccuracySec"}
     unit = _unit(timer, {"Unit": {"Description"}, "Timer": times, "Install": {"WantedBy"}})
-    _check(_one(unit, "Timer", "OnCalendar"), spec["window"], "window")
+    _check(_one(unit, "Timer", "OnCalendar"), spec["window"].strip(), "window")
 
 
 def _check_job(spec: Spec, asked: Sequence[object]) -> None:
