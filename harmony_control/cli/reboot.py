@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Mapping
 
 from harmony_control.fleet import Fleet
-from harmony_control.push.several import each_of
 from harmony_control.reboot import Rebooted
 from harmony_core.errors import HarmonyError, UsageError
 from harmony_core.outcome import Failure, Outcome
@@ -21,6 +20,9 @@ from .targets import find_devices, is_chosen
 from .text import count_of, describe_outcome, indent
 
 __all__ = ["run"]
+
+_AT_ONCE = 16
+"""How many devices are booted side by side."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -60,12 +62,13 @@ async def _reboot(options: argparse.Namespace) -> int:
 async def _side_by_side(
     options: argparse.Namespace, fleet: Fleet, ids: list[str]
 ) -> Mapping[str, int]:
-    codes: dict[str, int] = {}
+    places = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(agent_id: str, _: str) -> None:
-        codes[agent_id] = await _reboot_of_several(options, fleet, agent_id)
+    async def one(agent_id: str) -> int:
+        async with places:
+            return await _reboot_of_several(options, fleet, agent_id)
 
-    await each_of({each: each for each in ids}, one)
+    codes = dict(zip(ids, await asyncio.gather(*map(one, ids)), strict=True))
     _tell_end(options, codes)
     return codes
 
