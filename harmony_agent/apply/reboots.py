@@ -6,7 +6,9 @@
         |
     noted (for what, in which boot) -> an event -> told to the bus -> asked of the device
         |
-    the next boot: still awaited by a Score that was looked at since? -> in vain: never asked for again
+    the next boot: an event, if it was lost
+        |
+    still awaited by a Score that was looked at since? -> in vain: never asked for again
         |
     awaited again after two boots within a day that did help? -> in vain: somebody undoes it, again and again
 
@@ -99,14 +101,14 @@ class _Order:
 
     causes: Mapping[str, str]
     """Who awaits it, with words for each: what is looked at afterwards."""
-    signed_by: Sequence[str] | None = None
-    """Who has asked for it by a request; None where it is by the rule."""
+    signed_by: Sequence[str] = ()
+    """Who has asked for it by a request; nobody where it is by the rule."""
 
     @property
     def words(self) -> str:
-        if self.signed_by is None:
-            return f"a boot is awaited by {_name(self.causes)}"
-        return "somebody has asked for it by a request"
+        if self.signed_by:
+            return "somebody has asked for it by a request"
+        return f"a boot is awaited by {_name(self.causes)}"
 
 
 @attrs.define(kw_only=True)
@@ -242,6 +244,8 @@ class Reboots:
             log.warning("%s", why)
             note = _conclude(note, in_vain=note.causes, why=why if note.causes else note.why)
         elif note.boot_id and self.statuses.is_at_rest:
+            if note.words and not note.is_told:
+                self._record(rebooting, note)
             left = tuple(each for each in note.causes if each in causes)
             why = f"the device was booted for it, asked at {note.at}, and it is not in force"
             note = _conclude(note, in_vain=left, why=why if left else note.why)
@@ -263,6 +267,7 @@ class Reboots:
         if note == before:
             return
         await rebooting.note(note)
+        await self.flush()
         for score in self._find_owners():
             self.queue.enqueue(score)  # it tells of it
 
@@ -335,6 +340,9 @@ class Reboots:
                 boot_id=self.statuses.identity.boot_id,
                 at=timestamp(),
                 causes=tuple(each for each in order.causes if each not in note.in_vain),
+                words=order.words,
+                signed_by=tuple(order.signed_by),
+                is_told=False,
             )
             await rebooting.note(asked)
             self._asked_at = monotonic_s()
@@ -355,7 +363,8 @@ class Reboots:
                 return self._note_refusal(error)
             self._paused = stack.pop_all()
             # Not before: of one that was refused, the audit would tell what never was.
-            self._record(rebooting, order)
+            self._record(rebooting, asked)
+            await rebooting.note(attrs.evolve(asked, is_told=True))  # in one with the event
             await self.flush()
             self._refused = 0
             return told
@@ -372,13 +381,13 @@ class Reboots:
         self._refused, self._not_before_s = self._refused + 1, monotonic_s() + later_s
         return _Wait("Waiting", self._refusal)
 
-    def _record(self, rebooting: Rebooting, order: _Order) -> None:
+    def _record(self, rebooting: Rebooting, note: RebootNote) -> None:
         rule = rebooting.read_rule()
-        done = Did(f"rebooting the device because {order.words}")
+        done = Did(f"rebooting the device because {note.words}")
         change = Change(resource=_RULE, steps=(done,), before=rule, after=rule)
         owners = self._find_owners()
-        if order.signed_by is not None:
-            self.events.record_request(owners[0] if owners else "", change, order.signed_by)
+        if note.signed_by:
+            self.events.record_request(owners[0] if owners else "", change, note.signed_by)
             return
         for score in owners:
             self.events.record_reboot(score, change)

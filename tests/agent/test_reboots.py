@@ -456,6 +456,35 @@ async def test_it_is_booted_by_a_request_once_whatever_the_rule_says(
 
 
 @pytest.mark.looptime
+@pytest.mark.parametrize("is_asked", [False, True])
+async def test_of_one_that_is_gone_before_it_could_be_noted_the_audit_has_it_after_the_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_asked: bool
+) -> None:
+    async with a_pi(tmp_path, monkeypatch) as pi:
+
+        async def go_down() -> None:
+            await asyncio.Future()
+
+        pi.patch.setattr(pi.reboots, "reboot", go_down)
+        if is_asked:
+            await pi.push()
+            asking = asyncio.create_task(pi.device.ask(Reboot(boot_id="boot-1")))
+            await asyncio.sleep(LOOKED_S)
+            asking.cancel()
+        else:
+            await pi.push(NOW, BOOT)
+        assert not [each for each in pi.device.events() if "rebooting" in str(each["actions"])]
+        await pi.boot()
+        await asyncio.sleep(LOOKED_S)
+        (event,) = [each for each in pi.device.events() if "rebooting" in str(each["actions"])]
+        assert event["why"] == ("request" if is_asked else "desired")
+        assert event["signed_by"]
+        because = "somebody has asked for it" if is_asked else "a boot is awaited by boot ("
+        assert because in event["actions"][0]
+        assert pi.reboots.read_note().boot_id == ""
+
+
+@pytest.mark.looptime
 async def test_by_a_request_it_is_booted_without_any_score_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
