@@ -97,6 +97,7 @@ __all__ = [
     "make_asset_cache",
     "open_agent",
     "policy_of",
+    "refuse_reboot",
     "refuse_volume_data",
 ]
 
@@ -280,14 +281,6 @@ async def assemble(
     bus.on_written_over = lambda writer: statuses.device.set_written_over(
         is_copied=writer is Writer.COPY
     )
-    transfers = _Once(partial(_volume_transfers, config, controller, queue))
-    requests = Requests(
-        partial(
-            _answering, config, bus, controller, reconcile_waiter, queue, transfers, monotonic_s()
-        )
-    )
-    bus.on_request(requests.receive)
-    bus.on_class_hint = class_watch.hint
     reporter = Reporter(statuses, events.chain, bus, queue)
     bus.on_report_found = reporter.tell_again
 
@@ -301,7 +294,26 @@ async def assemble(
         flush=database.write,
         now_at_least=desired.now_at_least,
         why_not_kept=lambda: why_not_kept(config.state_directory),
+        permit=lambda keyids: refuse_reboot(
+            policy_of(config), desired.trust.root, keyids, desired.now_at_least()
+        ),
     )
+    transfers = _Once(partial(_volume_transfers, config, controller, queue))
+    requests = Requests(
+        partial(
+            _answering,
+            config,
+            bus,
+            controller,
+            reconcile_waiter,
+            queue,
+            reboots,
+            transfers,
+            monotonic_s(),
+        )
+    )
+    bus.on_request(requests.receive)
+    bus.on_class_hint = class_watch.hint
 
     async def look() -> None:
         await _look_at_what_is_desired(desired, statuses)
@@ -484,6 +496,7 @@ def _answering(
     controller: Controller,
     reconcile_waiter: ReconcileWaiter,
     queue: WorkQueue,
+    reboots: Reboots,
     transfers: Callable[[], VolumeTransfers],
     started_s: float,
 ) -> Answering:
@@ -509,6 +522,7 @@ def _answering(
         look=queue.enqueue,
         holds=controller.holds,
         insistence=controller.drift,
+        rebooter=reboots,
         volumes=DeviceVolumes(offers=logs.offers, ledger=logs.ledger),
         transfers=transfers(),
     )
@@ -581,6 +595,21 @@ def refuse_volume_data(
         check_kinds(root, ["VolumeScore", "ContainerScore"], keyids, now)
     if (why := policy.volume_data_refusal(volume)) is not None:
         raise PolicyRefused(why)
+
+
+def refuse_reboot(
+    policy: DevicePolicy, root: Root | None, keyids: Sequence[str], now: datetime
+) -> None:
+    """Raise `OutOfScope` or `PolicyRefused` where *keyids* may not have the device booted.
+
+    Whoever may push a RebootScore can have it booted by that; nobody else may.
+    """
+    if root is not None:
+        from harmony_core.wire.root import check_kinds  # noqa: PLC0415 - as above
+
+        check_kinds(root, ["RebootScore"], keyids, now)
+    if (why := policy.kind_refusal("RebootScore")) is not None:
+        raise PolicyRefused(f"nobody boots this device by a request: {why}")
 
 
 async def _keep_transfers(

@@ -1,8 +1,8 @@
 """Has pip install anew what is not whole. Run by path, before pip, on a machine that has Python alone.
 
 ``python3 _forget_broken.py ENVIRONMENT WHEEL…``. A package is whole if each file that its RECORD names has
-the hash that stands there; a package of which a WHEEL is given must be what that would install. Of what is not
-whole, the `.dist-info` is deleted: pip then takes it for not installed, and writes all of its files.
+the hash that stands there; a package of which a WHEEL is given must be what that would install. Of what is
+not whole, the `.dist-info` is deleted: pip then takes it for not installed, and writes all of its files.
 
 pip itself looks only whether a `.dist-info` is there. A power cut, or who ends pip, may leave one without the
 rest.

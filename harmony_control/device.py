@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-    Iterable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO, Generic, TypeVar
@@ -25,7 +18,13 @@ from harmony_core.score import Score
 from harmony_core.wire.actual_state import ActualState, Heartbeat
 from harmony_core.wire.envelope import Signer
 from harmony_core.wire.manifest import ScorePolicy, SerializedScore
-from harmony_core.wire.replies import ListedVolume, LoggedLine, VolumeArchived, VolumeLoaded
+from harmony_core.wire.replies import (
+    ListedVolume,
+    LoggedLine,
+    RebootAsked,
+    VolumeArchived,
+    VolumeLoaded,
+)
 
 from .audit.ask import audit
 from .audit.verify import AuditFault, AuditResult
@@ -48,6 +47,7 @@ from .store.home import Home
 
 if TYPE_CHECKING:
     from .bundle.write import Bundled
+    from .reboot import Rebooted, TellPostponed
 
 __all__ = [
     "TIMEOUT_S",
@@ -335,6 +335,28 @@ class Device(Generic[TopologyT_co]):
         """Have, as `Asking.reconcile`, the device look at a Score, or at all, now."""
         async with self._asking.reconcile(score, enforce=enforce) as told:
             yield told
+
+    async def reboot(
+        self,
+        *,
+        if_needed: bool = False,
+        wait: bool = True,
+        timeout_s: float = TIMEOUT_S,
+        on_postponed: TellPostponed | None = None,
+        on_begun: Callable[[RebootAsked], None] | None = None,
+    ) -> Rebooted:
+        """Boot it anew, as `harmony_control.reboot.reboot`; *wait* until its Scores have settled again."""
+        from .reboot import reboot
+
+        return await reboot(
+            self._asking,
+            self._reports,
+            if_needed=if_needed,
+            wait=wait,
+            timeout_s=timeout_s,
+            on_postponed=on_postponed,
+            on_begun=on_begun,
+        )
 
     async def volumes(self) -> list[ListedVolume]:
         """Return, as `Asking.volumes`, all volumes of the device, whoever made them, by name."""

@@ -47,6 +47,7 @@ __all__ = [
     "AssetMissing",
     "AssetsFull",
     "BadEnvelope",
+    "BootedSince",
     "BundleRefused",
     "BusUnreachable",
     "CapabilityError",
@@ -108,6 +109,7 @@ __all__ = [
     "PolicyRefused",
     "PortTaken",
     "PriorTooLarge",
+    "RebootPostponed",
     "RegistryUnreachable",
     "RequestError",
     "RequestExpired",
@@ -825,6 +827,21 @@ class AnswerTooLarge(RequestError):
     """The answer ends before its end. What was told so far is true.
 
     To do: ask for less, such as fewer `--lines`, or a later `--since`.
+    """
+
+
+class RebootPostponed(RequestError):
+    """The device is not booted now: something is under way on it, or somebody says "not now".
+
+    To do: wait until what the message names is over, and ask again; without `--no-wait`, `harmony reboot`
+    does so by itself.
+    """
+
+
+class BootedSince(RequestError):
+    """The boot that was to end has ended: the device is in another one than was asked for.
+
+    To do: look at the device (`harmony status AGENT`); to boot it once more, ask again.
     """
 
 

@@ -29,6 +29,12 @@ class RebootNote:
     """When that was (RFC 3339)."""
     causes: tuple[str, ...] = ()
     """For what it was asked for: who awaits it, what, and how that is, with spaces between."""
+    words: str = ""
+    """Why it was asked for, as the audit has it."""
+    signed_by: tuple[str, ...] = ()
+    """Who has asked for it by a request; empty where it is by the rule."""
+    is_told: bool = False
+    """Whether the audit has it: it may be lost where the device goes down in the midst of that."""
     in_vain: tuple[str, ...] = ()
     """For what a boot was asked for, and it is still awaited: never asked for again."""
     why: str = ""

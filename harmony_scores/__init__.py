@@ -23,6 +23,7 @@
 * `FirewallScore`        what may come in, to the device and to its containers
 * `PackageScore`         packages of Debian
 * `AptSourceScore`       a source of packages, and its key
+* `UpgradeScore`         when all packages are upgraded
 * `ShellJobScore`        a shell script that is run once, where nothing better describes what is wanted
 * `TimerScore`           a program that is run again and again
 * `SysctlScore`          settings of the kernel
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from .systemd_service import SystemdServiceScore
     from .timer import TimerScore
     from .tree import TreeScore
+    from .upgrade import UpgradeScore
     from .user import UserScore
     from .volume import VolumeScore
     from .web_app import WebAppScore
@@ -98,6 +100,7 @@ __all__ = [
     "TimerScore",
     "TimezoneScore",
     "TreeScore",
+    "UpgradeScore",
     "UserScore",
     "VolumeScore",
     "WebAppScore",
@@ -128,6 +131,7 @@ _MODULES = {
     "FirewallScore": "firewall",
     "PackageScore": "package",
     "AptSourceScore": "apt_source",
+    "UpgradeScore": "upgrade",
     "TimerScore": "timer",
     "SysctlScore": "sysctl",
     "KernelModuleScore": "kernel_module",

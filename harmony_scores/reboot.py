@@ -21,7 +21,7 @@ class RebootScore(Score[HasReboots]):
     does, and what Debian's packages say in /run/reboot-required. Nothing is cut short: no Score may be under
     way, no application may hold, and nobody may inhibit a shutdown (systemd-inhibit) or install packages.
     Booted is once for each cause; what a boot has not brought into force is a FAILURE. Without this Score,
-    the device is never booted, and says RebootRequired.
+    the device is never booted by itself, and says RebootRequired; `harmony reboot` boots it.
     """
 
     when: RebootWhen = Field(

@@ -6,9 +6,14 @@
         |
     noted (for what, in which boot) -> an event -> told to the bus -> asked of the device
         |
-    the next boot: still awaited by a Score that was looked at since? -> in vain: never asked for again
+    the next boot: an event, if it was lost
+        |
+    still awaited by a Score that was looked at since? -> in vain: never asked for again
         |
     awaited again after two boots within a day that did help? -> in vain: somebody undoes it, again and again
+
+Somebody asks for one by a request -> may that one? in this very boot? nothing under way, nobody holds or
+inhibits? -> noted, told, asked of the device, as above; else told to who asks: why not
 
 Looked at with the heartbeat. A boot is asked for once for each cause. One that did not come within some
 minutes is in vain too: asking again would not bring it. One that is refused is asked for again later and
@@ -21,7 +26,15 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
@@ -35,11 +48,17 @@ from harmony_agent.store.report_due import AT_ONCE_S
 from harmony_agent.store.status import StatusStore
 from harmony_core.calendars import last_begin
 from harmony_core.change import Change
-from harmony_core.errors import CapabilityError
+from harmony_core.errors import (
+    BootedSince,
+    CapabilityError,
+    MissingCapability,
+    RebootPostponed,
+)
 from harmony_core.reboots import Rebooting, RebootNote
 from harmony_core.reconciler import Offers
 from harmony_core.resources import RebootRule, RebootRuleAt, resource_id
 from harmony_core.steps import Did
+from harmony_core.wire.replies import RebootAsked
 from harmony_core.wire.times import parse_rfc3339
 
 from .holds import AppHolds
@@ -63,7 +82,9 @@ _NAMED_MOST = 5
 _RULE = resource_id(RebootRule.resource_type, "device")
 _SYSTEM = "the system"
 _UNDER_WAY = "until no Score is under way"
-_NO_RULE = "no Score says when it may be: push a RebootScore, or boot it by hand"
+_BY_HAND = "boot it by `harmony reboot`"
+_NO_RULE = f"no Score says when it may be: push a RebootScore, or {_BY_HAND}"
+_REQUEST = "a request"
 
 
 @attrs.frozen
@@ -72,6 +93,22 @@ class _Wait:
 
     reason: str
     words: str
+
+
+@attrs.frozen(kw_only=True)
+class _Order:
+    """For what the device is booted."""
+
+    causes: Mapping[str, str]
+    """Who awaits it, with words for each: what is looked at afterwards."""
+    signed_by: Sequence[str] = ()
+    """Who has asked for it by a request; nobody where it is by the rule."""
+
+    @property
+    def words(self) -> str:
+        if self.signed_by:
+            return "somebody has asked for it by a request"
+        return f"a boot is awaited by {_name(self.causes)}"
 
 
 @attrs.define(kw_only=True)
@@ -90,6 +127,8 @@ class Reboots:
     """The time that an operator has vouched for."""
     why_not_kept: Callable[[], str]
     """Why what the agent notes does not outlive a boot; empty where it does. Called in a thread."""
+    permit: Callable[[Sequence[str]], None]
+    """Raise `OutOfScope` or `PolicyRefused` where these keys may not have the device booted by a request."""
     _refused: int = attrs.field(default=0, init=False)
     """How often in a row it was refused."""
     _refusal: str = attrs.field(default="", init=False)
@@ -99,21 +138,87 @@ class Reboots:
     """When a boot was asked for in this one, or that was found noted; on the loop's clock."""
     _paused: ExitStack = attrs.field(factory=ExitStack, init=False)
     """Nothing is begun from the asking on."""
+    _lock: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
+    """One of those who boot it at a time: a look, or a request."""
 
     async def look(self) -> None:
         """Say what awaits a boot, and ask for one where it may be."""
-        rebooting = self._find_rebooting()
+        async with self._lock:
+            rebooting = self._find_rebooting()
+            causes = await self._find_causes(rebooting)
+            if rebooting is not None:
+                await self._judge(rebooting, causes)
+            wait = self._find_asked(rebooting)
+            if wait is None and causes:
+                wait = await self._find_wait(rebooting, causes)
+                if wait is None and rebooting is not None:
+                    wait = await self._reboot(rebooting, _Order(causes=causes))
+            self._tell(wait, causes)
+
+    async def answer(
+        self, boot_id: str, signed_by: Sequence[str], *, if_needed: bool
+    ) -> AsyncGenerator[RebootAsked]:
+        """Boot the device out of the boot *boot_id*, as *signed_by* have asked; yield how it is, just before.
+
+        *if_needed*: only where something awaits it, and none was in vain. What the rule says is about boots
+        that nobody asks for. Raises what `permit` does, `MissingCapability`, `BootedSince`, `RebootPostponed`
+        while something is under way, somebody says "not now", or the device refuses.
+        """
+        async with self._lock:
+            self.permit(signed_by)
+            if (rebooting := self._find_rebooting()) is None:
+                raise MissingCapability("it cannot be booted by its agent: it offers no RebootHost")
+            if boot_id != (now := self.statuses.identity.boot_id):
+                raise BootedSince(
+                    f"it was to end the boot {boot_id}, and is in {now}; to boot it once more, ask again"
+                )
+            causes = await self._find_causes(rebooting)
+            if self.statuses.is_at_rest:
+                await self._judge(rebooting, causes)
+            note = rebooting.read_note()
+            due = {each: causes[each] for each in causes if each not in note.in_vain}
+            named = tuple(sorted(due.values())[:_NAMED_MOST])
+            if note.boot_id == now:
+                yield RebootAsked(begun=True, at=note.at, awaited_by=named)
+                return
+            if not self.statuses.is_at_rest:
+                raise RebootPostponed(self._find_under_way())
+            if if_needed and not due:
+                yield RebootAsked(begun=False)
+                return
+            if (wait := await self._find_users_wait(rebooting)) is not None:
+                raise RebootPostponed(wait.words)
+            yield RebootAsked(begun=True, at=timestamp(), awaited_by=named)
+            wait = await self._reboot(rebooting, _Order(causes={}, signed_by=signed_by))
+            if wait.reason != "Rebooting":
+                raise RebootPostponed(wait.words)
+
+    def _find_under_way(self) -> str:
+        """Return what is waited for, in words."""
+        names = self.statuses.list_under_way()
+        named = ", ".join(names[:_NAMED_MOST]) + (" …" if len(names) > _NAMED_MOST else "")
+        return f"{_UNDER_WAY}: {named}" if named else _UNDER_WAY
+
+    def _tell(self, wait: _Wait | None, causes: Mapping[str, str]) -> None:
+        told = ("", "")
+        if wait is not None:
+            told = (wait.reason, f"{_name(causes) or _REQUEST}; {wait.words}")
+        self.statuses.device.set_reboot_required(*told)
+
+    async def _find_causes(self, rebooting: Rebooting | None) -> dict[str, str]:
+        """Return all that awaits a boot, with words for each."""
         causes = dict(self._list_of_scores())
         if rebooting is not None:
             for each in await rebooting.find_system_reasons():
                 causes[f"{_SYSTEM} {each}"] = f"{_SYSTEM} ({each})"
-            await self._judge(rebooting, causes)
-        wait = await self._find_wait(rebooting, causes) if causes else None
-        if causes and wait is None and rebooting is not None:
-            wait = await self._reboot(rebooting, causes)
-        self.statuses.device.set_reboot_required(
-            *(("", "") if wait is None else (wait.reason, f"{_name(causes)}; {wait.words}"))
-        )
+        return causes
+
+    def _find_asked(self, rebooting: Rebooting | None) -> _Wait | None:
+        """Return that a boot was asked for in this one, and has not come yet; None where it is not so."""
+        note = rebooting.read_note() if rebooting is not None else RebootNote()
+        if note.boot_id != self.statuses.identity.boot_id:
+            return None
+        return _Wait("Rebooting", f"a boot was asked for at {note.at}")
 
     def _find_rebooting(self) -> Rebooting | None:
         reconciler: object = find_reconciler(self.offers, RebootRule.resource_type)
@@ -136,12 +241,15 @@ class Reboots:
             self._paused.close()
             self._asked_at = None
             why = f"a boot was asked for at {note.at}, and the device has not gone down"
-            note = _conclude(note, in_vain=note.causes, why=why)
-        elif note.causes and self.statuses.is_at_rest:
+            log.warning("%s", why)
+            note = _conclude(note, in_vain=note.causes, why=why if note.causes else note.why)
+        elif note.boot_id and self.statuses.is_at_rest:
+            if note.words and not note.is_told:
+                self._record(rebooting, note)
             left = tuple(each for each in note.causes if each in causes)
             why = f"the device was booted for it, asked at {note.at}, and it is not in force"
             note = _conclude(note, in_vain=left, why=why if left else note.why)
-        elif note.causes:
+        elif note.boot_id:
             return
         helped = _keep_recent(note.helped)
         again = tuple(each for each in causes if len(helped.get(each, ())) >= _HELPED_MOST)
@@ -159,6 +267,7 @@ class Reboots:
         if note == before:
             return
         await rebooting.note(note)
+        await self.flush()
         for score in self._find_owners():
             self.queue.enqueue(score)  # it tells of it
 
@@ -180,13 +289,13 @@ class Reboots:
     async def _find_lasting_wait(self) -> _Wait | None:
         """Return why it may not be asked for, or not yet, whatever the rule says."""
         if why := await asyncio.to_thread(self.why_not_kept):
-            words = f"{why}: after a boot the agent would know of none, and boot for ever; boot it by hand"
+            words = (
+                f"{why}: after a boot the agent would know of none, and boot for ever; {_BY_HAND}"
+            )
             return _Wait("NotKept", words)
         return _Wait("Waiting", self._refusal) if monotonic_s() < self._not_before_s else None
 
     def _find_noted_wait(self, note: RebootNote, causes: Collection[str]) -> _Wait | None:
-        if note.boot_id == self.statuses.identity.boot_id:
-            return _Wait("Rebooting", f"a boot was asked for at {note.at}")
         if set(causes) <= set(note.in_vain):
             return _Wait("InVain", "a boot has not brought it into force; see the RebootScore")
         if note.causes or not self.statuses.is_at_rest:
@@ -205,7 +314,7 @@ class Reboots:
 
     def _find_rule_wait(self, rule: RebootRuleAt) -> _Wait | None:
         if rule.when == "never":
-            return _Wait("Never", "a RebootScore says that it never is: boot it by hand")
+            return _Wait("Never", f"a RebootScore says that it never is by itself: {_BY_HAND}")
         if rule.when == "now":
             return None
         vouched_for = self.now_at_least()
@@ -218,7 +327,7 @@ class Reboots:
         words = f"it is booted in its window: {rule.window}, for {rule.lasts_s} s"
         return _Wait("InWindow", words)
 
-    async def _reboot(self, rebooting: Rebooting, causes: Mapping[str, str]) -> _Wait:
+    async def _reboot(self, rebooting: Rebooting, order: _Order) -> _Wait:
         """Ask for a boot; return how that went."""
         with ExitStack() as stack:
             stack.enter_context(self.queue.pause())
@@ -230,28 +339,40 @@ class Reboots:
                 note,
                 boot_id=self.statuses.identity.boot_id,
                 at=timestamp(),
-                causes=tuple(each for each in causes if each not in note.in_vain),
+                causes=tuple(each for each in order.causes if each not in note.in_vain),
+                words=order.words,
+                signed_by=tuple(order.signed_by),
+                is_told=False,
             )
             await rebooting.note(asked)
             self._asked_at = monotonic_s()
             told = _Wait("Rebooting", f"a boot was asked for at {asked.at}")
-            self.statuses.device.set_reboot_required(told.reason, f"{_name(causes)}; {told.words}")
+            self._tell(told, order.causes)
             await self.flush()
             self.statuses.due.mark(AT_ONCE_S)
             await asyncio.sleep(_TOLD_WITHIN_S)
-            log.warning("rebooting, since a boot is awaited by %s", _name(causes))
+            # Somebody may have begun to install meanwhile.
+            if (wait := await self._find_users_wait(rebooting)) is not None:
+                await self._take_back(rebooting, note)
+                return wait
+            log.warning("rebooting, since %s", order.words)
             try:
                 await rebooting.reboot()
             except CapabilityError as error:
-                await rebooting.note(note)
-                self._asked_at = None
+                await self._take_back(rebooting, note)
                 return self._note_refusal(error)
             self._paused = stack.pop_all()
             # Not before: of one that was refused, the audit would tell what never was.
-            self._record(rebooting, causes)
+            self._record(rebooting, asked)
+            await rebooting.note(attrs.evolve(asked, is_told=True))  # in one with the event
             await self.flush()
             self._refused = 0
             return told
+
+    async def _take_back(self, rebooting: Rebooting, note: RebootNote) -> None:
+        """Note what was noted before: it is not booted."""
+        await rebooting.note(note)
+        self._asked_at = None
 
     def _note_refusal(self, error: CapabilityError) -> _Wait:
         """Return what is told of it, until it is asked for again."""
@@ -260,11 +381,15 @@ class Reboots:
         self._refused, self._not_before_s = self._refused + 1, monotonic_s() + later_s
         return _Wait("Waiting", self._refusal)
 
-    def _record(self, rebooting: Rebooting, causes: Mapping[str, str]) -> None:
+    def _record(self, rebooting: Rebooting, note: RebootNote) -> None:
         rule = rebooting.read_rule()
-        done = Did(f"rebooting the device because a boot is awaited by {_name(causes)}")
+        done = Did(f"rebooting the device because {note.words}")
         change = Change(resource=_RULE, steps=(done,), before=rule, after=rule)
-        for score in self._find_owners():
+        owners = self._find_owners()
+        if note.signed_by:
+            self.events.record_request(owners[0] if owners else "", change, note.signed_by)
+            return
+        for score in owners:
             self.events.record_reboot(score, change)
 
     def _find_owners(self) -> list[str]:

@@ -1,6 +1,6 @@
 """Baselines: how each Score was when it was last found in order. What differs from that has drifted.
 
-    found in order -> baseline -> a change is due -> wanted otherwise now?        -> "desired", no drift
+    found in order -> baseline -> a change is due -> wanted otherwise, or again?  -> "desired", no drift
                                                   -> a file that it uses changed? -> "dependency"
                                                   -> switched off, and not kept?  -> "boot"
                                                   -> else                         -> "drift"
@@ -164,6 +164,8 @@ class Baselines:
         resource_type = ResourceId.parse(change.resource).resource_type
         if is_news or baseline.places.get(resource_type) != self._places().get(resource_type):
             return None
+        if getattr(resource, "recurring", False):
+            return None  # it is wanted again
         used: Sequence[str] = getattr(resource, "uses", ())
         if any(
             self._changed_at.get(resource_id(File.resource_type, path), 0) > baseline.looked

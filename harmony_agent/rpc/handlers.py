@@ -1,8 +1,8 @@
 """What a device answers when it is asked: one verb after the other, each a stream of items.
 
 Nothing here changes the device but `Reconcile`, which only has the queue do what it does anyway, `Release`,
-and `VolumeLoad`, which replaces data and no configuration. Each stream may be closed at any item; one that is
-followed has no end of its own.
+`Reboot`, and `VolumeLoad`, which replaces data and no configuration. Each stream may be closed at any item;
+one that is followed has no end of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from harmony_core.wire.replies import (
     JsonItem,
     Planned,
     PlannedChange,
+    RebootAsked,
     Reconciled,
     cut_for_wire,
     to_item,
@@ -36,6 +37,7 @@ from harmony_core.wire.requests import (
     Diff,
     Events,
     Logs,
+    Reboot,
     Reconcile,
     Release,
     VolumeEnd,
@@ -100,6 +102,14 @@ class Holds(Protocol):
         """Put off no longer what concerns *score*; `NotHeld` where nothing is."""
 
 
+class Rebooter(Protocol):
+    """Who boots the device: `harmony_agent.apply.reboots.Reboots`."""
+
+    def answer(
+        self, boot_id: str, signed_by: Sequence[str], *, if_needed: bool
+    ) -> AsyncGenerator[RebootAsked]: ...
+
+
 @attrs.frozen(kw_only=True)
 class Answers:
     """Answers by asking those who know."""
@@ -116,6 +126,7 @@ class Answers:
     """Have a Score looked at, sooner or later."""
     holds: Holds
     insistence: Insistence
+    rebooter: Rebooter
     volumes: DeviceVolumes
     transfers: VolumeTransfers
 
@@ -135,6 +146,8 @@ class Answers:
                 answer = self._diff(ask)
             case Release():
                 answer = self._release(ask)
+            case Reboot():
+                answer = self._reboot(ask, keyids)
             case Volumes():
                 answer = self._volumes()
             case VolumeSave() | VolumeRead() | VolumeWrite() | VolumeLoad() | VolumeEnd():
@@ -226,6 +239,12 @@ class Answers:
         nothing: Sequence[JsonItem] = ()
         for item in nothing:  # what has no items is a stream all the same
             yield item
+
+    async def _reboot(self, ask: Reboot, keyids: Sequence[str]) -> AsyncGenerator[JsonItem]:
+        answer = self.rebooter.answer(ask.boot_id, keyids, if_needed=ask.if_needed)
+        async with aclosing(answer) as told:
+            async for each in told:
+                yield to_item(each)
 
     async def _volumes(self) -> AsyncGenerator[JsonItem]:
         for each in await self.volumes.read():

@@ -94,8 +94,8 @@ class ScoreLogs:
         found = [_Source(rid, logged) for rid in made if (logged := self._log_of(rid)) is not None]
         if not found:
             raise NothingLogged(
-                f"Score {score!r} has no logs: services and containers have. What a job wrote last is told by "
-                "`harmony status` where it has failed; what was changed, by `harmony events`"
+                f"Score {score!r} has no logs: services and containers have. What a job wrote last is told "
+                "by `harmony status` where it has failed; what was changed, by `harmony events`"
             )
         return found
 

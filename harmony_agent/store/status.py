@@ -164,17 +164,19 @@ class StatusStore:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether the device is at work on a Score: it waits neither for people nor for another Score."""
-        return any(
-            isinstance(each.outcome, Running) and each.outcome.reason not in {"Held", "Blocked"}
-            for each in self._scores.values()
-        )
+        """Whether the device is at work on a Score."""
+        return any(map(_is_under_way, self._scores.values()))
 
     @property
     def is_at_rest(self) -> bool:
         """Whether every Score was looked at since this process began, under what is in force now, and the
         device is at work on none."""
         return not (self.is_under_way or self._wanted - self._looked_at or self._find_behind())
+
+    def list_under_way(self) -> list[str]:
+        """Return the Scores for which `is_at_rest` is not so, by id."""
+        at_work = {name for name, each in self._scores.items() if _is_under_way(each)}
+        return sorted(at_work | (self._wanted - self._looked_at) | set(self._find_behind()))
 
     def list_awaiting_reboot(self) -> list[tuple[str, str, Mapping[str, Any]]]:
         """Return what only a boot brings into force: the Score, the resource, and its state as it is told.
@@ -481,3 +483,9 @@ class StatusStore:
         failed = sum(isinstance(each, Failure) for each in outcomes)
         scores = f"{converged} of {len(outcomes)} Scores converged"
         return f"generation {self.generation}, {scores}, {failed} failed"
+
+
+def _is_under_way(status: ScoreStatus) -> bool:
+    """Return whether the device is at work on a Score: it waits neither for people nor for another Score."""
+    outcome = status.outcome
+    return isinstance(outcome, Running) and outcome.reason not in {"Held", "Blocked"}

@@ -57,6 +57,7 @@ from harmony_core.wire.replies import (
     LoggedLine,
     Planned,
     PlannedChange,
+    RebootAsked,
     Reconciled,
     from_frame,
     item_as,
@@ -68,6 +69,7 @@ from harmony_core.wire.requests import (
     Diff,
     Events,
     Logs,
+    Reboot,
     Reconcile,
     Release,
     Volumes,
@@ -96,7 +98,7 @@ _REMEDY = (
     "`journalctl -u harmony-agent`"
 )
 _T = TypeVar("_T")
-_AskT = TypeVar("_AskT", Logs, Events, Audit, Reconcile, Diff, Release, Volumes)
+_AskT = TypeVar("_AskT", Logs, Events, Audit, Reconcile, Diff, Release, Reboot, Volumes)
 _FollowedT = TypeVar("_FollowedT", Logs, Events)
 _REFUSED: tuple[type[HarmonyError], ...] = (
     *RequestError.__subclasses__(),
@@ -226,6 +228,25 @@ class Asking:
         async with aclosing(self._items(_make_ask(Release, score=score))) as items:
             async for _ in items:
                 pass
+
+    async def reboot(self, boot_id: str, *, if_needed: bool) -> RebootAsked:
+        """Have the device booted out of the boot *boot_id*, as it has reported it; return its answer.
+
+        It answers just before it goes down. Whether it is booted, its next report says.
+        """
+        told: RebootAsked | None = None
+        ask = _make_ask(Reboot, boot_id=boot_id, if_needed=if_needed)
+        try:
+            async with aclosing(self._items(ask)) as items:
+                async for item in items:
+                    told = self._read(RebootAsked, item)
+        except (NoAnswer, BusUnreachable):
+            if told is None:
+                raise
+            # It goes down in the midst of its answer.
+        if told is None:
+            raise self._unreadable("it does not say whether it is booted")
+        return told
 
     async def volumes(self) -> list[ListedVolume]:
         """Return all volumes of the device, whoever made them, by name."""

@@ -18,6 +18,7 @@ from typing import TypeGuard
 
 from harmony_core.errors import (
     AnswerTooLarge,
+    BootedSince,
     FactMissing,
     HarmonyError,
     LoadTakenBack,
@@ -27,6 +28,7 @@ from harmony_core.errors import (
     NotEnrolled,
     OutOfScope,
     PolicyRefused,
+    RebootPostponed,
     RegistryUnreachable,
     RequestExpired,
     RequestFailed,
@@ -93,6 +95,7 @@ def exit_code_of(error: Exception) -> int:
             | RootExpired()
             | RootRejected()
             | NotEnrolled()
+            | BootedSince()
         ):
             return REFUSED  # by the device's owner or the server, or by what is known of the device
         case (
@@ -105,7 +108,13 @@ def exit_code_of(error: Exception) -> int:
             | LoadTakenBack()
         ):
             return FAILED  # there, while it tried to answer
-        case StoreError() | RegistryUnreachable() | RequestExpired() | TooManyRequests():
+        case (
+            StoreError()
+            | RegistryUnreachable()
+            | RequestExpired()
+            | TooManyRequests()
+            | RebootPostponed()
+        ):
             return NO_ANSWER
         case HarmonyError():
             return USAGE

@@ -91,8 +91,7 @@ def parser() -> argparse.ArgumentParser:
     _audit(
         command("audit", "audit", "verify what a device tells of its past by what was seen of it")
     )
-    _reconcile(command("reconcile", "reconcile", "have a device check its Scores now"))
-    _release(command("release", "reconcile", "apply changes that an application has postponed"))
+    _do_now(command)
     _kinds(command("kinds", "kinds", "list the kinds of Score, or the fields of one"))
     _completion(command("completion", "completion", "print a script for shell completion"))
     return top
@@ -114,6 +113,13 @@ def _look(
         _agent,
         _completes_files,
     )
+
+
+def _do_now(command: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    """Add the commands by which a device does now what else has its time."""
+    _reconcile(command("reconcile", "reconcile", "have a device check its Scores now"))
+    _release(command("release", "reconcile", "apply changes that an application has postponed"))
+    _reboot(command("reboot", "reboot", "boot devices anew, and wait until they are back in order"))
 
 
 def _begin(
@@ -732,6 +738,34 @@ def _reconcile(made: argparse.ArgumentParser) -> None:
     _timeout(made, "what was begun goes on")
 
 
+def _reboot(made: argparse.ArgumentParser) -> None:
+    agents = made.add_argument(
+        "agents",
+        nargs="*",
+        default=[],
+        metavar="AGENT",
+        help="devices, by their ids or a pattern ('kiosk-*')",
+    )
+    _completes(agents, _DEVICES)
+    made.add_argument(
+        "--where",
+        metavar="EXPR",
+        help="in place of AGENT: all devices of which it is true, such as 'labels.site == attic'",
+    )
+    made.add_argument(
+        "--if-needed",
+        action="store_true",
+        help="only those where something awaits a boot: a Score, or a package of Debian",
+    )
+    made.add_argument(
+        "--serial",
+        action="store_true",
+        help="one after another; none any more once one is not in order afterwards",
+    )
+    made.add_argument("--yes", action="store_true", help="do not ask")
+    _waiting(made, then="what was asked is booted all the same", timeout_s=600.0)
+
+
 def _release(made: argparse.ArgumentParser) -> None:
     _agent(made)
     _score(made)
@@ -765,23 +799,29 @@ def _forcing(made: argparse.ArgumentParser) -> None:
     )
 
 
-def _waiting(made: argparse.ArgumentParser, *, or_of_a_class: str = "") -> None:
+def _waiting(
+    made: argparse.ArgumentParser,
+    *,
+    then: str = "what was pushed stays pushed",
+    or_of_a_class: str = "",
+    timeout_s: float = 300.0,
+) -> None:
     made.add_argument(
         "--wait",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="wait until the device has converged (the default)",
     )
-    _timeout(made, f"what was pushed stays pushed{or_of_a_class}")
+    _timeout(made, f"{then}{or_of_a_class}", timeout_s)
 
 
-def _timeout(made: argparse.ArgumentParser, then: str) -> None:
+def _timeout(made: argparse.ArgumentParser, then: str, timeout_s: float = 300.0) -> None:
     made.add_argument(
         "--timeout",
         type=_seconds,
-        default=300.0,
+        default=timeout_s,
         metavar="SECONDS",
-        help=f"how long to wait, in seconds (default: 300); {then}",
+        help=f"how long to wait, in seconds (default: {timeout_s:g}); {then}",
     )
 
 

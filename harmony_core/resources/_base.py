@@ -325,6 +325,22 @@ def _where(problem: ErrorDetails) -> str:
     return ".".join(str(part) for part in problem["loc"])
 
 
+_FIELDS = "write its fields by name, as in {name: value}"
+_PLAIN_WORDS = {
+    "tuple_type": "write a list",
+    "model_type": _FIELDS,
+    "dict_type": _FIELDS,
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+}
+"""Where pydantic has Python's words."""
+
+
 def _in_words(problem: str, message: str, given: object) -> str:
     """Return what pydantic says of a *problem*, with the remedy where it leaves that out."""
     match problem:
@@ -332,17 +348,8 @@ def _in_words(problem: str, message: str, given: object) -> str:
             return "unknown field; remove it, or correct its name"
         case "string_type" if isinstance(given, int | float):
             return f'must be text; put it in quotes: "{str(given).lower()}"'
-        case "tuple_type" | "list_type" | "set_type" | "frozen_set_type":
-            example = f": [{given}]" if isinstance(given, str | int | float) else ""
-            return f"write a list{example}"
-        case "model_type" | "model_attributes_type" | "dict_type" | "dataclass_type":
-            return "write its fields by name, as in {name: value}"
-        case "int_parsing" | "int_type" | "int_from_float":
-            return "must be a whole number"
-        case "float_parsing" | "float_type":
-            return "must be a number"
-        case "bool_parsing" | "bool_type":
-            return "must be true or false"
+        case "tuple_type" if isinstance(given, str | int | float):
+            return f"write a list: [{given}]"
         case "union_tag_not_found" if found := _NO_TAG.search(message):
             return f"add {found[1]}, which says of which kind it is"
         case "union_tag_invalid" if found := _OTHER_TAG.fullmatch(message):
@@ -350,4 +357,4 @@ def _in_words(problem: str, message: str, given: object) -> str:
         case "string_pattern_mismatch" if ID_PATTERN in message:
             return "use 1 to 63 lower-case letters, digits and inner hyphens, as in pi-1"
         case _:
-            return message.removeprefix("Value error, ")
+            return _PLAIN_WORDS.get(problem) or message.removeprefix("Value error, ")

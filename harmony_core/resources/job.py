@@ -75,6 +75,9 @@ class Job(Resource):
     claims: tuple[Claim, ...] = ()
     """What it changes, such as a package: a second Score that claims the same is refused. No part of what is
     run."""
+    recurring: bool = False
+    """Whether it is due again and again, as its ``unless`` says: then that is no drift, and what the question
+    writes is told. No part of what is run."""
 
     @property
     def key(self) -> str:
@@ -151,6 +154,8 @@ class NotNeeded(State):
     """Its ``unless`` said at *at* that there is nothing to do."""
 
     at: str
+    stdout: str = ""
+    """The last kilobyte of what that has written, of a job that is due again and again."""
 
     @property
     def is_ready(self) -> bool:

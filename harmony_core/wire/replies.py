@@ -35,6 +35,7 @@ __all__ = [
     "LoggedLine",
     "Planned",
     "PlannedChange",
+    "RebootAsked",
     "Reconciled",
     "VolumeArchived",
     "VolumeLoaded",
@@ -141,6 +142,18 @@ class PlannedChange:
 
 
 @attrs.frozen(kw_only=True)
+class RebootAsked:
+    """The only item of ``reboot``, told just before the device goes down."""
+
+    begun: bool
+    """False: nothing awaits a boot, and it was to be one only where something does."""
+    at: str = ""
+    """When the boot was asked for on the device (RFC 3339)."""
+    awaited_by: tuple[str, ...] = ()
+    """What awaits it, in words; a few of it."""
+
+
+@attrs.frozen(kw_only=True)
 class ListedVolume:
     """An item of ``volumes``."""
 
@@ -214,6 +227,7 @@ def to_item(
     | Reconciled
     | Planned
     | PlannedChange
+    | RebootAsked
     | ListedVolume
     | ChainedEvent
     | VolumeProgress

@@ -61,6 +61,7 @@ __all__ = [
     "Events",
     "Logs",
     "Nonces",
+    "Reboot",
     "Reconcile",
     "Release",
     "Request",
@@ -100,6 +101,7 @@ VolumeName: TypeAlias = Annotated[
 ]
 TransferId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 """128 random bits, chosen by who asks."""
+BootId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$", max_length=64)]
 Sha256: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Box: TypeAlias = Annotated[str, StringConstraints(max_length=2 * PIECE_MAX_BYTES)]
 
@@ -181,6 +183,17 @@ class Release(_Wire):
     score: ScoreId
 
 
+class Reboot(_Wire):
+    """Boot the device anew, out of the boot that it is in; asked of it in another, it is refused."""
+
+    verb: ClassVar[str] = "reboot"
+
+    boot_id: BootId
+    """In which boot it is now, as it has reported: so that no request ends two."""
+    if_needed: StrictBool = False
+    """Only where something awaits a boot, and none was in vain."""
+
+
 class Volumes(_Wire):
     """All volumes of the device, whoever made them."""
 
@@ -248,6 +261,7 @@ Ask: TypeAlias = (
     | Audit
     | Diff
     | Release
+    | Reboot
     | Volumes
     | VolumeSave
     | VolumeRead
@@ -260,7 +274,7 @@ Ask: TypeAlias = (
 _ASKS: Mapping[str, type[Ask]] = {
     each.verb: each
     for each in (
-        *(Reconcile, Logs, Events, Audit, Diff, Release, Volumes),
+        *(Reconcile, Logs, Events, Audit, Diff, Release, Reboot, Volumes),
         *(VolumeSave, VolumeRead, VolumeWrite, VolumeLoad, VolumeEnd),
     )
 }

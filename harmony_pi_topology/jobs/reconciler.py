@@ -158,9 +158,9 @@ class Jobs:
             if record["state"] not in _IN_ORDER or self._policy.refusal(job) is not None:
                 return "unneeded"
             try:
-                answer, _ = await self._ask(job)
+                answer, _, said = await self._ask(job)
                 if answer == "unneeded":
-                    await self._leave(job, _state(record))
+                    await self._leave(job, _state(record), said)
             except CapabilityError:
                 return "unknown"
             return answer
@@ -259,11 +259,11 @@ class Jobs:
             return _plan_one(job, state, is_needed=job.name in self._needed)
         await self._engine.let_go(job.name)  # what runs with an older specification
         if job.unless:
-            answer, why = await self._ask(job)
+            answer, why, said = await self._ask(job)
             if answer == "unknown":
                 return Change(resource=job.id, before=state, after=state, pending=why)
             if answer == "unneeded":
-                return await self._leave(job, state)
+                return await self._leave(job, state, said)
             self._take_answer(job.name, "unneeded")  # from here on its end says how it is
         begun = InProgress(since=self._engine.now())
         await self._note(job, "begun", begun)
@@ -277,8 +277,9 @@ class Jobs:
             pending=_waits(job, begun.since, age_s=0.0),
         )
 
-    async def _leave(self, job: Job, state: JobState | None) -> Change:
-        """There is nothing to do. Noted, unless that is known of this boot already."""
+    async def _leave(self, job: Job, state: JobState | None, said: str) -> Change:
+        """There is nothing to do, as its question has *said*. Noted, unless that is known of this boot
+        already."""
         record = self._records.get(job.id)
         if (
             record is not None
@@ -287,7 +288,7 @@ class Jobs:
             and record["boot"] == self._engine.boot_id
         ):
             return Change(resource=job.id, before=state, after=state)
-        unneeded = NotNeeded(at=self._engine.now())
+        unneeded = NotNeeded(at=self._engine.now(), stdout=said)
         await self._note(job, "unneeded", unneeded)
         return Change(resource=job.id, before=state, after=unneeded)
 
@@ -298,21 +299,23 @@ class Jobs:
         self._stale.discard(name)
         (self._needed.add if answer == "needed" else self._needed.discard)(name)
 
-    async def _ask(self, job: Job) -> tuple[Answer, NotReady | None]:
-        """Ask the question of *job*, and keep its answer; with why, where that cannot be told now."""
+    async def _ask(self, job: Job) -> tuple[Answer, NotReady | None, str]:
+        """Ask the question of *job*, and keep its answer; with why, where that cannot be told now, and what
+        it has said, where that is to be told."""
         end = await self._end_of_question(question_of(job))
         if end.exit_code == _CANNOT_BE_TOLD_NOW:
             why = reasons_in(end.stderr) or "its question says that it cannot be told now"
             message = f"whether {job.name} is to be run is asked again soon: {why}"
-            return "unknown", NotReady(
+            not_now = NotReady(
                 message,
                 resource=job.id,
                 reason="Progressing",
                 look_again_s=_ASKED_AGAIN_AFTER_S,
             )
+            return "unknown", not_now, ""
         answer: Answer = "unneeded" if end.exit_code == 0 else "needed"
         self._take_answer(job.name, answer)
-        return answer, None
+        return answer, None, end.stdout if job.recurring else ""
 
     async def _end_of_question(self, question: Job) -> Finished:
         name = f"{question.name}.unless"  # no job has a dot in its name
@@ -355,7 +358,11 @@ class Jobs:
             "boot": self._engine.boot_id,
             "ran": job.undo_always or state != "unneeded" or (before is not None and before["ran"]),
             **(
-                {"undo": undo_of(job).model_dump(mode="json", exclude={"claims", "undo_always"})}
+                {
+                    "undo": undo_of(job).model_dump(
+                        mode="json", exclude={"claims", "recurring", "undo_always"}
+                    )
+                }
                 if job.undo
                 else {}
             ),

@@ -24,7 +24,7 @@ __all__ = ["NOTE_ID", "RebootDaemon", "Reboots"]
 
 NOTE_ID = "reboot-note:device"
 RULE_ID = "reboot:device"
-_LISTS = ("causes", "in_vain")
+_LISTS = ("causes", "signed_by", "in_vain")
 
 
 class RebootDaemon(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -25,6 +26,7 @@ MISSING, BUSY, THERE = JobProgram(exit_code=1), JobProgram(exit_code=75), JobPro
 
 class Installed(Score[HasJobs]):
     watched: bool = True
+    recurring: bool = False
 
     async def interpret(self, inventory: Inventory, topology: HasJobs) -> Outcome:
         job = Job(
@@ -32,6 +34,7 @@ class Installed(Score[HasJobs]):
             command=COMMAND,
             unless=QUESTION,
             asked_when_changed=(SEEN_IN,) if self.watched else (),
+            recurring=self.recurring,
         )
         return outcome_of(await topology.jobs.ensure(job))
 
@@ -85,6 +88,28 @@ async def test_what_somebody_removes_is_drift_and_put_right(
         assert jobs.begun.count(QUESTION) == asked + 1
         assert jobs.begun.count(COMMAND) == 2
         assert page(it).drift_count == 1
+
+
+@pytest.mark.parametrize("drift", ["enforce", "report"])
+async def test_what_is_due_again_and_again_is_no_drift_and_waits_for_nothing(
+    tmp_path: Path, jobs: FakeJobs, offers: Offers, drift: Literal["enforce", "report"]
+) -> None:
+    again = entry(Installed(recurring=True), "installed", policy=ScorePolicy(drift=drift))
+    async with running_device(tmp_path, offers, Installed, jobs="any") as it:
+        await it.pages([again])
+        await settle(jobs)
+        for times in range(2, 6):
+            jobs.programs[QUESTION] = MISSING
+            await jobs.change(SEEN_IN)
+            await settle(jobs)
+            assert jobs.begun.count(COMMAND) == times
+        assert page(it).drift_count == 0
+        assert page(it).outcome.status == "SUCCESS"
+        assert {each["why"] for each in it.events()} == {"desired"}
+        assert it.bus.told is not None
+        assert [each.reason for each in it.bus.told.conditions if each.type == "Degraded"] == [
+            "AllWell"
+        ]
 
 
 async def test_who_asks_has_it_looked_at(tmp_path: Path, jobs: FakeJobs, offers: Offers) -> None:

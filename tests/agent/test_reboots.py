@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 import pytest
 
 from harmony_agent.apply import reboots
 from harmony_agent.apply.kept import why_not_kept
+from harmony_agent.apply.policy import DevicePolicy
+from harmony_agent.policy_toml import PolicyTable
+from harmony_agent.wiring import refuse_reboot
 from harmony_core import File, HasFiles, Inventory, Outcome, Score
 from harmony_core.change import NotReady
+from harmony_core.errors import OutOfScope
 from harmony_core.plugins import Registry
 from harmony_core.reboots import RebootNote
 from harmony_core.reconciler import MemoryRecords, Offers
@@ -22,6 +27,9 @@ from harmony_core.testing import FakeBlocks, FakeFiles, FakeReboots
 from harmony_core.wire.actual_state import ActualState, Condition, from_json, to_json
 from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.manifest import SerializedScore
+from harmony_core.wire.replies import End, Failed, Item
+from harmony_core.wire.requests import Reboot
+from harmony_core.wire.root import Root, Scope
 from harmony_scores import BootConfigScore, FileScore, RebootScore
 
 from .rig import code, entry
@@ -79,6 +87,16 @@ class Pi:
         await asyncio.sleep(LOOKED_S)
         return self.told
 
+    async def ask(self, boot_id: str = "boot-1", *, if_needed: bool = False) -> dict[str, Any]:
+        """Somebody asks for a boot by a request: what the device says to it."""
+        frames = await self.device.ask(Reboot(boot_id=boot_id, if_needed=if_needed))
+        items = [each.item for each in frames if isinstance(each, Item)]
+        if isinstance(frames[-1], Failed):
+            return {"code": frames[-1].error.code, "why": frames[-1].error.message, "items": items}
+        assert isinstance(frames[-1], End)
+        (item,) = items
+        return {**item}
+
     @property
     def told(self) -> ActualState:
         assert self.device.bus.told is not None
@@ -102,7 +120,11 @@ def _kept(directory: Path) -> str:
 
 
 @asynccontextmanager
-async def a_pi(root: Path, patch: pytest.MonkeyPatch) -> AsyncGenerator[Pi]:
+async def a_pi(
+    root: Path,
+    patch: pytest.MonkeyPatch,
+    policy: PolicyTable = PolicyTable(preset="open"),  # noqa: B008 - it is frozen
+) -> AsyncGenerator[Pi]:
     files = Holder()
     files.write(CONFIG, b"arm_64bit=1\n")
     blocks, reboot = FakeBlocks(files), FakeReboots(MemoryRecords())
@@ -112,7 +134,7 @@ async def a_pi(root: Path, patch: pytest.MonkeyPatch) -> AsyncGenerator[Pi]:
     patch.setattr("harmony_agent.wiring.why_not_kept", _kept)
     # The clock jumps, and would wait for a thread in vain.
     patch.setattr("asyncio.to_thread", _at_once)
-    device = VirtualDevice(root, generate_key(), kinds, offers)
+    device = VirtualDevice(root, generate_key(), kinds, offers, policy=policy)
     await device.start()
     try:
         yield Pi(device, blocks, reboot, files, patch)
@@ -400,3 +422,247 @@ async def test_the_rule_goes_with_its_score(
         await pi.push(BOOT)
         assert pi.reboots.read_rule() is None
         assert pi.reason == "NoRule"
+
+
+@pytest.mark.looptime
+async def test_it_is_booted_by_a_request_once_whatever_the_rule_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_pi(tmp_path, monkeypatch) as pi:
+        await pi.push(entry(RebootScore(when="never"), "reboots"))
+        assert (await pi.ask())["begun"] is True
+        assert pi.reboots.asked == 1
+        event = pi.device.events()[-1]
+        assert (event["why"], event["resource"]) == ("request", "reboot:device")
+        assert event["actions"] == [
+            "rebooting the device because somebody has asked for it by a request"
+        ]
+        assert event["signed_by"]
+        await asyncio.sleep(LOOKED_S)
+        assert pi.condition is not None
+        assert pi.condition.reason == "Rebooting"
+        assert pi.condition.message.startswith("a request; a boot was asked for at")
+        assert (await pi.ask())["begun"] is True
+        assert pi.reboots.asked == 1, "it is on its way"
+        await pi.boot()
+        assert not pi.reason
+        assert pi.reboots.read_note() == RebootNote()
+        late = await pi.ask()
+        assert late["code"] == "BootedSince"
+        assert late["why"].startswith("it was to end the boot boot-1, and is in boot-2")
+        assert pi.reboots.asked == 1
+        assert (await pi.ask("boot-2"))["begun"] is True
+        assert pi.reboots.asked == 2
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("is_asked", [False, True])
+async def test_of_one_that_is_gone_before_it_could_be_noted_the_audit_has_it_after_the_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_asked: bool
+) -> None:
+    async with a_pi(tmp_path, monkeypatch) as pi:
+
+        async def go_down() -> None:
+            await asyncio.Future()
+
+        pi.patch.setattr(pi.reboots, "reboot", go_down)
+        if is_asked:
+            await pi.push()
+            asking = asyncio.create_task(pi.device.ask(Reboot(boot_id="boot-1")))
+            await asyncio.sleep(LOOKED_S)
+            asking.cancel()
+        else:
+            await pi.push(NOW, BOOT)
+        assert not [each for each in pi.device.events() if "rebooting" in str(each["actions"])]
+        await pi.boot()
+        await asyncio.sleep(LOOKED_S)
+        (event,) = [each for each in pi.device.events() if "rebooting" in str(each["actions"])]
+        assert event["why"] == ("request" if is_asked else "desired")
+        assert event["signed_by"]
+        because = "somebody has asked for it" if is_asked else "a boot is awaited by boot ("
+        assert because in event["actions"][0]
+        assert pi.reboots.read_note().boot_id == ""
+
+
+@pytest.mark.looptime
+async def test_by_a_request_it_is_booted_without_any_score_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_pi(tmp_path, monkeypatch) as pi:
+        await pi.push()
+        assert (await pi.ask())["begun"] is True
+        event = pi.device.events()[-1]
+        assert (event["score"], event["why"]) == ("", "request")
+        assert (event["before"], event["after"]) == (None, None)
+
+
+@pytest.mark.looptime
+async def test_only_where_it_is_needed_is_only_where_something_awaits_it_and_not_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_pi(tmp_path, monkeypatch) as pi:
+        await pi.push()
+        assert await pi.ask(if_needed=True) == {"begun": False, "at": "", "awaited_by": []}
+        await pi.push(BOOT)
+        told = await pi.ask(if_needed=True)
+        assert told["begun"] is True
+        assert told["awaited_by"] == [f"boot (block:{CONFIG}#setting:^all/gpu_mem)"]
+        assert pi.reboots.asked == 1
+        await pi.boot()
+        assert (await pi.ask("boot-2", if_needed=True))["begun"] is False
+        # What a boot has not helped, another would not either.
+        await pi.push(NOW, MORE)
+        assert pi.reboots.asked == 2
+        await pi.boot(helps=False)
+        assert pi.reason == "InVain"
+        assert (await pi.ask("boot-3", if_needed=True))["begun"] is False
+        assert pi.reboots.asked == 2
+
+
+@pytest.mark.looptime
+async def test_a_boot_by_a_request_is_none_that_did_not_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever boots it by hand, again and again, says nothing about what awaits a boot."""
+    async with a_pi(tmp_path, monkeypatch) as pi:
+        await pi.push(entry(RebootScore(when="never"), "reboots"), BOOT)
+        for _ in range(3):
+            assert (await pi.ask(f"boot-{pi.boots}"))["begun"] is True
+            state = await pi.boot(helps=False)
+            assert state.scores["reboots"].outcome.status in {"SUCCESS", "NOOP"}
+            assert pi.reason == "Never"
+        await pi.push(NOW, BOOT)
+        assert pi.reboots.asked == 4
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("hinder", "why"),
+    [
+        (inhibit, "apt: upgrades packages"),
+        (hold, "till: till: in the middle of a sale"),
+        (refuse, "it was refused: systemd-logind is stopping"),
+    ],
+)
+async def test_whoever_says_not_now_postpones_a_boot_by_a_request_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hinder: Hinder, why: str
+) -> None:
+    async with a_pi(tmp_path, monkeypatch) as pi:
+        await pi.push(entry(FileScore(path="/etc/till", content="x"), "till"))
+        hinder(pi, is_so=True)
+        told = await pi.ask()
+        assert told["code"] == "RebootPostponed"
+        assert why in told["why"]
+        assert pi.reboots.asked == 0
+        assert not [each for each in pi.device.events() if each["why"] == "request"]
+        # Nothing is held up meanwhile.
+        await pi.push(entry(FileScore(path="/etc/other", content="x"), "other"))
+        hinder(pi, is_so=False)
+        assert (await pi.ask())["begun"] is True
+        assert pi.reboots.asked == 1
+
+
+@pytest.mark.looptime
+async def test_whoever_begins_to_install_at_the_last_moment_is_not_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_pi(tmp_path, monkeypatch) as pi:
+        await pi.push()
+        asked = asyncio.create_task(pi.ask())
+        await asyncio.sleep(1)
+        assert not asked.done()
+        inhibit(pi, is_so=True)
+        told = await asked
+        assert (told["code"], pi.reboots.asked) == ("RebootPostponed", 0)
+        assert pi.reboots.read_note() == RebootNote()
+        await asyncio.sleep(LOOKED_S)
+        assert not pi.reason
+
+
+@pytest.mark.looptime
+async def test_a_boot_by_a_request_waits_for_what_is_under_way_and_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_pi(tmp_path, monkeypatch) as pi:
+        await pi.push(entry(Busy(), "busy"))
+        told = await pi.ask()
+        assert told["code"] == "RebootPostponed"
+        assert told["why"] == "until no Score is under way: busy"
+        assert pi.reboots.asked == 0
+
+
+@pytest.mark.looptime
+async def test_two_who_ask_at_once_have_it_booted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_pi(tmp_path, monkeypatch) as pi:
+        await pi.push(NOW)
+        told = await asyncio.gather(pi.ask(), pi.ask(), pi.ask(if_needed=True))
+        assert [each["begun"] for each in told] == [True, True, True]
+        assert pi.reboots.asked == 1
+
+
+@pytest.mark.looptime
+async def test_one_that_was_asked_by_a_request_and_does_not_go_down_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_pi(tmp_path, monkeypatch) as pi:
+        await pi.push(NOW)
+        assert (await pi.ask())["begun"] is True
+        await asyncio.sleep(reboots.HAPPENS_WITHIN_S + LOOKED_S)
+        assert not pi.reason
+        assert pi.told.scores["reboots"].outcome.status in {"SUCCESS", "NOOP"}
+        await pi.push(entry(FileScore(path="/etc/other", content="x"), "other"))
+        assert pi.files.read("/etc/other") == b"x"
+        assert (await pi.ask())["begun"] is True
+        assert pi.reboots.asked == 2
+
+
+@pytest.mark.looptime
+async def test_who_cannot_be_told_has_it_not_booted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_pi(tmp_path, monkeypatch) as pi:
+        await pi.push()
+        pi.device.bus.pull_cable()
+        asked = asyncio.create_task(pi.ask())
+        await asyncio.sleep(LOOKED_S)
+        assert pi.reboots.asked == 0
+        asked.cancel()
+
+
+def test_only_who_may_push_a_reboot_score_may_ask_for_a_boot() -> None:
+    ada, bob, eve = (generate_key() for _ in range(3))
+    policy, now = DevicePolicy(), datetime.now(UTC)
+    root = Root(
+        fleet="home",
+        version=1,
+        issued_at=now,
+        root_keys=(generate_key().public.to_text(),),
+        root_threshold=1,
+        scopes=(
+            Scope(name="ada", keys=(ada.public.to_text(),), kinds=("RebootScore",)),
+            Scope(name="bob", keys=(bob.public.to_text(),), kinds=("FileScore",)),
+            Scope(name="support", keys=(eve.public.to_text(),), signs=("request",)),
+        ),
+    )
+    refuse_reboot(policy, root, [ada.public.id], now)
+    refuse_reboot(policy, None, [bob.public.id], now)
+    for other in (bob, eve):
+        with pytest.raises(OutOfScope, match="RebootScore"):
+            refuse_reboot(policy, root, [other.public.id], now)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(("kinds", "asked"), [(("FileScore",), 0), (("RebootScore",), 1)])
+async def test_an_appliance_is_booted_by_a_request_where_a_reboot_score_may_boot_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, ...], asked: int
+) -> None:
+    async with a_pi(tmp_path, monkeypatch, PolicyTable(preset="appliance", kinds=kinds)) as pi:
+        await pi.push()
+        told = await pi.ask()
+        assert pi.reboots.asked == asked
+        if not asked:
+            assert told["code"] == "PolicyRefused"
+            assert told["why"].startswith("nobody boots this device by a request: a RebootScore")
+            assert not told["items"]

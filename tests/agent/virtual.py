@@ -44,6 +44,8 @@ from harmony_core.wire.actual_state import ActualState, ScoreStatus, from_json
 from harmony_core.wire.envelope import SigningKey, generate_key, seal
 from harmony_core.wire.manifest import Manifest, SerializedScore
 from harmony_core.wire.names import DESIRED_CLASS, FLEET, INDEX_KEY, ROLLOUT
+from harmony_core.wire.replies import End, Failed, Frame, from_frame
+from harmony_core.wire.requests import Ask, new_request, seal_request
 from harmony_pi_topology.common.worker import Worker
 from harmony_pi_topology.discovery import Discovery
 from tests.authority import NATS, REPORT
@@ -90,14 +92,29 @@ class VariableBus:
         self.classes: dict[str, bytes] = {}
         """Index, gates and generations of classes, by bucket and key."""
         self.on_class_hint: Callable[[str], None] = lambda _: None
+        self._replies: dict[str, asyncio.Queue[Frame]] = {}
         self._news = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
 
     def on_connect(self, *listeners: Callable[[], None]) -> None:
         self._listeners += listeners
 
-    def on_request(self, *_: object) -> None:
-        """Nobody asks."""
+    def on_request(self, receive: Callable[[bytes], Awaitable[None]]) -> None:
+        self._receive = receive
+
+    async def reply(self, nonce: str, frame: bytes) -> None:
+        if not self.up:
+            raise BusUnreachable("the cable is out")
+        await self._replies[nonce].put(from_frame(frame))
+
+    async def ask(self, envelope: bytes, nonce: str) -> list[Frame]:
+        """Return all frames of what is answered to *envelope*."""
+        replies = self._replies[nonce] = asyncio.Queue[Frame]()
+        await self._receive(envelope)
+        frames = [await replies.get()]
+        while not isinstance(frames[-1], End | Failed):
+            frames.append(await replies.get())
+        return frames
 
     def put(self, envelope: bytes) -> None:
         self.desired = envelope
@@ -286,6 +303,11 @@ class VirtualDevice:
             **fields,
         )
         self.bus.put(seal(manifest.payload(), by or self._key))
+
+    async def ask(self, ask: Ask, *, by: SigningKey | None = None) -> list[Frame]:
+        """Return all frames of what it answers to *ask*, signed *by* one of its operators (the first)."""
+        request = new_request(ask, fleet="home", agent_id="pi-1", now=datetime.now(UTC))
+        return await self.bus.ask(seal_request(request, by or self._key), request.nonce)
 
     def put_of_class(
         self, at: str, payload: bytes, payload_type: str, by: SigningKey | None = None

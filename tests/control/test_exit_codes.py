@@ -249,6 +249,7 @@ def test_every_error_of_ours_has_an_exit_code_between_1_and_4() -> None:
     assert failed_there == {"AnswerTooLarge", "RequestFailed"} | of_volumes
     refused = {code for code, status in codes.items() if status == 3}
     assert refused == {
+        "BootedSince",
         "FactMissing",
         "MissingCapability",
         "NotEnrolled",

@@ -172,7 +172,7 @@ def test_what_is_wrong_around_the_question_is_dropped(
 @pytest.mark.parametrize(
     ("error", "verb", "args"),
     [
-        (UnknownVerb, "reboot", {}),
+        (UnknownVerb, "shell", {}),
         (InvalidRequest, "logs", {}),
         (InvalidRequest, "logs", {"score": "../web"}),
         (InvalidRequest, "logs", {"score": "web", "lines": 0}),
@@ -233,7 +233,7 @@ def test_a_request_is_answered_once() -> None:
 
 def test_also_what_cannot_be_answered_is_told_once() -> None:
     nonces = Nonces()
-    asked = opened(changed(lambda fields: fields.update(verb="reboot")))
+    asked = opened(changed(lambda fields: fields.update(verb="shell")))
     with pytest.raises(UnknownVerb):
         accept_request(asked, nonces=nonces, now=NOON)
     with pytest.raises(RequestReplayed):

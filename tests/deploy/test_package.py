@@ -79,6 +79,11 @@ def test_an_installation_to_be_edited_is_not_packed(monkeypatch: pytest.MonkeyPa
     """It has the locks, and in place of the modules a path of this machine."""
     files = ["_editable_impl_harmony.pth", "harmony_agent/deploy/agent.lock"]
     installed = SimpleNamespace(files=files, version="0.1.0")
-    monkeypatch.setattr(importlib.metadata, "distribution", lambda _: installed)
+
+    def find(name: str) -> SimpleNamespace:
+        assert name == "harmony"
+        return installed
+
+    monkeypatch.setattr(importlib.metadata, "distribution", find)
     with pytest.raises(ConfigError, match="runs from a working tree; give one with --wheel"):
         package_of_ours()

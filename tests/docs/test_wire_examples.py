@@ -70,6 +70,7 @@ from harmony_core.wire.replies import (
     LoggedLine,
     Planned,
     PlannedChange,
+    RebootAsked,
     VolumeArchived,
     VolumeLoaded,
     VolumePiece,
@@ -440,6 +441,11 @@ def test_what_would_change_is_read_and_written_as_told() -> None:
 def test_a_volume_that_is_listed_is_read_and_written_as_told() -> None:
     for item in lines("volumes-items"):
         assert json.loads(json.dumps(to_item(item_as(ListedVolume, item)))) == item
+
+
+def test_what_is_answered_to_a_reboot_is_read_and_written_as_told() -> None:
+    for item in lines("reboot-items"):
+        assert json.loads(json.dumps(to_item(item_as(RebootAsked, item)))) == item
 
 
 def test_what_is_told_of_a_volumes_data_is_read_and_written_as_told() -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from harmony_control.bus.connection import admin
+from harmony_control.bus.requests import Asking
 from harmony_control.device import Device
+from harmony_core.errors import BootedSince
 from harmony_core.outcome import Failure
 from harmony_core.wire.actual_state import ActualState
 from harmony_pi_topology import PiTopology
-from harmony_scores import BootConfigScore, KernelModuleScore, RebootScore
+from harmony_scores import BootConfigScore, FileScore, KernelModuleScore, RebootScore
 from tests.box import Box
 from tests.fleet.ground import AGENT, ControlPlane, allowed, code_of, heard_again, until
 
@@ -84,6 +89,52 @@ async def test_it_is_booted_once_when_nobody_inhibits_it_and_looked_at_afterward
     (asked,) = [each for each in events if "rebooting" in each["actions"][0]]
     assert asked["score"] == "reboots"
     assert "because a boot is awaited by config (" in asked["actions"][0]
+
+
+LOCKED = (
+    "import fcntl, time; file = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(file, fcntl.LOCK_EX); "
+    "print('locked', flush=True); time.sleep(1000)"
+)
+
+
+async def test_it_is_booted_by_command_once_whoever_installs_has_ended(
+    plane: ControlPlane, device: Device[PiTopology], pi: Box
+) -> None:
+    await device.push(FileScore(path="/run/motd", content="hello\n"), id="motd")
+    before = await _state(device)
+    pi.run(["systemd-run", "--unit=installing", "python3", "-c", LOCKED])
+    pi.wait_for(["sh", "-c", "journalctl -u installing | grep -q locked"])
+    postponed = await plane.harmony("reboot", pi.name, "--no-wait")
+    assert postponed.status == 4
+    assert "dpkg: packages are being installed or removed (process" in postponed.err
+
+    running = asyncio.create_task(plane.harmony("reboot", pi.name, "--timeout", "300"))
+    await asyncio.sleep(2)
+    assert not running.done()
+    pi.run(["systemctl", "stop", "installing"])
+    await asyncio.to_thread(pi.await_end)
+    await asyncio.to_thread(pi.power_cut)
+    await asyncio.to_thread(pi.power_on)
+    said = await running
+    assert said.status == 0, said
+    last = said.out.splitlines()[-1]
+    assert last.split() == [pi.name, "converged,", "in", "another", "boot"]
+    state = await _state(device)
+    assert state.boot_id != before.boot_id
+    assert pi.read("/run/motd") == b"hello\n", "what a boot takes away is there again"
+
+    # What was asked of the boot before ends no other.
+    async with admin(plane.home) as client:
+        with pytest.raises(BootedSince, match=before.boot_id):
+            await Asking(plane.home, client, pi.name).reboot(before.boot_id, if_needed=False)
+    said = await plane.harmony("reboot", pi.name, "--if-needed")
+    assert (said.status, "not needed" in said.out) == (0, True)
+    await heard_again(device)
+    assert (await _state(device)).boot_id == state.boot_id
+    events = (await plane.harmony("events", pi.name, "--json")).documents
+    (asked,) = [each for each in events if each["why"] == "request"]
+    assert asked["resource"] == "reboot:device"
+    assert asked["signed_by"]
 
 
 async def test_a_module_that_is_loaded_otherwise_awaits_a_boot(

@@ -10,19 +10,21 @@ from pathlib import Path
 
 from tests.box import Box
 
-__all__ = ["BUILD", "FIRMWARE", "GONE", "NEWER_TOO", "OLDER_ALONE", "Signer", "installed"]
+__all__ = [
+    "BUILD",
+    "FIRMWARE",
+    "GONE",
+    "NEWER",
+    "NEWER_SECURITY",
+    "NEWER_TOO",
+    "OLDER_ALONE",
+    "Signer",
+    "installed",
+]
 
 _REPOSITORY = "/srv/harmony-packages"
-_BUILD = """
-set -eu
-rm -rf /var/lib/harmony-package* /var/lib/harmony-apt-sources
-rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/* /etc/apt/keyrings/*
-echo 'deb [trusted=yes] file:{repository} ./' > /etc/apt/sources.list
-test ! -e {repository}/whole || exit 0
-rm -rf {repository}
-mkdir -p {repository}
-cd {repository}
-build() {{
+_BUILD_ONE = """
+build() {
     mkdir -p $1-$2/DEBIAN $1-$2/usr/share/$1 $1-$2/etc
     echo $2 > $1-$2/usr/share/$1/version
     echo $2 > $1-$2/etc/$1.conf
@@ -35,22 +37,33 @@ build() {{
         printf '#!/bin/sh\ntest ! -e /run/harmony-stuck\n' > $1-$2/DEBIAN/postrm
         chmod 755 $1-$2/DEBIAN/postrm
     fi
-    {{
+    {
         echo "Package: $1"
         echo "Version: $2"
         printf 'Maintainer: A <a@example.org>\\nDescription: x\\n%s' "$3"
-        echo "Architecture: ${{4-all}}"
-    }} > $1-$2/DEBIAN/control
-    built=$1-$2${{4+_$4}}.deb
+        echo "Architecture: ${4-all}"
+    } > $1-$2/DEBIAN/control
+    built=$1-$2${4+_$4}.deb
     dpkg-deb --build --root-owner-group $1-$2 $built > /dev/null
-    {{
+    {
         dpkg-deb -f $built
         echo "Filename: ./$built"
         echo "Size: $(stat -c %s $built)"
         echo "SHA256: $(sha256sum $built | cut -d' ' -f1)"
         echo
-    }} >> Packages
-}}
+    } >> Packages
+}
+"""
+_BUILD = """
+set -eu
+rm -rf /var/lib/harmony-package* /var/lib/harmony-apt-sources
+rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/* /etc/apt/keyrings/*
+echo 'deb [trusted=yes] file:{repository} ./' > /etc/apt/sources.list
+test ! -e {repository}/whole || exit 0
+rm -rf {repository}
+mkdir -p {repository}
+cd {repository}
+{build_one}
 build harmony-here 1 ''
 build harmony-one 1 ''
 build harmony-one 2 ''
@@ -94,8 +107,50 @@ NEWER_TOO = f"echo 'deb [trusted=yes] file:{_REPOSITORY} ./' > /etc/apt/sources.
 FIRMWARE = "firmware-harmony"
 """A package that a device needs, by its name."""
 
-BUILD = _BUILD.format(repository=_REPOSITORY, firmware=FIRMWARE)
+BUILD = _BUILD.format(build_one=_BUILD_ONE, repository=_REPOSITORY, firmware=FIRMWARE)
 """Makes it, unless it is there, and has apt know nothing else."""
+
+
+_NEWER = "/srv/harmony-newer"
+NEWER = f"""
+set -eu
+apt-get -q update
+apt-get -qy install harmony-here harmony-two {FIRMWARE}
+rm -rf {_NEWER}
+mkdir -p {_NEWER}
+cd {_NEWER}
+scripts() {{
+    mkdir -p $1/DEBIAN
+    printf '#!/bin/sh\\n%s\\n' "$2" > $1/DEBIAN/postinst
+    chmod 755 $1/DEBIAN/postinst
+}}
+{_BUILD_ONE}
+build harmony-here 2 ''
+build harmony-dep 2 'Depends: harmony-extra
+'
+build harmony-extra 1 ''
+scripts harmony-two-2 'set -e
+test ! -e /run/harmony-fails
+while test -e /run/harmony-waits; do sleep 0.1; done
+test ! -e /run/systemd/system/harmony-served.service || systemctl restart harmony-served'
+build harmony-two 2 'Depends: harmony-dep
+'
+build {FIRMWARE} 2 ''
+printf 'Suite: stable\\nLabel: Newer\\n' > Release
+echo 'deb [trusted=yes] file:{_NEWER} ./' > /etc/apt/sources.list.d/newer.list
+"""
+"""Installs older versions of some, and has apt know newer ones of these, once it reads its sources."""
+NEWER_SECURITY = f"""
+set -eu
+rm -rf {_NEWER}-security
+mkdir {_NEWER}-security
+cd {_NEWER}-security
+cp {_NEWER}/harmony-here-2.deb .
+awk -v RS= -v ORS='\\n\\n' '/harmony-here-2/' {_NEWER}/Packages > Packages
+printf 'Suite: stable-security\\nLabel: Debian-Security\\n' > Release
+echo 'deb [trusted=yes] file:{_NEWER}-security ./' > /etc/apt/sources.list.d/security.list
+"""
+"""Has one of these be an update of security, too."""
 
 
 async def installed(pi: Box) -> dict[str, str]:

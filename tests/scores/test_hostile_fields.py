@@ -38,6 +38,7 @@ from harmony_scores import (
     SysctlScore,
     SystemdServiceScore,
     TimerScore,
+    UpgradeScore,
     UserScore,
 )
 from tests.box import Box
@@ -124,6 +125,7 @@ HONEST: tuple[tuple[type[Score[Any]], Spec], ...] = (
             "keyring": "/usr/share/keyrings/x.gpg",
         },
     ),
+    (UpgradeScore, {"window": "Sun 03:00", "origins": "all", "exclude": ["linux-image-*"]}),
     (ShellJobScore, {"name": "x", "script": "true", "environment": {"NAME": "value"}}),
     (
         ContainerScore,
@@ -529,6 +531,23 @@ def _check_source(spec: Spec, asked: Sequence[object]) -> None:
         raise Injected(f"a key: {key!a}")
 
 
+def _check_upgrade(spec: Spec, asked: Sequence[object]) -> None:
+    job, service, timer = asked
+    arguments, _ = _told([job])
+    _check(arguments[5:], [spec["origins"], " ".join(sorted(spec["exclude"]))], "what is upgraded")
+    for each in spec["exclude"]:
+        # A pattern of case in a shell, and of Package in apt_preferences(5), that reads the same in both.
+        if not re.fullmatch(r"[a-z0-9*?][a-z0-9.+*?-]*", each, re.ASCII) or not each.strip("*?"):
+            raise Injected(f"a pattern: {each!a}")
+    keys = {"Type", "ExecStart", "Restart"}
+    noted = _unit(service, {"Unit": {"Description"}, "Service": keys})
+    words = command_of(_one(noted, "Service", "ExecStart"))
+    _check(words[5:], [spec["window"].strip(), "7200"], "the window")
+    times = {"OnCalendar", "OnActiveSec", "AccuracySec"}
+    unit = _unit(timer, {"Unit": {"Description"}, "Timer": times, "Install": {"WantedBy"}})
+    _check(_one(unit, "Timer", "OnCalendar"), spec["window"].strip(), "window")
+
+
 def _check_job(spec: Spec, asked: Sequence[object]) -> None:
     arguments, environment = _told(asked)
     _check(arguments, ["/bin/sh", "-eu", "-c", spec["script"]], "script")
@@ -585,6 +604,7 @@ CHECKS: Mapping[type[Score[Any]], Callable[[Spec, Sequence[object]], None]] = {
     DirectoryScore: _check_file,
     PackageScore: _check_packages,
     AptSourceScore: _check_source,
+    UpgradeScore: _check_upgrade,
     ShellJobScore: _check_job,
     ContainerScore: _check_container,
 }

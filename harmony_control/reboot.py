@@ -1,0 +1,176 @@
+"""Boot a device anew, and wait until it is back and its Scores have settled.
+
+    its newest report: in which boot it is -> asked to end that one -> "not now"? -> asked again in a while
+        |
+    a report out of another boot -> each Score looked at since, and in order or failed for good -> settled
+
+What counts is what the device reports and signs, not what it answers: an answer may be cut short when it goes
+down, and nobody acts on one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TypeAlias
+
+import attrs
+
+from harmony_core.errors import NoAnswer, RebootPostponed, TooManyRequests
+from harmony_core.outcome import WILL_ROLL_BACK, Failure, Noop, Outcome, Running, Success
+from harmony_core.wire.actual_state import ActualState, ScoreStatus
+from harmony_core.wire.replies import RebootAsked
+
+from .bus.devices import refuse_unknown
+from .bus.reports import Reports
+from .bus.requests import Asking
+
+__all__ = ["Rebooted", "TellPostponed", "reboot"]
+
+_ASK_AGAIN_S = 5.0
+TellPostponed: TypeAlias = Callable[[str], None]
+"""Called with why the device is not booted yet, once for each reason."""
+
+
+@attrs.frozen(kw_only=True)
+class Rebooted:
+    """What became of it."""
+
+    asked: RebootAsked
+    state: ActualState | None = None
+    """What the device has reported last, out of its new boot; None where that was not waited for."""
+
+    @property
+    def unconverged(self) -> Mapping[str, Outcome]:
+        """Return the Outcomes of the Scores that are not in order in the new boot, by id."""
+        pages: Mapping[str, ScoreStatus] = self.state.scores if self.state is not None else {}
+        return {
+            name: page.outcome for name, page in sorted(pages.items()) if not _is_in_order(page)
+        }
+
+
+async def reboot(
+    asking: Asking,
+    reports: Reports,
+    *,
+    if_needed: bool,
+    wait: bool,
+    timeout_s: float,
+    on_postponed: TellPostponed | None = None,
+    on_begun: Callable[[RebootAsked], None] | None = None,
+) -> Rebooted:
+    """Have the device booted anew; with *wait*, return once its Scores have settled in the new boot.
+
+    While it says "not now", it is asked again, with *wait*, and *on_postponed* is told why; *on_begun* is
+    told when it goes down. *if_needed*: only where something awaits it. Scores that are not in order when
+    *timeout_s* is over are in `Rebooted.unconverged`. `NoAnswer` where it never reported, or is not back by
+    then; `RebootPostponed` where it could not be asked in that time; and what `Asking.reboot` raises.
+    """
+    before = await _read_state(asking, reports)
+    until = _now() + timeout_s
+    asked = await _ask(
+        asking,
+        before.boot_id,
+        if_needed=if_needed,
+        until=until if wait else 0.0,
+        on_postponed=on_postponed,
+    )
+    if not asked.begun:
+        return Rebooted(asked=asked)
+    if on_begun is not None:
+        on_begun(asked)
+    if not wait:
+        return Rebooted(asked=asked)
+    state = await _wait_until_settled(reports, before, timeout_s=max(until - _now(), 0.0))
+    if state is None:
+        raise NoAnswer(
+            f"{asking.agent_id} is not back out of another boot within {timeout_s:g} s; it was asked for one "
+            f"at {asked.at}. Does it hang, going down or coming up? See: harmony status {asking.agent_id}"
+        )
+    return Rebooted(asked=asked, state=state)
+
+
+async def _read_state(asking: Asking, reports: Reports) -> ActualState:
+    agent_id = asking.agent_id
+    await refuse_unknown(asking.home, asking.client, agent_id)
+    report = await reports.read_report(agent_id)
+    if report is None or report.state is None:
+        why = "has never reported" if report is None else f"cannot be believed: {report.problem}"
+        raise NoAnswer(
+            f"{agent_id} {why}, so that it is not known which boot is to end; see: harmony status {agent_id}"
+        )
+    return report.state
+
+
+async def _ask(
+    asking: Asking,
+    boot_id: str,
+    *,
+    if_needed: bool,
+    until: float,
+    on_postponed: TellPostponed | None,
+) -> RebootAsked:
+    told = ""
+    while True:
+        try:
+            return await asking.reboot(boot_id, if_needed=if_needed)
+        except (RebootPostponed, TooManyRequests) as error:
+            if _now() + _ASK_AGAIN_S > until:
+                raise
+            if on_postponed is not None and error.message != told:
+                on_postponed(error.message)
+            told = error.message
+        await asyncio.sleep(_ASK_AGAIN_S)
+
+
+async def _wait_until_settled(
+    reports: Reports, before: ActualState, *, timeout_s: float
+) -> ActualState | None:
+    """Return the state, out of another boot, in which every Score has settled, or else the newest one when
+    the time is up; None where there is none."""
+    last: ActualState | None = None
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s), reports.states(before.agent_id) as states:
+            async for state in states:
+                if state.boot_id == before.boot_id:
+                    continue
+                last = state
+                if _is_settled(state, before):
+                    break
+    return last
+
+
+def _is_settled(state: ActualState, before: ActualState) -> bool:
+    pages = state.scores
+    failed = [name for name in pages if _has_failed(name, pages[name], before)]
+    return all(
+        page.looked_at is not None
+        and (_is_in_order(page) or name in failed or (bool(failed) and _is_blocked(page)))
+        for name, page in pages.items()
+    )
+
+
+def _is_in_order(page: ScoreStatus) -> bool:
+    """Return whether it was looked at in this boot, and is as desired."""
+    return page.looked_at is not None and isinstance(page.outcome, Success | Noop)
+
+
+def _has_failed(name: str, page: ScoreStatus, before: ActualState) -> bool:
+    """Return whether nothing is to be expected of *page*: it has failed for good, or as it did before.
+
+    What fails in a new way is tried again, since much is not there yet just after a boot.
+    """
+    if not isinstance(page.outcome, Failure) or page.outcome.reason == WILL_ROLL_BACK:
+        return False
+    old = before.scores[name].outcome if name in before.scores else None
+    is_as_before = isinstance(old, Failure) and old.error.code == page.outcome.error.code
+    return page.outcome.error.retry_at is None or is_as_before
+
+
+def _is_blocked(page: ScoreStatus) -> bool:
+    return isinstance(page.outcome, Running) and page.outcome.reason == "Blocked"
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
