@@ -327,6 +327,7 @@ def _where(problem: ErrorDetails) -> str:
 
 _FIELDS = "write its fields by name, as in {name: value}"
 _PLAIN_WORDS = {
+    "extra_forbidden": "unknown field; remove it, or correct its name",
     "tuple_type": "write a list",
     "model_type": _FIELDS,
     "dict_type": _FIELDS,
@@ -344,8 +345,6 @@ _PLAIN_WORDS = {
 def _in_words(problem: str, message: str, given: object) -> str:
     """Return what pydantic says of a *problem*, with the remedy where it leaves that out."""
     match problem:
-        case "extra_forbidden":
-            return "unknown field; remove it, or correct its name"
         case "string_type" if isinstance(given, int | float):
             return f'must be text; put it in quotes: "{str(given).lower()}"'
         case "tuple_type" if isinstance(given, str | int | float):
