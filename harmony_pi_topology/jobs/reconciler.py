@@ -35,6 +35,7 @@ from harmony_core.reasons import reasons_in
 from harmony_core.reconciler import JsonRecord, Records
 from harmony_core.resources import Finished, InProgress, Job, JobState, NotNeeded, resource_id
 from harmony_core.steps import Did
+from harmony_core.visible import cut
 from harmony_pi_topology.common.gather import say_whose
 
 from .watch import Answer
@@ -45,6 +46,8 @@ __all__ = ["JobEngine", "Jobs", "Permission", "Sight"]
 QUESTION_WITHIN_S = 10.0
 _LOOK_FIRST_S = 0.1
 _LOOK_LAST_S = 5.0
+_FAILED_MOST = 500
+"""Characters of how it failed, beside that it runs again."""
 _LOOKS_AN_AGE = 5
 _ASKED_AGAIN_AFTER_S = 2.0
 _CANNOT_BE_TOLD_NOW = 75
@@ -134,6 +137,8 @@ class Jobs:
         """Those that were found to be needed, apart from any turn."""
         self._answered: set[str] = set()
         """Those whose question was answered, or which ended well, since this process began."""
+        self._failed: dict[str, str] = {}
+        """How each ended last that has failed since then, and is run again, by its `run_hash`."""
 
     @property
     def resource_class(self) -> type[Job]:
@@ -234,8 +239,13 @@ class Jobs:
                 "then change it, or let it say that it may be run again (retry)"
             )
         if sight.end is None or not apply:
-            return _under_way(job, state, sight)
+            return self._under_way(job, state, sight)
         return await self._evaluate_end(job, state, sight.end)
+
+    def _under_way(self, job: Job, state: JobState | None, sight: Sight) -> Change:
+        failed = self._failed.get(job.run_hash)
+        waits = _waits(job, sight.since, age_s=sight.age_s, failed=failed)
+        return Change(resource=job.id, before=state, after=state, pending=waits)
 
     async def _evaluate_end(self, job: Job, state: JobState | None, end: Finished) -> Change:
         well = has_succeeded(end)
@@ -243,6 +253,9 @@ class Jobs:
         await self._note(job, "done" if well else "failed", end)
         if well:
             self._take_answer(job.name, "unneeded")
+            self._failed.pop(job.run_hash, None)
+        else:
+            self._failed[job.run_hash] = failure(job, end).message
         await self._engine.let_go(job.name)
         return Change(
             resource=job.id,
@@ -274,7 +287,7 @@ class Jobs:
             before=state,
             after=begun,
             diff=script(job),
-            pending=_waits(job, begun.since, age_s=0.0),
+            pending=_waits(job, begun.since, age_s=0.0, failed=self._failed.get(job.run_hash)),
         )
 
     async def _leave(self, job: Job, state: JobState | None, said: str) -> Change:
@@ -422,14 +435,10 @@ def _plan_one(job: Job, state: JobState | None, *, is_needed: bool) -> Change:
     return Change(resource=job.id, steps=(BEGUN,), before=state, diff=script(job))
 
 
-def _under_way(job: Job, state: JobState | None, sight: Sight) -> Change:
-    waits = _waits(job, sight.since, age_s=sight.age_s)
-    return Change(resource=job.id, before=state, after=state, pending=waits)
-
-
-def _waits(job: Job, since: str, *, age_s: float) -> NotReady:
+def _waits(job: Job, since: str, *, age_s: float, failed: str | None = None) -> NotReady:
+    last = f"; the last time it failed: {cut(failed, _FAILED_MOST)}" if failed else ""
     return NotReady(
-        f"{job.name} runs since {since}",
+        f"{job.name} runs since {since}{last}",
         resource=job.id,
         reason="Progressing",
         look_again_s=min(max(_LOOK_FIRST_S, age_s / _LOOKS_AN_AGE), _LOOK_LAST_S),

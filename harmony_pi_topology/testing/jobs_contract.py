@@ -229,8 +229,12 @@ class JobRunnerContract:
     ) -> None:
         job = self.job(FAILS, retry=True)
         for count in (1, 2, 3):
-            assert isinstance(await host.expect_failure(job), JobAttemptFailed)
+            assert isinstance(error := await host.expect_failure(job), JobAttemptFailed)
             assert await host.bystander.runs(FAILS) == count
+        again = await host.look(job)
+        assert again.pending is not None
+        assert "the last time it failed" in str(again.pending)
+        assert error.message[:100] in str(again.pending)
 
     async def test_a_program_that_is_not_there_is_told(self, host: JobsUnderTest) -> None:
         error = await host.expect_failure(self.job(NOWHERE))
