@@ -59,9 +59,8 @@ class NearbyRegistry:
         self._thread.join()
 
 
-class _Server(
-    ThreadingTCPServer
-):  # HTTP's own would first ask for this machine's name, which may take long
+class _Server(ThreadingTCPServer):
+    # Not HTTP's own server, which first asks for this machine's name: that may take long.
     daemon_threads = True
     block_on_close = False
 
