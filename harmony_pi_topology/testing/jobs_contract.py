@@ -227,14 +227,16 @@ class JobRunnerContract:
     async def test_one_that_may_is_run_again_after_its_failure_was_told(
         self, host: JobsUnderTest
     ) -> None:
-        job = self.job(FAILS, retry=True)
+        job, told = self.job(FAILS, retry=True), ""
         for count in (1, 2, 3):
-            assert isinstance(error := await host.expect_failure(job), JobAttemptFailed)
+            error = await host.expect_failure(job)
+            assert isinstance(error, JobAttemptFailed)
+            told = error.message
             assert await host.bystander.runs(FAILS) == count
         again = await host.look(job)
         assert again.pending is not None
         assert "the last time it failed" in str(again.pending)
-        assert error.message[:100] in str(again.pending)
+        assert told[:100] in str(again.pending)
 
     async def test_a_program_that_is_not_there_is_told(self, host: JobsUnderTest) -> None:
         error = await host.expect_failure(self.job(NOWHERE))
