@@ -155,13 +155,15 @@ class Agent:
                 self.class_watch.look_soon()  # it may have other labels
             await self._plan()
 
-    async def take_in_all(self, source: Source) -> None:
+    async def take_in_all(self, source: Source) -> str:
         """Go on to all that *source* has, exactly as if it had come by the bus: the root document, this
-        device's own manifest, its classes. `ManifestRejected`, of that manifest; `BusUnreachable`."""
+        device's own manifest, its classes. Return why some of it does not count; empty where all of it does.
+        `ManifestRejected`, of that manifest; `BusUnreachable`."""
         await self.update_trust(source)
         await self._take_in(await source.fetch_desired())
         if await self.class_watch.look_at_all(source):
             await self.follow_classes()
+        return self.desired.trust.rejected or self.class_watch.find_refused()
 
     def _give_up_planning(self, part: str, why: str) -> None:
         """A manifest that cannot be planned as a whole is planned by each of its Scores, at its own turn."""

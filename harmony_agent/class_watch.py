@@ -103,17 +103,26 @@ class ClassWatch:
         self._woken.set()
 
     async def look_at_all(self, source: ClassSource) -> bool:
-        """As `look`, at everything that *source* has."""
+        """As `look`, at everything that *source* has. `BusUnreachable` where that has not all of it."""
         async with self._looking:
             self._everything_at = 0.0
-            return await self._look_once(source)
+            try:
+                return await self._look_once(source, is_whole=True)
+            finally:
+                self.look_soon()  # what *source* has says nothing of what the bus has
+
+    def find_refused(self) -> str:
+        """Return why some of what was seen last does not count; empty where all of it does."""
+        if self._classes is None:
+            return ""
+        return self._classes.rejected or self._classes.find_refused()
 
     async def look(self, bus: ClassSource) -> bool:
         """Look at whatever is due. Return whether other things are in force now. Raises nothing."""
         async with self._looking:
             return await self._look_once(bus)
 
-    async def _look_once(self, bus: ClassSource) -> bool:
+    async def _look_once(self, bus: ClassSource, *, is_whole: bool = False) -> bool:
         hinted, self._hinted = self._hinted, set()
         everything = monotonic_s() >= self._everything_at
         if everything:
@@ -124,6 +133,8 @@ class ClassWatch:
         try:
             await self._look(bus, hinted, everything=everything)
         except (BusUnreachable, StoreError) as error:
+            if is_whole:
+                raise
             log.info("classes were not looked at: %s", error.message)
             # All of it: what was hinted is forgotten.
             self._everything_at = min(self._everything_at, monotonic_s() + _AGAIN_S)

@@ -406,7 +406,7 @@ class Device(Generic[TopologyT_co]):
 
         chosen = None if platform is None else parse_platform(platform)
         await refuse_unknown(self._home, self._client, self.id)
-        contents = await collect(self._home, self._client, self.id)
+        contents = await collect(self._home, self._client, self.id, with_images=with_images)
         for each in contents.warnings:
             warn(each)
         if chosen is None:

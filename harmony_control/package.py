@@ -22,6 +22,7 @@ __all__ = ["Package", "lock_with_wheel", "package_of", "package_of_ours"]
 
 _DISTRIBUTION = "harmony"
 _MODULE = "harmony_core/__init__.py"
+_INSTALL_AGAIN = "install Harmony again (make install), or give a wheel with --wheel"
 _LOCK = "harmony_agent/deploy/agent.lock"
 _BUILD_LOCK = "harmony_agent/deploy/build.lock"
 
@@ -73,9 +74,8 @@ def package_of_ours() -> Package:
             name = str(each)
             if name.endswith((".pyc", "/RECORD", "/INSTALLER", "/REQUESTED", "/direct_url.json")):
                 continue
-            data = each.read_binary()
+            data, digest = _read_as_installed(each)
             wheel.writestr(name, data)
-            digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
             record.append(f"{name},sha256={digest},{len(data)}")
         listed = next(str(each) for each in files if str(each).endswith("/RECORD"))
         wheel.writestr(listed, "\n".join([*record, f"{listed},,"]) + "\n")
@@ -85,6 +85,18 @@ def package_of_ours() -> Package:
     )
     name = f"{_DISTRIBUTION}-{installed.version}-py3-none-any.whl"
     return _package(name, packed.getvalue(), lock, build_lock)
+
+
+def _read_as_installed(file: importlib.metadata.PackagePath) -> tuple[bytes, str]:
+    """Return what is in *file*, and its hash as RECORD has it. `ConfigError` where it is something else."""
+    try:
+        data = file.read_binary()
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}; {_INSTALL_AGAIN}") from error
+    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+    if file.hash is not None and file.hash.value != digest:
+        raise ConfigError(f"{file} is not as it was installed; {_INSTALL_AGAIN}")
+    return data, digest
 
 
 def _package(name: str, wheel: bytes, lock: bytes, build_lock: bytes) -> Package:

@@ -29,6 +29,7 @@ from .bus.requests import Asking
 __all__ = ["Rebooted", "TellPostponed", "reboot"]
 
 _ASK_AGAIN_S = 5.0
+_UNHEARD = Running(reason="Progressing", message="nothing was said of it out of the new boot")
 TellPostponed: TypeAlias = Callable[[str], None]
 """Called with why the device is not booted yet, once for each reason."""
 
@@ -40,6 +41,8 @@ class Rebooted:
     asked: RebootAsked
     state: ActualState | None = None
     """What the device has reported last, out of its new boot; None where that was not waited for."""
+    unheard: frozenset[str] = frozenset()
+    """The Scores that it had before, and has said nothing of since."""
 
     @property
     def unconverged(self) -> Mapping[str, Outcome]:
@@ -47,7 +50,7 @@ class Rebooted:
         pages: Mapping[str, ScoreStatus] = self.state.scores if self.state is not None else {}
         return {
             name: page.outcome for name, page in sorted(pages.items()) if not _is_in_order(page)
-        }
+        } | dict.fromkeys(sorted(self.unheard), _UNHEARD)
 
 
 async def reboot(
@@ -88,7 +91,7 @@ async def reboot(
             f"{asking.agent_id} is not back out of another boot within {timeout_s:g} s; it was asked for one "
             f"at {asked.at}. Does it hang, going down or coming up? See: harmony status {asking.agent_id}"
         )
-    return Rebooted(asked=asked, state=state)
+    return Rebooted(asked=asked, state=state, unheard=_find_unheard(state, before))
 
 
 async def _read_state(asking: Asking, reports: Reports) -> ActualState:
@@ -143,12 +146,21 @@ async def _wait_until_settled(
 
 def _is_settled(state: ActualState, before: ActualState) -> bool:
     pages = state.scores
+    if _find_unheard(state, before):
+        return False
     failed = [name for name in pages if _has_failed(name, pages[name], before)]
     return all(
         page.looked_at is not None
         and (_is_in_order(page) or name in failed or (bool(failed) and _is_blocked(page)))
         for name, page in pages.items()
     )
+
+
+def _find_unheard(state: ActualState, before: ActualState) -> frozenset[str]:
+    """Return of which Scores nothing is said: who has lost its state learns by and by what it is to be."""
+    if state.generation > before.generation and state.observed_generation == state.generation:
+        return frozenset()  # it was given something else meanwhile, and has all of that
+    return frozenset(before.scores.keys() - state.scores.keys())
 
 
 def _is_in_order(page: ScoreStatus) -> bool:

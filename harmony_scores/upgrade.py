@@ -19,7 +19,8 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from harmony_core import HasJobs, HasSystemd, Inventory, Outcome, Score, SystemdUnit, outcome_of
 from harmony_core.calendars import window_problem
-from harmony_core.change import Changes
+from harmony_core.change import Changes, NotReady
+from harmony_core.errors import HarmonyError
 from harmony_core.outcome import Noop, Success
 from harmony_core.resources import Finished, Job, NotNeeded
 from harmony_core.room import ROOM_KEPT_BYTES
@@ -36,6 +37,7 @@ _NOTES = "/var/lib/harmony-upgrades"
 _NAME = "harmony-upgrades"
 _LONGER_S = 4 * 3600.0
 """How long what was begun in the window may take: dpkg is not to be cut short."""
+_THERE = f"/run/{_NAME}.there"
 _TRY_AGAIN_S = 30
 _FROM_BOOT_ON = (
     *("linux-image*", "raspberrypi-kernel*", "raspi-firmware", "rpi-eeprom", "firmware-*"),
@@ -203,6 +205,7 @@ fetch() {{
         return 0
     fi
     : > "$log"
+    echo "$begin" | put fetched
 }}
 repair() {{
     dpkg --configure -a > "$log" 2>&1 9>&- || :
@@ -261,6 +264,7 @@ tell() {{
             {"|".join(_FROM_BOOT_ON)}) await_boot "$name" ;;
         esac
     done
+    rm -f {_THERE}
 }}
 # Whatever of $chosen is left, is told by $1 and $2.
 conclude() {{
@@ -273,13 +277,18 @@ conclude() {{
 }}
 
 ! is_over || fail_again
-tries=0 ran=$(invocations) there=$(versions)
+tries=0 ran=$(invocations)
+# As it was before all tries of this boot of which was not told yet what awaits a boot.
+test -s {_THERE} || versions > {_THERE}
+there=$(cat {_THERE})
 test "$(head -n 1 $notes/before 2> /dev/null)" = "of $begin" ||
     {{ echo "of $begin"; versions; }} | put before
 if is_over; then
     repair
     choose
-    conclude 'it was over before all was upgraded, still to be had are' ''
+    unread=
+    test "$(cat $notes/fetched 2> /dev/null)" = "$begin" || unread='it was over before the sources were read'
+    conclude 'it was over before all was upgraded, still to be had are' "$unread"
 fi
 while :; do
     why=$(who_is_at_work)
@@ -293,8 +302,11 @@ while :; do
     flock -u 9
     sleep {_TRY_AGAIN_S}
     flock 9
+    # Also where the clock has gone on meanwhile.
+    ! is_over || echo "$why" | fail_by
 done
 if test -n "$chosen"; then
+    ! is_over || echo "it was over before $(echo "$chosen" | names | in_a_list 6) could be upgraded" | fail_by
     try -o Dir::Etc::Preferences="$preferences" -o APT::Keep-Downloaded-Packages=false \\
         upgrade --with-new-pkgs --no-remove || {{
         tell
@@ -305,7 +317,12 @@ choose
 conclude 'not upgraded, although apt has ended well:' "$unread"
 """
 
-_REMOVE = f"rm -rf {_NOTES}\n"
+# What a removal in the midst of it has cut short is ended before.
+_REMOVE = f"""{APT}
+test ! -d {_NOTES} || end_what_was_cut_short
+rm -rf {_NOTES}
+rm -f {_THERE}
+"""
 
 _PATTERN = re.compile(r"[a-z0-9*?][a-z0-9+.*?-]*", re.ASCII)
 
@@ -371,7 +388,12 @@ class UpgradeScore(Score[UpgradeHost]):
 
     async def interpret(self, inventory: Inventory, topology: UpgradeHost) -> Outcome:  # noqa: ARG002
         # The job first: what was made first goes last, and that takes the notes away.
-        looked = await topology.jobs.ensure(self._job())
+        try:
+            looked = await topology.jobs.ensure(self._job())
+        except (HarmonyError, NotReady):
+            # Whatever is told of the window before: the one that is wanted now is to be noted when it begins.
+            await topology.systemd.ensure(*self._units())
+            raise
         changes = looked + await topology.systemd.ensure(*self._units())
         words = _last_words(changes)
         is_changed = isinstance(outcome_of(changes), Success)

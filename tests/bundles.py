@@ -23,7 +23,7 @@ from tests.control.ground import Said, harmony
 from tests.faults.relay import Relay
 from tests.nats import Bus
 
-__all__ = ["Island", "island", "pack", "unpack"]
+__all__ = ["AGENT", "Island", "island", "pack", "unpack"]
 
 AGENT = (sys.executable, "-m", "harmony_agent.cli")
 

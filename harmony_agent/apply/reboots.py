@@ -348,11 +348,17 @@ class Reboots:
             self._asked_at = monotonic_s()
             told = _Wait("Rebooting", f"a boot was asked for at {asked.at}")
             self._tell(told, order.causes)
-            await self.flush()
-            self.statuses.due.mark(AT_ONCE_S)
-            await asyncio.sleep(_TOLD_WITHIN_S)
-            # Somebody may have begun to install meanwhile.
-            if (wait := await self._find_users_wait(rebooting)) is not None:
+            try:
+                await self.flush()
+                self.statuses.due.mark(AT_ONCE_S)
+                await asyncio.sleep(_TOLD_WITHIN_S)
+                # Somebody may have begun to install meanwhile.
+                wait = await self._find_users_wait(rebooting)
+            except BaseException:
+                # Who is ended before it has asked has asked for nothing.
+                await asyncio.shield(self._take_back(rebooting, note))
+                raise
+            if wait is not None:
                 await self._take_back(rebooting, note)
                 return wait
             log.warning("rebooting, since %s", order.words)

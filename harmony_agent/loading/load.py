@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
@@ -107,8 +108,13 @@ class Loading:
         await checking
 
     async def _take_in(self, bundle: Bundle, within_s: float, tell: Tell) -> int:
+        taking = asyncio.ensure_future(self.agent.take_in_all(bundle))
         try:
-            await self.agent.take_in_all(bundle)
+            refused = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # Who hangs up in the midst of it leaves nothing half planned: what was accepted has its turn.
+            await asyncio.wait({taking})
+            raise
         except BusUnreachable as error:
             raise bundle.trouble or error from None
         desired = self.agent.desired
@@ -117,10 +123,13 @@ class Loading:
         await tell({"event": "loaded", "generation": desired.generation, "scores": len(wanted)})
         looking = asyncio.ensure_future(self._look_at(wanted))
         try:
-            return await self._wait(bundle, wanted, looking, monotonic_s() + within_s, tell)
+            ends = await self._wait(bundle, wanted, looking, monotonic_s() + within_s, tell)
         finally:
             looking.cancel()
             await asyncio.wait({looking})
+        if refused:
+            raise ManifestRejected(refused)
+        return ends
 
     async def _look_at(self, wanted: Collection[str]) -> None:
         """Also what was in force before: it may have waited for what only this bundle has."""
@@ -193,7 +202,9 @@ def _find_end(found: Mapping[str, ScoreStatus], wanted: Collection[str]) -> int:
 
 def _read_timeout(request: Mapping[str, Any]) -> float:
     wanted = request.get("timeout_s", _WITHIN_S)
-    return min(max(float(wanted), 0.0), _WITHIN_MOST_S) if isinstance(wanted, int | float) else 0.0
+    if not isinstance(wanted, int | float) or not math.isfinite(wanted):
+        return _WITHIN_S
+    return min(max(float(wanted), 0.0), _WITHIN_MOST_S)
 
 
 def _exit_code_of(error: HarmonyError) -> int:

@@ -45,6 +45,7 @@ _WITHIN_S = 30.0
 _ASKED_WAITS_S = 1.0
 _ABANDONED_AFTER_S = 60.0
 _LOOK_AGAIN_S = 1.0
+_ASKED_AGAIN_WITHIN_S = 5.0
 _CONNECTED_AGAIN_S = 5.0
 
 
@@ -122,9 +123,7 @@ class AssetCache:
             asset_id(content)
         if self.find(content) is not None:
             return
-        fetch = self._fetches.get(content.sha256)
-        if fetch is None:
-            fetch = self._begin(content)
+        fetch = await self._find_under_way(content, resource) or self._begin(content)
         fetch.asked_at_s = monotonic_s()
         await asyncio.wait({fetch.task}, timeout=_ASKED_WAITS_S)
         if not fetch.task.done():
@@ -142,6 +141,20 @@ class AssetCache:
         except CapabilityError as error:
             error.resource = resource
             raise
+
+    async def _find_under_way(self, content: Asset | Download, resource: str) -> _Fetch | None:
+        """Return the fetch of *content*. `NotReady` while the same content is on its way from elsewhere.
+
+        What becomes of that is for who has asked for it from there, for as long as he asks.
+        """
+        fetch = self._fetches.get(content.sha256)
+        if fetch is None or _place_of(fetch.content) == _place_of(content):
+            return fetch
+        if not fetch.task.done() and monotonic_s() - fetch.asked_at_s < _ASKED_AGAIN_WITHIN_S:
+            raise _fetching(fetch, resource, "fetching", _LOOK_AGAIN_S)
+        fetch.task.cancel()
+        await asyncio.wait({fetch.task})
+        return None
 
     def find(self, content: Asset | Download) -> Path | None:
         """As `Assets.find`."""
@@ -254,6 +267,11 @@ def _fetching(
         progress=fetch.progress(),
         look_again_s=look_again_s,
     )
+
+
+def _place_of(content: Asset | Download) -> object:
+    """Return from where *content* is fetched."""
+    return content.key if isinstance(content, Asset) else (content.url, content.size_bytes)
 
 
 def _note_seen(task: asyncio.Task[None]) -> None:

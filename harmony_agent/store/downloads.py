@@ -151,8 +151,9 @@ class Downloads:
             await self._refuse(download, f"has {progress.done_bytes} bytes")
 
     async def _refuse(self, download: Download, found: str) -> NoReturn:
-        """Raise `DownloadRefused` for another size than is said, and keep nothing."""
-        await self._disk.run(self._files.remove, [download.sha256])
+        """Raise `DownloadRefused` for another size than is said, and keep nothing of what has come."""
+        # But for what is whole: that is another's, who has said its size as it is.
+        await self._disk.run(self._files.begin_part, download, anew=True)
         said = "" if download.size_bytes is None else f", and size_bytes says {download.size_bytes}"
         raise DownloadRefused(
             f"{download.name} {found}{said}; look at what is there now, and correct sha256 and size_bytes, "

@@ -62,9 +62,11 @@ class Contents:
     warnings: tuple[str, ...]
 
 
-async def collect(home: Home, client: Client, agent_id: str) -> Contents:
-    """Read it all. `UsageError` where nothing was ever pushed to the device, or an image is named by a tag
-    alone; `ManifestRejected` for a manifest that nobody trusted here has signed; `StoreError`."""
+async def collect(
+    home: Home, client: Client, agent_id: str, *, with_images: bool = True
+) -> Contents:
+    """Read it all. `UsageError` where nothing was ever pushed to the device, or, *with_images*, one is named
+    by a tag alone; `ManifestRejected` for a manifest that nobody trusted here has signed; `StoreError`."""
     await refresh(home, client)
     fleet = await asyncio.to_thread(lambda: home.control().fleet)
     envelope, manifest = await _read_own(home, client, fleet, agent_id)
@@ -82,7 +84,7 @@ async def collect(home: Home, client: Client, agent_id: str) -> Contents:
         assets=tuple(assets.values()),
         images=tuple(images),
         warnings=(
-            *await asyncio.to_thread(_look_for_tags, payloads),
+            *(await asyncio.to_thread(_look_for_tags, payloads) if with_images else ()),
             *_look_for_downloads(payloads, assets.values()),
         ),
     )
@@ -125,8 +127,11 @@ async def _read_classes(client: Client, fleet: str, labels: Mapping[str, str]) -
         gate = parse_gate(_split(read.value, GATE_TYPE), fleet=fleet, name=name)
         for generation in sorted({gate.generation, gate.stable_generation} - {0}):
             key = class_key(name, generation)
-            if (manifest := await manifests.get(key)) is not None:
-                found[f"{DESIRED_CLASS}/{key}"] = manifest.value
+            if (manifest := await manifests.get(key)) is None:
+                raise StoreError(
+                    f"generation {generation} of class {name} is not on the server; apply that class again"
+                )
+            found[f"{DESIRED_CLASS}/{key}"] = manifest.value
     return found
 
 

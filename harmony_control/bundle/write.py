@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import BinaryIO, TypeAlias
 
 import attrs
 from nats.aio.client import Client
+from pydantic import ValidationError
 
 from harmony_control.bus.connection import Bucket
 from harmony_control.bus.volume_data import TellProgress
 from harmony_control.registry import RegistryClient, open_registries
 from harmony_core.errors import UsageError
-from harmony_core.resources import Asset
+from harmony_core.resources import Asset, first_problem
 from harmony_core.wire.assets import asset_id, chunk_count, chunk_key
 from harmony_core.wire.bundle import (
     BLOBS,
@@ -163,36 +171,48 @@ def _make_index(
     hashes: Mapping[str, str],
     before: BundleIndex | None = None,
 ) -> BundleIndex:
-    return BundleIndex(
-        fleet=contents.fleet,
-        agent_id=contents.agent_id,
-        made_at=before.made_at if before is not None else datetime.now(UTC),
-        files=tuple(
-            BundledFile(
-                name=each.name,
-                sha256=hashes.get(each.name, each.sha256),
-                size_bytes=each.size_bytes,
-            )
-            for each in sources
-        ),
-    )
+    try:
+        return BundleIndex(
+            fleet=contents.fleet,
+            agent_id=contents.agent_id,
+            made_at=before.made_at if before is not None else datetime.now(UTC),
+            files=tuple(
+                BundledFile(
+                    name=each.name,
+                    sha256=hashes.get(each.name, each.sha256),
+                    size_bytes=each.size_bytes,
+                )
+                for each in sources
+            ),
+        )
+    except ValidationError as error:
+        raise UsageError(
+            f"this is more than a bundle has room for: {first_problem(error)}; have the device need less"
+        ) from error
 
 
 def _put(file: BinaryIO, content: bytes) -> None:
-    try:
+    with _told_as_usage():
         file.write(content)
+
+
+def _put_index(file: BinaryIO, index: BundleIndex) -> None:
+    text = index.to_bytes()
+    with _told_as_usage():  # what is buffered is written by then
+        end = file.tell()
+        file.seek(len(header_of(INDEX_NAME, len(text))))
+        file.write(text)
+        file.seek(end)
+
+
+@contextmanager
+def _told_as_usage() -> Generator[None]:
+    try:
+        yield
     except OSError as error:
         raise UsageError(
             f"the bundle cannot be written: {error.strerror}; make room, or choose another place"
         ) from error
-
-
-def _put_index(file: BinaryIO, index: BundleIndex) -> None:
-    end = file.tell()
-    text = index.to_bytes()
-    file.seek(len(header_of(INDEX_NAME, len(text))))
-    _put(file, text)
-    file.seek(end)
 
 
 @asynccontextmanager

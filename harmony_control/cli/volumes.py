@@ -161,9 +161,14 @@ def open_for_writing(name: str) -> Generator[BinaryIO]:
     try:
         with os.fdopen(at, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
+            try:
+                file.flush()
+                os.fsync(file.fileno())
+                part.rename(path)
+            except OSError as error:
+                raise UsageError(
+                    f"{name} cannot be written: {error.strerror}; make room, or choose another place"
+                ) from error
     except BaseException:
         with suppress(OSError):
             part.unlink()

@@ -241,6 +241,35 @@ async def test_another_size_than_is_said_is_refused(
     assert download.sha256 not in place.names()
 
 
+async def test_a_wrong_size_costs_nobody_else_the_same_content(web: Web, place: Place) -> None:
+    download = web.put(CONTENT, in_chunks=True)
+    await place.fetch(download)
+    wrong = download.model_copy(update={"size_bytes": len(CONTENT) - 1})
+    await place.is_refused(wrong)
+    assert place.content(download) == CONTENT
+
+
+async def test_a_corrected_address_is_asked_and_not_told_what_became_of_the_other(
+    web: Web, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assets, "_ASKED_WAITS_S", 0.05)
+    monkeypatch.setattr(assets, "_ASKED_AGAIN_WITHIN_S", 0.2)
+    right = web.put(CONTENT)
+    slow = right.model_copy(update={"url": web.put(OTHER, "/slow", stalls_after=10).url})
+    wrong = right.model_copy(update={"url": web.put(OTHER, "/other").url})
+    with pytest.raises(NotReady):
+        await place.cache.fetch(slow, resource=RESOURCE)
+    await place.fetch(right)  # once nobody asks for it from there
+    assert place.content(right) == CONTENT
+    await place.cache.drop(right)
+
+    with pytest.raises((NotReady, DownloadRefused)):
+        await place.cache.fetch(wrong, resource=RESOURCE)
+    await asyncio.sleep(0.5)
+    await place.fetch(right)
+    assert place.content(right) == CONTENT
+
+
 async def test_what_is_too_large_is_refused_before_it_comes(web: Web, place: Place) -> None:
     download = web.put(b"x", headers={"Content-Length": str(ASSET_MAX_BYTES + 1)})
     message = await place.is_refused(download)

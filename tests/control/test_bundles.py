@@ -10,13 +10,14 @@ import json
 import random
 import stat
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harmony_core.wire.assets import CHUNK_BYTES
-from tests.bundles import Island, island, pack, unpack
+from tests.bundles import AGENT, Island, island, pack, unpack
 from tests.control.ground import harmony
 from tests.docs.fences import files_in, shell_in
 from tests.nats import serving
@@ -187,6 +188,70 @@ async def test_a_class_comes_with_its_gate_as_far_as_that_lets_the_device(pi: Is
     assert "motd                 SUCCESS" in said.out
     assert motd(pi) == "of the class\n"
     assert not (pi.device / "etc/other").exists()
+
+
+async def test_a_class_that_is_not_the_one_that_was_signed_is_refused_and_all_else_counts(
+    pi: Island,
+) -> None:
+    await pi.harmony("label", "pi-1", "role=kiosk", "--no-wait")
+    await pi.push(a_file("of its own\n"))
+    file = pi.root / "class.json"
+    for name in ("kiosk", "other"):
+        file.write_text(json.dumps([a_file(f"of {name}\n", f"/etc/{name}", name)]))
+        await pi.harmony(
+            "push-score", "--class", name, "--selector", f"role={name}", str(file), "--no-wait"
+        )
+    bundle = await pi.bundle("bundle")
+    _, files = unpack(bundle)
+    other = await pi.bus.bucket("desired-class").get("other.1")
+    assert other is not None
+    files["desired-class/kiosk.1"] = other.value
+    bundle.write_bytes(pack(files))
+    said = await pi.load(bundle, ends=3)
+    assert "loaded: generation 2, 1 Score\nmotd" in said.out
+    assert "generation 1 of the class kiosk is another than the gate was opened for" in said.err
+    assert motd(pi) == "of its own\n"
+    assert not (pi.device / "etc/kiosk").exists()
+    assert not (pi.device / "etc/other").exists()
+
+    del files["desired-class/kiosk.1"]
+    bundle.write_bytes(pack(files))
+    said = await pi.load(bundle, ends=2)
+    assert "generation 1 of class kiosk is not in the bundle" in said.err
+
+
+async def test_who_hangs_up_at_any_moment_leaves_nothing_half_done(pi: Island) -> None:
+    """What was accepted has its turn, whoever waits for it."""
+    for number in range(8):
+        await pi.push(a_file(f"{number}\n"))
+        bundle = await pi.bundle(f"bundle-{number}")
+        process = await asyncio.create_subprocess_exec(
+            *(*AGENT, "load", "--config", str(pi.toml), str(bundle)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        if number % 2:
+            await asyncio.sleep(0.3 + number / 20)
+        else:
+            assert process.stdout is not None
+            await process.stdout.readline()
+        before = motd(pi)
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        was_accepted = f"generation {number + 1}" in pi.said
+        async with asyncio.timeout(20):
+            while was_accepted and motd(pi) != f"{number}\n":
+                await asyncio.sleep(0.05)
+        assert motd(pi) in {before, f"{number}\n"}
+    await pi.load(pi.root / "bundle-7")
+    assert motd(pi) == "7\n"
+
+
+async def test_a_time_that_is_no_number_is_not_waited_for_without_end(pi: Island) -> None:
+    await pi.push(a_file("hello\n"))
+    await pi.load(await pi.bundle("bundle"), "--timeout", "nan")
+    assert motd(pi) == "hello\n"
 
 
 async def test_secrets_travel_sealed(pi: Island) -> None:

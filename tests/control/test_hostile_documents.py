@@ -31,6 +31,7 @@ from harmony_control.score_files.read import read_score_files
 from harmony_control.store.nkey import Nkey
 from harmony_core import wire
 from harmony_core.errors import (
+    BundleRefused,
     ConfigError,
     EntryRefused,
     InvalidManifest,
@@ -45,6 +46,14 @@ from harmony_core.plugins import load
 from harmony_core.wire.actual_state import ActualState, CapabilityState, Heartbeat, ScoreStatus
 from harmony_core.wire.actual_state import from_json as report_from_json
 from harmony_core.wire.actual_state import to_json as report_to_json
+from harmony_core.wire.bundle import (
+    INDEX_NAME,
+    BundledFile,
+    BundleIndex,
+    header_of,
+    index_size,
+)
+from harmony_core.wire.bundle import parse_index as parse_bundle_index
 from harmony_core.wire.class_manifest import CLASS_TYPE, ClassManifest, parse_class_manifest
 from harmony_core.wire.device_record import DeviceRecord, open_record, seal_record
 from harmony_core.wire.enrolment import EnrolAnswer, EnrolRequest, Invitation
@@ -173,6 +182,16 @@ PAYLOADS = [
     *(each.model_dump_json().encode() for each in RECORDS),
 ]
 
+BUNDLE_INDEX = BundleIndex(
+    fleet="home",
+    agent_id="pi-1",
+    made_at=NOON,
+    files=(
+        BundledFile(name="desired-state/pi-1", sha256="ab" * 32, size_bytes=700),
+        BundledFile(name=f"blobs/{'cd' * 32}", sha256="cd" * 32, size_bytes=2**20),
+    ),
+)
+
 
 @attrs.frozen(kw_only=True)
 class Kind:
@@ -192,6 +211,14 @@ class Kind:
 
 def _read_envelope(data: bytes) -> bytes:
     return open_envelope(data, TRUSTED).payload
+
+
+def _read_bundle_header(data: bytes) -> None:
+    index_size(data)
+
+
+def _read_bundle_index(data: bytes) -> None:
+    parse_bundle_index(data)
 
 
 def _read_manifest(data: bytes) -> bytes:
@@ -473,6 +500,12 @@ def _kinds(directory: Path) -> Mapping[str, Kind]:
         ),
         "invitations": Kind(
             honest=[_invitation()], read=_read_invitation, refusals=(ConfigError,), share=3
+        ),
+        "bundle headers": Kind(
+            honest=[header_of(INDEX_NAME, 700)], read=_read_bundle_header, refusals=(BundleRefused,)
+        ),
+        "bundle indexes": Kind(
+            honest=[BUNDLE_INDEX.to_bytes()], read=_read_bundle_index, refusals=(BundleRefused,)
         ),
         "kept manifests": Kind(
             honest=manifests[:2], read=_read_kept_manifest, refusals=(ManifestRejected,), share=3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import importlib.metadata
 import os
 import subprocess
@@ -86,4 +88,28 @@ def test_an_installation_to_be_edited_is_not_packed(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(importlib.metadata, "distribution", find)
     with pytest.raises(ConfigError, match="runs from a working tree; give one with --wheel"):
+        package_of_ours()
+
+
+def test_what_is_not_as_it_was_installed_is_not_packed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("harmony_core/__init__.py", "harmony_agent/deploy/agent.lock"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("as it was\n")
+    info = tmp_path / "harmony-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.4\nName: harmony\nVersion: 0.1.0\n")
+    digest = hashlib.sha256(b"as it was\n").digest()
+    written = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    (info / "RECORD").write_text(
+        f"harmony_core/__init__.py,sha256={written},10\nharmony_agent/deploy/agent.lock,sha256={written},10\n"
+    )
+    found = importlib.metadata.Distribution.at(info)
+    monkeypatch.setattr(importlib.metadata, "distribution", {"harmony": found}.__getitem__)
+    (tmp_path / "harmony_core/__init__.py").write_text("as it wa")
+    with pytest.raises(ConfigError, match=r"__init__\.py is not as it was installed"):
+        package_of_ours()
+    (tmp_path / "harmony_core/__init__.py").unlink()
+    with pytest.raises(ConfigError, match="make install"):
         package_of_ours()
