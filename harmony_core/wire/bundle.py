@@ -90,7 +90,9 @@ class BundleIndex(Part):
     agent_id: AgentId
     made_at: UtcTime
     """For people."""
-    files: Annotated[tuple[BundledFile, ...], Field(min_length=1, max_length=_FILES_MOST)]
+    files: Annotated[
+        tuple[BundledFile, ...], Field(min_length=1, max_length=_FILES_MOST, fail_fast=True)
+    ]
 
     @model_validator(mode="after")
     def _names_each_once(self) -> Self:
