@@ -29,7 +29,7 @@ def install(folder: Path = PAGE) -> bool:
     mark, lock = folder / "node_modules" / ".installed", folder / "package-lock.json"
     if mark.exists() and mark.read_bytes() == lock.read_bytes():
         return True
-    command = [*_NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=2"]
+    command = [*_NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0"]
     ran = subprocess.run(command, cwd=folder, env=_ENVIRONMENT, capture_output=True, check=False)  # noqa: S603 - ours
     if ran.returncode:
         return False
