@@ -12,11 +12,12 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from harmony_control.amounts import amount
 from harmony_control.fleet_view.row import DeviceRow
+from harmony_core.amounts import amount
+from harmony_core.outcome_words import shorten
 from harmony_core.visible import cut, word
 
-from .text import age, shorten
+from .text import age
 
 __all__ = ["FleetTable", "agents_table"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from harmony_control.amounts import amount
 from harmony_control.assets.stored import StoredAsset
 from harmony_control.fleet import Fleet
+from harmony_core.amounts import amount
 from harmony_core.visible import word
 
 from .common import home_of, out

@@ -11,13 +11,13 @@ from harmony_control.audit.verify import AuditResult, EventAt
 from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
 from harmony_control.store.seen_heads import SeenHead
+from harmony_core.outcome_words import indent
 from harmony_core.visible import word
 from harmony_core.wire.times import rfc3339
 
 from .common import home_of
 from .exits import CONVERGED, FAILED, exit_code_of
 from .painted import Words, in_colour, paint
-from .text import indent
 
 __all__ = ["run"]
 

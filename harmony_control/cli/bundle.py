@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from harmony_control.amounts import amount
 from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
+from harmony_core.amounts import amount
 from harmony_core.errors import UsageError
 
 from .common import home_of, out, warn

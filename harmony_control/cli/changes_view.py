@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from harmony_core.outcome_words import indent, shorten
 from harmony_core.visible import visible, word
 
 from .painted import Words
-from .text import indent, shorten
 
 __all__ = ["change_words"]
 

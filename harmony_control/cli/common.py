@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from harmony_control.bus_url import is_loopback
 from harmony_control.store.home import Home
-
-from .text import indent
+from harmony_core.outcome_words import indent
 
 if TYPE_CHECKING:
     from rich.console import Console

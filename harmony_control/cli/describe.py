@@ -15,6 +15,7 @@ from harmony_control.fleet_view.facts import vital_facts
 from harmony_control.fleet_view.row import Axes, axes_of, row_of
 from harmony_control.store.home import check_agent_id
 from harmony_core.errors import HarmonyError
+from harmony_core.outcome_words import indent
 from harmony_core.visible import word
 from harmony_core.wire.actual_state import to_json
 
@@ -23,7 +24,6 @@ from .device_view import device_words
 from .events import event_words
 from .exits import CONVERGED
 from .painted import Words, in_colour, paint
-from .text import indent
 
 __all__ = ["run"]
 

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 
 from harmony_control.fleet import Seen
 from harmony_control.fleet_view.device_status import conditions
+from harmony_core.outcome_words import describe_outcome, indent, shorten, status_word
 from harmony_core.visible import word
 from harmony_core.wire.actual_state import ActualState, ScoreStatus
 
 from .painted import Words
-from .text import age, age_of, describe_outcome, indent, shorten, state_word, status_word, style_of
+from .text import age, age_of, state_word, style_of
 
 __all__ = ["device_words", "generations", "presence"]
 

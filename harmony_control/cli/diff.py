@@ -14,6 +14,7 @@ from harmony_control.device import Foreseen, refused_by_policy
 from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
 from harmony_core.errors import UsageError
+from harmony_core.outcome_words import indent
 from harmony_core.visible import word
 from harmony_core.wire.replies import Planned, PlannedChange, to_item
 
@@ -23,7 +24,7 @@ from .exits import CONVERGED, FAILED, REFUSED
 from .painted import Words, in_colour, paint
 from .score_files import read_files
 from .targets import names_several
-from .text import count_of, indent
+from .text import count_of
 
 __all__ = ["is_quiet", "judge", "run", "show"]
 

@@ -16,13 +16,13 @@ from harmony_control.store.home import check_agent_id
 from harmony_control.times_typed import since_of
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import UsageError
+from harmony_core.outcome_words import indent
 from harmony_core.visible import word
 
 from .changes_view import change_words
 from .common import home_of, warn
 from .exits import CONVERGED
 from .painted import Words, in_colour, paint
-from .text import indent
 
 __all__ = ["event_words", "run"]
 

@@ -47,8 +47,7 @@ from harmony_core.errors import (
     VolumeBusy,
     WrongEpoch,
 )
-
-from .text import indent
+from harmony_core.outcome_words import indent
 
 __all__ = [
     "CHANGES",

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
+from harmony_core.outcome_words import indent
 from harmony_core.visible import word
 from harmony_core.wire.actual_state import OWN_LAYER
 
 from .common import home_of
 from .exits import CONVERGED
-from .text import indent
 
 if TYPE_CHECKING:
     from harmony_control.plan.explain import Explanation, Layer, Wave

@@ -9,6 +9,7 @@ import json
 from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
 from harmony_control.times_typed import since_of
+from harmony_core.outcome_words import indent
 from harmony_core.resources import ResourceId
 from harmony_core.visible import word
 from harmony_core.wire.replies import LoggedLine, to_item
@@ -16,7 +17,6 @@ from harmony_core.wire.replies import LoggedLine, to_item
 from .common import home_of, warn
 from .exits import CONVERGED
 from .painted import Words, in_colour, paint
-from .text import indent
 
 __all__ = ["run"]
 

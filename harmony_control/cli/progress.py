@@ -11,11 +11,12 @@ import attrs
 
 from harmony_control.device import Pushed
 from harmony_core.outcome import Failure, Noop, Outcome
+from harmony_core.outcome_words import describe_outcome, status_word
 from harmony_core.visible import word
 from harmony_core.wire.actual_state import ActualState, ScoreStatus, score_to_json
 
 from .common import console, is_live, out
-from .text import describe_outcome, status_word, style_of
+from .text import style_of
 
 if TYPE_CHECKING:
     from rich.live import Live

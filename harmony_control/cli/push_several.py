@@ -10,6 +10,7 @@ from harmony_control.device import Foreseen, PreparedPush, Pushable, Pushed
 from harmony_control.fleet import Fleet
 from harmony_control.times_typed import lasting
 from harmony_core.errors import HarmonyError, UsageError
+from harmony_core.outcome_words import describe_outcome, indent
 from harmony_core.visible import word
 from harmony_pi_topology import PiTopology
 
@@ -19,7 +20,7 @@ from .exits import CONVERGED, FAILED, exit_code_of, find_gravest, say
 from .push import find_held, find_unconverged
 from .score_files import read_files
 from .targets import find_devices, is_chosen
-from .text import count_of, describe_outcome, indent
+from .text import count_of
 
 __all__ = ["diff_several", "push_several"]
 

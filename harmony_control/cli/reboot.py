@@ -10,6 +10,7 @@ from harmony_control.fleet import Fleet
 from harmony_control.reboot import Rebooted
 from harmony_core.errors import HarmonyError, UsageError
 from harmony_core.outcome import Failure, Outcome
+from harmony_core.outcome_words import describe_outcome, indent
 from harmony_core.visible import visible, word
 from harmony_core.wire.replies import RebootAsked
 
@@ -17,7 +18,7 @@ from .common import home_of, out, warn
 from .confirm import confirm
 from .exits import CONVERGED, FAILED, NO_ANSWER, exit_code_of, find_gravest
 from .targets import find_devices, is_chosen
-from .text import count_of, describe_outcome, indent
+from .text import count_of
 
 __all__ = ["run"]
 

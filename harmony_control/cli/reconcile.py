@@ -10,12 +10,12 @@ from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
 from harmony_core.errors import NoAnswer
 from harmony_core.outcome import Failure, Running
+from harmony_core.outcome_words import describe_outcome, status_word
 from harmony_core.visible import word
 from harmony_core.wire.actual_state import score_to_json
 
 from .common import home_of, out
 from .exits import CONVERGED, FAILED, NO_ANSWER, find_gravest
-from .text import describe_outcome, status_word
 
 __all__ = ["run"]
 

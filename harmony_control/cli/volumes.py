@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from harmony_control.amounts import amount
 from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
+from harmony_core.amounts import amount
 from harmony_core.errors import UsageError
 from harmony_core.visible import word
 from harmony_core.wire.replies import ListedVolume, to_item

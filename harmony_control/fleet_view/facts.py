@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harmony_control.amounts import amount
+from harmony_core.amounts import amount
 from harmony_core.visible import word
 from harmony_core.wire.inventory import Inventory
 

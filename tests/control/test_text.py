@@ -12,15 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from harmony_control.amounts import amount
 from harmony_control.bus.reports import Presence, Seen
 from harmony_control.cli.agents_view import agents_table
 from harmony_control.cli.device_view import device_words
 from harmony_control.cli.painted import in_colour, paint
-from harmony_control.cli.text import age, age_of, describe_outcome, shorten, style_of
+from harmony_control.cli.text import age, age_of, style_of
 from harmony_control.fleet_view.row import row_of
+from harmony_core.amounts import amount
 from harmony_core.change import Progress
 from harmony_core.outcome import Noop, Outcome, Running, Success
+from harmony_core.outcome_words import describe_outcome, shorten
 from harmony_core.plugins import KindError
 from harmony_core.visible import visible
 from harmony_core.wire.actual_state import ActualState, CapabilityState, Condition
