@@ -284,7 +284,8 @@ class _Mapping:
                 self.report.refuse((*path, "ports", number), told)
                 continue
             # Docker's word for all IPv4 addresses.
-            address = port.get("host_ip", "").replace("0.0.0.0", "")  # noqa: S104
+            host_ip = port.get("host_ip", "")
+            address = "" if host_ip == "0.0.0.0" else host_ip  # noqa: S104
             if int(port["published"]) == _DNS_PORT and not address and "network_mode" not in said:
                 self.report.refuse((*path, "ports", number), _NAME_SERVER)
             yield {

@@ -181,6 +181,7 @@ def test_plain_keys_are_fields_of_the_container(tmp_path: Path) -> None:
                         "host_ip": "192.0.2.1",
                     },
                     {"target": 81, "published": "81", "host_ip": "0.0.0.0"},
+                    {"target": 82, "published": "82", "host_ip": "10.0.0.0"},
                 ],
                 "read_only": True,
                 "security_opt": ["no-new-privileges:true"],
@@ -208,6 +209,7 @@ def test_plain_keys_are_fields_of_the_container(tmp_path: Path) -> None:
         PublishedPort(host=8080, container=80),
         PublishedPort(host=53, container=53, protocol="udp", address="192.0.2.1"),
         PublishedPort(host=81, container=81),
+        PublishedPort(host=82, container=82, address="10.0.0.0"),
     )
     assert web.no_new_privileges
     assert web.stop_timeout_s == 31
@@ -402,6 +404,11 @@ BIG = "x" * 60_000
             {"ports": [{"target": 80, "protocol": "tcp"}]},
             {},
             r"services.web.ports\[0\]: no port of the device leads to 80",
+        ),
+        (
+            {"ports": [{"target": 53, "published": "53", "protocol": "udp", "host_ip": "0.0.0.0"}]},
+            {},
+            r"services.web.ports\[0\]: on all addresses, 53 is also where podman's name server",
         ),
         (
             {"privileged": True, "cap_drop": ["ALL"]},
