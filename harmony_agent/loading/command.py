@@ -13,13 +13,14 @@ from typing import Any, cast
 
 from harmony_agent import config as configuration
 from harmony_core.errors import BundleRefused, ConfigError
-from harmony_core.visible import visible, word
+from harmony_core.outcome import Outcome
+from harmony_core.outcome_words import describe_outcome, indent, status_word
+from harmony_core.visible import word
+from harmony_core.wire.actual_state import score_from_json
 
 from .socket_path import find_socket
 
 __all__ = ["load"]
-
-_INDENT = " " * 4
 
 
 def load(config: Path, file: Path, *, timeout_s: float) -> int:
@@ -88,11 +89,12 @@ def _show_one(told: Mapping[str, Any]) -> None:
             scores = f"{count} Score{'s' * (count != 1)}"
             print(f"loaded: generation {told['generation']}, {scores}", flush=True)
         case "outcome":
-            print(_describe(word(told["id"]), told["outcome"]), flush=True)
+            outcome = score_from_json(told["status"]).outcome
+            print(_describe(word(told["id"]), outcome), flush=True)
         case "removed":
             print(f"{word(told['id']):<20} gone", flush=True)
         case "refused":
-            print(f"harmony-agent: {_indent(told['message'])}", file=sys.stderr, flush=True)
+            print(f"harmony-agent: {indent(told['message'])}", file=sys.stderr, flush=True)
         case "end" if told["exit"] == 4:
             print(
                 "harmony-agent: not all is in order yet. The device goes on with what it has; for what is "
@@ -103,22 +105,5 @@ def _show_one(told: Mapping[str, Any]) -> None:
             pass
 
 
-def _describe(score: str, outcome: Mapping[str, Any]) -> str:
-    status, message = str(outcome["status"]), str(outcome.get("message") or "")
-    match status:
-        case "FAILURE":
-            error = outcome["error"]
-            again = f"again at {error['retry_at']}" if error.get("retry_at") else "permanent"
-            text = f"{error['code']} ({again}): {error['message']}"
-        case "RUNNING":
-            progress = cast("Mapping[str, Any]", outcome.get("progress") or {})
-            far = f"{progress['done']} of {progress.get('total') or '?'}" if progress else ""
-            text = f"{outcome['reason']}: {message} {far}".rstrip(" :")
-        case _:
-            text = message
-    shown = "unchanged" if status == "NOOP" else status
-    return f"{score:<20} {shown:<9} {_indent(text)}".rstrip()
-
-
-def _indent(text: str) -> str:
-    return visible(text).replace("\n", "\n" + _INDENT)
+def _describe(score: str, outcome: Outcome) -> str:
+    return f"{score:<20} {status_word(outcome):<9} {describe_outcome(outcome)}".rstrip()

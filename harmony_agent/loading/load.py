@@ -182,7 +182,7 @@ async def _tell_outcome(
     if told.get(score) != status.outcome:
         told[score] = status.outcome
         state = score_to_json(attrs.evolve(status, resources={}))
-        await tell({"event": "outcome", "id": score, **state})
+        await tell({"event": "outcome", "id": score, "status": state})
 
 
 def _is_settled(
