@@ -18,7 +18,8 @@ from typing import TypeAlias
 import attrs
 
 from harmony_core.errors import NoAnswer, RebootPostponed, TooManyRequests
-from harmony_core.outcome import WILL_ROLL_BACK, Failure, Noop, Outcome, Running, Success
+from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
+from harmony_core.settled import has_failed, is_done
 from harmony_core.wire.actual_state import ActualState, ScoreStatus
 from harmony_core.wire.replies import RebootAsked
 
@@ -29,7 +30,7 @@ from .bus.requests import Asking
 __all__ = ["Rebooted", "TellPostponed", "reboot"]
 
 _ASK_AGAIN_S = 5.0
-_UNHEARD = Running(reason="Progressing", message="nothing was said of it out of the new boot")
+_UNHEARD = Running(reason="Progressing", message="not reported since the boot")
 TellPostponed: TypeAlias = Callable[[str], None]
 """Called with why the device is not booted yet, once for each reason."""
 
@@ -151,7 +152,10 @@ def _is_settled(state: ActualState, before: ActualState) -> bool:
     failed = [name for name in pages if _has_failed(name, pages[name], before)]
     return all(
         page.looked_at is not None
-        and (_is_in_order(page) or name in failed or (bool(failed) and _is_blocked(page)))
+        and (
+            name in failed
+            or (not has_failed(page.outcome) and is_done(page.outcome, behind_failure=bool(failed)))
+        )
         for name, page in pages.items()
     )
 
@@ -173,15 +177,11 @@ def _has_failed(name: str, page: ScoreStatus, before: ActualState) -> bool:
 
     What fails in a new way is tried again, since much is not there yet just after a boot.
     """
-    if not isinstance(page.outcome, Failure) or page.outcome.reason == WILL_ROLL_BACK:
+    if not isinstance(page.outcome, Failure) or not has_failed(page.outcome):
         return False
     old = before.scores[name].outcome if name in before.scores else None
     is_as_before = isinstance(old, Failure) and old.error.code == page.outcome.error.code
     return page.outcome.error.retry_at is None or is_as_before
-
-
-def _is_blocked(page: ScoreStatus) -> bool:
-    return isinstance(page.outcome, Running) and page.outcome.reason == "Blocked"
 
 
 def _now() -> float:
