@@ -7,8 +7,9 @@ No input or output happens here. What a Score's author needs is here under one n
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from .lazy import load_attribute
 
 if TYPE_CHECKING:
     from .capabilities import (
@@ -296,8 +297,4 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(_MODULES[name], __name__), name)
-    globals()[name] = found
-    return found
+    return load_attribute(__name__, _MODULES, name)

@@ -36,9 +36,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from harmony_core.lazy import load_attribute
 from harmony_core.plugins.deferred import DeferredScore
 from harmony_core.plugins.spec import impl
 
@@ -109,51 +109,45 @@ __all__ = [
 
 # In the order in which they are listed.
 _MODULES = {
-    "FileScore": "file",
-    "DirectoryScore": "directory",
-    "LinkScore": "link",
-    "TreeScore": "tree",
-    "BlockScore": "block",
-    "BootConfigScore": "boot_config",
-    "MountScore": "mount",
-    "SwapScore": "swap",
-    "HostnameScore": "host",
-    "TimezoneScore": "host",
-    "LocaleScore": "host",
-    "KeyboardScore": "host",
-    "RebootScore": "reboot",
-    "SystemdServiceScore": "systemd_service",
-    "ContainerScore": "container",
-    "VolumeScore": "volume",
-    "ContainerNetworkScore": "container_network",
-    "ComposeScore": "compose",
-    "NetworkConfigScore": "network_config",
-    "FirewallScore": "firewall",
-    "PackageScore": "package",
-    "AptSourceScore": "apt_source",
-    "UpgradeScore": "upgrade",
-    "TimerScore": "timer",
-    "SysctlScore": "sysctl",
-    "KernelModuleScore": "kernel_module",
-    "UserScore": "user",
-    "AuthorizedKeysScore": "authorized_keys",
-    "SudoRuleScore": "sudo_rule",
-    "WebAppScore": "web_app",
-    "ShellJobScore": "shell_job",
+    "FileScore": ".file",
+    "DirectoryScore": ".directory",
+    "LinkScore": ".link",
+    "TreeScore": ".tree",
+    "BlockScore": ".block",
+    "BootConfigScore": ".boot_config",
+    "MountScore": ".mount",
+    "SwapScore": ".swap",
+    "HostnameScore": ".host",
+    "TimezoneScore": ".host",
+    "LocaleScore": ".host",
+    "KeyboardScore": ".host",
+    "RebootScore": ".reboot",
+    "SystemdServiceScore": ".systemd_service",
+    "ContainerScore": ".container",
+    "VolumeScore": ".volume",
+    "ContainerNetworkScore": ".container_network",
+    "ComposeScore": ".compose",
+    "NetworkConfigScore": ".network_config",
+    "FirewallScore": ".firewall",
+    "PackageScore": ".package",
+    "AptSourceScore": ".apt_source",
+    "UpgradeScore": ".upgrade",
+    "TimerScore": ".timer",
+    "SysctlScore": ".sysctl",
+    "KernelModuleScore": ".kernel_module",
+    "UserScore": ".user",
+    "AuthorizedKeysScore": ".authorized_keys",
+    "SudoRuleScore": ".sudo_rule",
+    "WebAppScore": ".web_app",
+    "ShellJobScore": ".shell_job",
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = found
-    return found
+    return load_attribute(__name__, _MODULES, name)
 
 
 @impl
 def harmony_scores() -> Iterable[DeferredScore]:
     """The hook's implementation: every Score of this package, each imported once it is used."""
-    return [
-        DeferredScore(kind=kind, module=f"{__name__}.{module}") for kind, module in _MODULES.items()
-    ]
+    return [DeferredScore(kind=kind, module=__name__ + module) for kind, module in _MODULES.items()]

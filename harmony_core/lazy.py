@@ -1,0 +1,21 @@
+"""Names of a package that are imported once somebody asks for them: what is not used costs nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+
+__all__ = ["load_attribute"]
+
+
+def load_attribute(package: str, modules: Mapping[str, str], name: str) -> object:
+    """Return *name*, for a ``__getattr__`` of *package*: from the one of its *modules*, by name, that has it.
+
+    It is found without asking from then on. `AttributeError` for any other.
+    """
+    if name not in modules:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    found: object = getattr(import_module(modules[name], package), name)
+    setattr(sys.modules[package], name, found)
+    return found
