@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from harmony_core import Firewall, HasFirewall, Inventory, Outcome, Score, outcome_of
-from harmony_core.resources import FirewallName, FirewallRule
+from harmony_core.resources import ConfirmWithin, FirewallName, FirewallRule
 
 from ._whole import refused_as_fields
 
@@ -33,7 +33,7 @@ class FirewallScore(Score[HasFirewall]):
         description="What may come in, each by port (80, 6000-6010), protocol (tcp, udp), from (networks) "
         "and interface; all of what it says has to fit.",
     )
-    confirm_within_s: Annotated[int, Field(ge=5, le=600)] = Field(
+    confirm_within_s: ConfirmWithin = Field(
         default=60,
         description="How long a change may take to prove that the device is still reached, in seconds.",
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from harmony_core import HasNetwork, Inventory, NetworkProfile, Outcome, Score, outcome_of
-from harmony_core.resources import Ipv4, Ipv6, Link, ProfileName
+from harmony_core.resources import ConfirmWithin, Ipv4, Ipv6, Link, ProfileName
 
 from ._whole import refused_as_fields
 
@@ -50,7 +50,7 @@ class NetworkConfigScore(Score[HasNetwork]):
         description="Whether a profile of this name that was there before is changed, "
         "and put back when this Score goes.",
     )
-    confirm_within_s: Annotated[int, Field(ge=5, le=600)] = Field(
+    confirm_within_s: ConfirmWithin = Field(
         default=60,
         description="How long a change may take to prove that the device is still reached, in seconds.",
     )

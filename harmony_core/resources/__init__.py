@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._base import (
     Claim,
+    ConfirmWithin,
     Privilege,
     Resource,
     ResourceId,
@@ -148,6 +149,7 @@ __all__ = [
     "Claim",
     "CommentPrefix",
     "Completed",
+    "ConfirmWithin",
     "Connected",
     "Connecting",
     "Container",

@@ -18,6 +18,7 @@ import attrs
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     StringConstraints,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -31,6 +32,7 @@ from harmony_core.wire.names import ID_PATTERN
 
 __all__ = [
     "Claim",
+    "ConfirmWithin",
     "Privilege",
     "Resource",
     "ResourceId",
@@ -62,6 +64,9 @@ class ResourceId(NamedTuple):
     def __str__(self) -> str:
         return resource_id(self.resource_type, self.key)
 
+
+ConfirmWithin = Annotated[int, Field(ge=5, le=600)]
+"""How long a change that may cut the device off may take to prove that it is still reached, in seconds."""
 
 Claim = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*:[^\x00\n]+$", max_length=4096 + 2048)

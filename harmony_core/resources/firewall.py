@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from ._base import Privilege, Resource, State, in_words
+from ._base import ConfirmWithin, Privilege, Resource, State, in_words
 
 __all__ = ["FIREWALL_UNIT", "Filtering", "Firewall", "FirewallName", "FirewallRule"]
 
@@ -121,7 +121,7 @@ class Firewall(Resource):
     """What becomes of all else: it is dropped without a word, or refused with one."""
     allow: tuple[FirewallRule, ...] = ()
     """What may come in."""
-    confirm_within_s: Annotated[int, Field(ge=5, le=600)] = 60
+    confirm_within_s: ConfirmWithin = 60
     """How long a change may take to prove that the device is still reached, in seconds."""
 
     @property

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from ._base import Privilege, Resource, State
+from ._base import ConfirmWithin, Privilege, Resource, State
 from .file import SecretRef
 
 __all__ = [
@@ -272,7 +272,7 @@ class NetworkProfile(Resource):
     """Whether it must be in use now; None: ``up``, but ``kept`` for Wi-Fi, which may be out of range."""
     take_over: bool = False
     """Whether a profile of this name that somebody else made is changed, and put back in the end."""
-    confirm_within_s: Annotated[int, Field(ge=5, le=600)] = 60
+    confirm_within_s: ConfirmWithin = 60
     """How long a change may take to prove that the device is still reached, in seconds."""
 
     @property
