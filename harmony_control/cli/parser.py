@@ -458,6 +458,10 @@ def _agents_chosen(made: argparse.ArgumentParser) -> None:
         ),
         _DEVICES,
     )
+    _where(made)
+
+
+def _where(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--where",
         metavar="EXPR",
@@ -747,11 +751,7 @@ def _reboot(made: argparse.ArgumentParser) -> None:
         help="devices, by their ids or a pattern ('kiosk-*')",
     )
     _completes(agents, _DEVICES)
-    made.add_argument(
-        "--where",
-        metavar="EXPR",
-        help="in place of AGENT: all devices of which it is true, such as 'labels.site == attic'",
-    )
+    _where(made)
     made.add_argument(
         "--if-needed",
         action="store_true",
