@@ -196,7 +196,7 @@ class PolicyTable(BaseModel):
                 by = f'the preset "{self.preset}", since there is no {self._path}'
                 add = f'write preset = "{self.preset}" and {line} there, each on a line of its own'
             if is_list:
-                add += f" (what else {field} is to have goes into that list)"
+                add += f" (if {field} is set by then, add {value} to its list)"
         return f"refused by {by}; to allow it, {add}, as root on the device, and run: {_RESTART}"
 
     def _show(self, field: str) -> str:
