@@ -20,13 +20,13 @@ from harmony_control.invitations import invite
 from harmony_control.over_ssh import install_and_enrol
 from harmony_control.package import Package, package_of, package_of_ours
 from harmony_control.store.home import Home
-from harmony_core.errors import BusUnreachable, HarmonyError, UsageError
+from harmony_core.errors import BusUnreachable, ConfigError, HarmonyError, UsageError
 from harmony_core.wire.names import is_id
 
 from .common import home_of, out
 from .exits import CONVERGED, exit_code_of, find_gravest, say
 
-__all__ = ["run"]
+__all__ = ["hear", "run"]
 
 _INSTALLED_WITHIN_S = 3_600.0
 _HEARD_WITHIN_S = 60.0
@@ -100,7 +100,7 @@ async def _enrol(
         sudo=options.sudo,
         replaces=options.replace,
     )
-    await _hear(home, agent_id, heard_at)
+    await hear(home, agent_id, heard_at)
     out(
         options,
         {"event": "enrolled", "agent": agent_id},
@@ -139,16 +139,23 @@ async def _heard_at(home: Home, agent_id: str) -> datetime | None:
         return (await fleet.device(agent_id).read_seen()).at
 
 
-async def _hear(home: Home, agent_id: str, before: datetime | None) -> None:
-    """Wait until it is heard of anew."""
+async def hear(home: Home, agent_id: str, before: datetime | None) -> None:
+    """Wait until it is heard of anew, and says which kinds of Score it knows: else it is up for nothing."""
     async with Fleet.connect(home) as fleet:
         device = fleet.device(agent_id)
         loop = asyncio.get_running_loop()
         until = loop.time() + _HEARD_WITHIN_S
         while True:
             seen = await device.read_seen()
-            if seen.presence == "Heard" and seen.at != before:
+            is_heard = seen.presence == "Heard" and seen.at != before
+            is_whole = seen.state is not None and bool(seen.state.kinds)
+            if is_heard and is_whole:
                 return
+            if loop.time() > until and is_heard:
+                raise ConfigError(
+                    f"{agent_id} is online, but does not say which kinds of Score it knows; look there with "
+                    "/opt/harmony/bin/harmony-agent check, and enroll it again with --wheel"
+                )
             if loop.time() > until:
                 raise BusUnreachable(
                     f"{agent_id} is let in, but was not heard of within {_HEARD_WITHIN_S:.0f} s; look there "

@@ -11,6 +11,7 @@ import nats.errors
 import pytest
 
 from harmony_agent import config as agent_config
+from harmony_control.cli import enroll
 from harmony_control.enrol import add_agent, add_agents, revoke
 from harmony_control.server.authority import ensure_certificate
 from harmony_control.server.process import running
@@ -19,6 +20,10 @@ from harmony_control.store.home import ControlConfig, Home
 from harmony_control.store.issuers import FLEETS
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import ConfigError, UnknownDevice, UsageError
+from harmony_core.plugins import Registry
+from harmony_core.testing import FakeFiles
+from harmony_scores import FileScore
+from tests.device import running_agent
 from tests.nats import connected, fleet_home, serving
 
 
@@ -347,3 +352,24 @@ def test_many_are_let_in_at_once_or_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         add_agents(home, ["pi-302", "pi.303"])
     assert "pi-302" not in home.agents()
+
+
+async def test_who_is_up_and_knows_no_kind_is_not_told_as_enrolled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enroll, "_HEARD_WITHIN_S", 3.0)
+    async with serving(tmp_path, "pi-1") as bus:
+        for registry in (Registry(), Registry([FileScore])):
+            async with running_agent(
+                bus.home,
+                "pi-1",
+                tmp_path,
+                registry=registry,
+                offers={"FileSystemHost": FakeFiles()},
+                missing={},
+            ):
+                if not registry.kinds:
+                    with pytest.raises(ConfigError, match="does not say which kinds"):
+                        await enroll.hear(bus.home, "pi-1", None)
+                else:
+                    await enroll.hear(bus.home, "pi-1", None)
