@@ -297,8 +297,10 @@ async def test_a_network_is_not_made_anew_beneath_a_container_that_holds(
 async def counted(socket: Path, podman_url: str) -> AsyncGenerator[list[str]]:
     """Pass on what comes to *socket*, and yield the first line of each question."""
     asked: list[str] = []
+    relays: list[asyncio.Task[None] | None] = []
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relays.append(asyncio.current_task())
         podman = await asyncio.open_unix_connection(podman_url.removeprefix("unix://"))
         first = await reader.readline()
         asked.append(first.decode())
@@ -307,6 +309,7 @@ async def counted(socket: Path, podman_url: str) -> AsyncGenerator[list[str]]:
 
     async with await asyncio.start_unix_server(relay, socket):
         yield asked
+    await asyncio.gather(*filter(None, relays))
 
 
 async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
@@ -314,6 +317,7 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
         sink.write(data)
         await sink.drain()
     sink.close()
+    await sink.wait_closed()
 
 
 async def test_whether_a_network_is_held_asks_about_those_alone_that_may_hold(
