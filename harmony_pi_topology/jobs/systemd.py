@@ -47,6 +47,8 @@ _MOST_TASKS = 64
 _MOST_TASKS_PRIVILEGED = 512
 _READ_WITHIN_S = 10.0
 _LET_GO_WITHIN_S = 15.0
+_CGROUP_NAMESPACES = 0x0200_0000
+"""CLONE_NEWCGROUP of clone(2)."""
 
 
 class SystemdJobs(Jobs):
@@ -262,7 +264,9 @@ def _confinement(job: Job) -> Properties:
         ("ProtectControlGroups", yes),
         ("ProtectClock", yes),
         ("ProtectHostname", yes),
-        ("RestrictNamespaces", nothing),
+        # Not none: where all units are read anew before it runs, that would be read as all of them. This one
+        # cannot be made without a capability.
+        ("RestrictNamespaces", ("t", _CGROUP_NAMESPACES)),
         ("RestrictRealtime", yes),
         ("RestrictSUIDSGID", yes),
         ("LockPersonality", yes),

@@ -71,9 +71,11 @@ T = TypeVar("T")
 
 def exec_start(command: Sequence[str]) -> tuple[str, tuple[str, Any]]:
     """Return the property by which a transient service runs *command* as it stands: else systemd would put
-    variables of its own environment in place of what begins with a $."""
-    arguments = [each.replace("$", "$$") for each in command]
-    return "ExecStart", ("a(sasb)", [(command[0], arguments, False)])
+    variables of its own environment in place of what begins with a $.
+
+    To write each $ twice is not enough: where all units are read anew before it runs, that is done once more.
+    """
+    return "ExecStartEx", ("a(sasas)", [(command[0], list(command), ["no-env-expand"])])
 
 
 class _Link:

@@ -161,6 +161,7 @@ async def test_systemd_takes_back_what_cuts_the_device_off_whatever_becomes_of_t
     assert (await host.look(wish)).pending is not None
     assert not await bystander.reachable()
     await firewalls.close()
+    await bystander.run("systemctl", "daemon-reload")  # as whoever installs a package does
     while await bystander.look() is not None:
         await asyncio.sleep(0.2)
     assert await bystander.reachable()

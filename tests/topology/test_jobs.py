@@ -57,8 +57,9 @@ class _AllowNone(AllowAll):
         return FORBIDDEN
 
 
+# A mount that was just being made may stand after all once it is told to go.
 _GONE = """
-systemctl stop 'harmony-job-*' 'run-harmony-jobs-*'
+until systemctl stop 'harmony-job-*' 'run-harmony-jobs-*'; do sleep 0.1; done
 systemctl reset-failed
 rm -rf /run/harmony/jobs
 """
