@@ -302,8 +302,7 @@ class Bus:
         client = self._account.client()
         beside: list[asyncio.Task[None]] = []
         try:
-            async with asyncio.timeout(10):
-                await self._account.connect(client, closed=closed, failed=failed)
+            await self._account.connect(client, closed=closed, failed=failed)
             link = Link(
                 client,
                 self._account.agent_id,

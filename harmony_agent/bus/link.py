@@ -73,6 +73,9 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_S = 5.0
+_CONNECTS_WITHIN_S = 5
+"""To one server, and once more so long to be let in: a device that knows three gets to the third though two
+of them take its connection and say nothing."""
 CHUNK_TIMEOUT_S = 60.0
 """For one piece of an asset: a line of 5 kB/s brings it in time."""
 PROVED_WITHIN_S = 3
@@ -147,9 +150,11 @@ class Account:
         closed: Callable[[], Awaitable[None]] | None = None,
         failed: Callable[[Exception], Awaitable[None]] | None = None,
     ) -> None:
-        """Connect *client*, once: nobody else connects it again.
+        """Connect *client* to the first server that takes it, in an order of chance; nobody else connects it
+        again.
 
-        Where no server takes it, the last one's error; by itself nats-py would go on trying.
+        Where no server takes it, the last one's error, or `TimeoutError`; by itself nats-py would go on
+        trying.
         """
         refusals = 0
         stands = False
@@ -162,22 +167,23 @@ class Account:
             if failed is not None:
                 await failed(error)
 
-        await client.connect(
-            list(self.servers),
-            tls=client.context,
-            tls_handshake_first=True,
-            name=f"harmony-agent {self.agent_id}",
-            nkeys_seed_str=self.seed,
-            user_jwt_cb=None if self.jwt is None else self.jwt.encode,
-            inbox_prefix=f"_INBOX_{self.agent_id}",
-            allow_reconnect=False,
-            connect_timeout=5,
-            # Typed there as whole seconds; it is slept for.
-            ping_interval=cast("int", min(PING_S * self.slowness, PING_MOST_S)),
-            max_outstanding_pings=2,
-            closed_cb=closed,
-            error_cb=note,
-        )
+        async with asyncio.timeout(_CONNECTS_WITHIN_S * (len(self.servers) + 1)):
+            await client.connect(
+                list(self.servers),
+                tls=client.context,
+                tls_handshake_first=True,
+                name=f"harmony-agent {self.agent_id}",
+                nkeys_seed_str=self.seed,
+                user_jwt_cb=None if self.jwt is None else self.jwt.encode,
+                inbox_prefix=f"_INBOX_{self.agent_id}",
+                allow_reconnect=False,
+                connect_timeout=_CONNECTS_WITHIN_S,
+                # Typed there as whole seconds; it is slept for.
+                ping_interval=cast("int", min(PING_S * self.slowness, PING_MOST_S)),
+                max_outstanding_pings=2,
+                closed_cb=closed,
+                error_cb=note,
+            )
         stands = True
 
 

@@ -38,7 +38,7 @@ from harmony_pi_topology.systemd.waker import Waker
 from .reconciler import Jobs, Permission, Sight
 from .watch import QuestionWatcher
 
-__all__ = ["SystemdJobs"]
+__all__ = ["SystemdJobs", "mounts_of", "service_of"]
 
 _DIRECTORY: Final = "/run/harmony/jobs"
 _MOUNT = "run-harmony-jobs-{}.mount"
@@ -117,7 +117,7 @@ class _Engine:
 
     async def begin(self, job: Job, name: str) -> None:
         await self._files.run(self._make_room, name)
-        await self._bus.run(_unit(name), _properties(job, name), _mounts(job, name))
+        await self._bus.run(_unit(name), service_of(job, name), mounts_of(job, name))
 
     async def look(self, name: str) -> Sight | None:
         found = await self._bus.look_at_job(_unit(name))
@@ -198,7 +198,7 @@ def _directory(name: str) -> str:
     return f"{_DIRECTORY}/{name}"
 
 
-def _mounts(job: Job, name: str) -> list[tuple[str, Properties]]:
+def mounts_of(job: Job, name: str) -> list[tuple[str, Properties]]:
     """Return what is mounted before *job* is begun: room for its two streams and no more, if it is
     privileged."""
     if not job.privileged:
@@ -214,11 +214,11 @@ def _mounts(job: Job, name: str) -> list[tuple[str, Properties]]:
     return [(_mount(name), properties)]
 
 
-def _properties(job: Job, name: str) -> Properties:
+def service_of(job: Job, name: str) -> Properties:
     """Return what systemd is told of *job*. See systemd.exec(5), and org.freedesktop.systemd1(5) for the
     types."""
     directory = _directory(name)
-    mounts = [mount for mount, _ in _mounts(job, name)]
+    mounts = [mount for mount, _ in mounts_of(job, name)]
     environment = [f"{name}={value}" for name, value in sorted(job.environment.items())]
     return [
         ("Description", ("s", f"Harmony job {job.name}")),

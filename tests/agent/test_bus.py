@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 from pathlib import Path
 
+import attrs
 import pytest
 
 from harmony_agent.bus.connection import Bus
+from harmony_agent.bus.link import Account
 from harmony_agent.config import load
 from harmony_core.wire.envelope import generate_key
 from tests.authority import account, serving_context
@@ -68,6 +71,28 @@ async def test_whatever_answers_in_the_place_of_the_control_plane_the_agent_goes
     running.cancel()
     await asyncio.wait([running])
     stranger.close()
+
+
+async def test_the_first_try_gets_to_a_server_that_answers_past_all_that_say_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harmony_agent.bus.link._CONNECTS_WITHIN_S", 1)
+    monkeypatch.setattr("nats.aio.client.shuffle", list[str])
+    silent = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+    addresses = [f"tls://127.0.0.1:{each.getsockname()[1]}" for each in silent]
+    async with serving(tmp_path, "pi-1") as server:
+        config = load(server.home.agent_toml("pi-1"))
+        known = Account.of(config)
+        account = attrs.evolve(known, servers=(*addresses, *known.servers))
+        bus = Bus(account, config.report_key)
+        bus.begin()
+        await bus.first_try(within_s=30)
+        assert bus.up
+        running = asyncio.create_task(bus.run())
+        running.cancel()
+        await asyncio.wait([running])
+    for each in silent:
+        each.close()
 
 
 async def test_a_second_doubt_is_put_off_and_not_forgotten(

@@ -26,7 +26,7 @@ from harmony_core import Container, Directory, Download, File, Inventory, Job, S
 from harmony_core.resources import place_of
 from harmony_pi_topology.containers.request import build_request
 from harmony_pi_topology.containers.spec import resolve_desired
-from harmony_pi_topology.jobs.systemd import _properties  # pyright: ignore[reportPrivateUsage] # what it is told
+from harmony_pi_topology.jobs.systemd import service_of
 from harmony_scores import (
     AptSourceScore,
     ContainerScore,
@@ -480,17 +480,10 @@ def _told(asked: Sequence[object]) -> tuple[list[str], list[str]]:
     (found,) = asked
     assert isinstance(found, Job)
     _check_name(found.name)
-    told = {name: value for name, (_, value) in _properties(found, found.name)}
-    ((program, arguments, may_fail),) = told["ExecStart"]
-    _check((program, may_fail), ("/bin/sh", False), "the program")
-    return _without_variables(arguments), cast("list[str]", told["Environment"])
-
-
-def _without_variables(arguments: Sequence[str]) -> list[str]:
-    """Return *arguments* as systemd executes them: ``$$`` is ``$``, and a lone one a variable."""
-    if any("$" in each.replace("$$", "") for each in arguments):
-        raise Injected(f"a variable: {arguments!a}")
-    return [each.replace("$$", "$") for each in arguments]
+    told = {name: value for name, (_, value) in service_of(found, found.name)}
+    ((program, arguments, how),) = told["ExecStartEx"]
+    _check((program, how), ("/bin/sh", ["no-env-expand"]), "the program")
+    return cast("list[str]", arguments), cast("list[str]", told["Environment"])
 
 
 def _check_packages(spec: Spec, asked: Sequence[object]) -> None:

@@ -10,16 +10,43 @@ from typing import Any
 import pytest
 
 from harmony_core.resources import Job
-from harmony_pi_topology.jobs.systemd import _mounts as mounts_of
-from harmony_pi_topology.jobs.systemd import _properties as properties_of
+from harmony_pi_topology.jobs.systemd import mounts_of, service_of
 from harmony_pi_topology.systemd.sdbus import Properties, SystemdBus, exec_start
 from tests.box.box import Box
 
 pytestmark = [pytest.mark.box, pytest.mark.timeout(60)]
 
 WORDS = (
-    *("$HOME", "${HOME}", "$$", "$$$$", "$((1 + 1))", "a$", "%n", "%%", "%", ";", "", " ", "\\x41", "\\"),
-    *('"', "'", "it's \"so\"", "two\nlines\n", "\ttab\r", "grün", "@", "-", ":", "a\\\nb", "\x01", "*"),
+    *(
+        "$HOME",
+        "${HOME}",
+        "$$",
+        "$$$$",
+        "$((1 + 1))",
+        "a$",
+        "%n",
+        "%%",
+        "%",
+        ";",
+        "",
+        " ",
+        "\\x41",
+        "\\",
+    ),
+    *(
+        '"',
+        "'",
+        'it\'s "so"',
+        "two\nlines\n",
+        "\ttab\r",
+        "grün",
+        "@",
+        "-",
+        ":",
+        "a\\\nb",
+        "\x01",
+        "*",
+    ),
 )
 TELL = "import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['SAID']]))"
 GATE = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nExecStart=/bin/sleep infinity\n"
@@ -65,7 +92,7 @@ async def test_a_job_is_as_confined_after_all_units_were_read_anew(
     job = Job(name="said", command=("/bin/true",), environment={"A": "$B %n"}, **fields)
     after = [
         ("After", ("as", [*value[1], "gate.service"])) if name == "After" else (name, value)
-        for name, value in properties_of(job, "said")
+        for name, value in service_of(job, "said")
     ]
     await bus.run("said.service", after, mounts_of(job, "said"))
 
