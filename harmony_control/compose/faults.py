@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from pathlib import Path as FilePath
 
 from harmony_core.errors import ComposeFileError
 
 from .tree import Path, Place, dotted
 
-__all__ = ["Faults", "Wrong", "shown"]
+__all__ = ["Faults", "Wrong", "shown", "why_empty"]
 
 _TOLD_MOST = 20
 
@@ -27,6 +28,8 @@ class Faults:
     def __init__(self) -> None:
         self._told: dict[tuple[Place, Path], list[str]] = {}
         self._notes: dict[str, str] = {}
+        self.unset: dict[Place, dict[str, None]] = {}
+        """The variables that are not set, and so empty, by the line on which they stand."""
 
     def add(self, place: Place, path: Path, told: str) -> None:
         """Add what is wrong at *path*, which stands at *place*. What follows from that there is not told."""
@@ -37,6 +40,16 @@ class Faults:
     def note(self, subject: str, told: str) -> None:
         """Note something that is no fault: once of each *subject*."""
         self._notes.setdefault(subject, told)
+
+    def unset_at(self, place: Place) -> Callable[[str], None]:
+        """Return what notes that a variable is not set, and so empty, at *place*."""
+
+        def note(name: str) -> None:
+            self.unset.setdefault(place, {}).setdefault(name)
+            told = f"{place.file}:{place.line}: the variable {name} is not set, and is empty here"
+            self.note(f"${name}", told)
+
+        return note
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -53,12 +66,21 @@ class Faults:
             return
         told = [
             f"{place.file}:{place.line}: {dotted(path)}{': ' if path else ''}{words}"
+            f"{why_empty(self.unset.get(place, ()))}"
             for (place, path), several in sorted(self._told.items(), key=lambda each: each[0][0])
             for words in dict.fromkeys(several)
         ]
         if len(told) > _TOLD_MOST:
             told[_TOLD_MOST:] = [f"and {len(told) - _TOLD_MOST} more"]
         raise ComposeFileError("\n".join(told))
+
+
+def why_empty(unset: Collection[str]) -> str:
+    """Return what follows a fault on a line on which the variables *unset* stand; nothing for none."""
+    if not unset:
+        return ""
+    names = ", ".join(f"${each}" for each in unset)
+    return f" (not set, and so empty here: {names}; set it in .env, or export it)"
 
 
 def shown(file: FilePath) -> str:

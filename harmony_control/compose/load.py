@@ -7,7 +7,7 @@ services get what they extend, and it is merged over the files before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os.path import normpath
 from pathlib import Path as FilePath
 from typing import Any
@@ -25,21 +25,11 @@ from .merge import merge
 from .schema import validate
 from .tree import Path, Place, YamlList, YamlMap, copy, entries
 
-__all__ = ["Files", "Loader", "note_unset"]
+__all__ = ["Files", "Loader"]
 
 _CHAIN_MOST = 20
 _FILES_MOST = 100
 _SECTIONS = ("services", "networks", "volumes", "configs", "secrets", "models")
-
-
-def note_unset(faults: Faults, place: Place) -> Callable[[str], None]:
-    """Return what notes, once of each, that a variable is not set and so empty."""
-
-    def note(name: str) -> None:
-        told = f"{place.file}:{place.line}: the variable {name} is not set, and is empty here"
-        faults.note(f"${name}", told)
-
-    return note
 
 
 class Files:
@@ -84,7 +74,7 @@ class Files:
         for file in files:
             if (text := self.text(file, place, path)) is None:
                 continue
-            note = note_unset(self._faults, Place(shown(file), 1))
+            note = self._faults.unset_at(Place(shown(file), 1))
             try:
                 found |= read_dotenv(text, environment.get, note, found)
             except WrongLine as wrong:
@@ -329,7 +319,7 @@ class _Variables:
 
     def _text(self, text: str, place: Place, path: Path) -> object:
         try:
-            found = substitute(text, self._environment.get, note_unset(self._faults, place))
+            found = substitute(text, self._environment.get, self._faults.unset_at(place))
         except Wrong as wrong:
             self._faults.add(place, path, wrong.told)
             return ""

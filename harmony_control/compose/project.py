@@ -12,10 +12,10 @@ import attrs
 
 from harmony_core.errors import ComposeFileError
 
-from .faults import Faults, Wrong, shown
+from .faults import Faults, Wrong, shown, why_empty
 from .interpolation import substitute
 from .keys import take_out_unmeant
-from .load import Files, Loader, note_unset
+from .load import Files, Loader
 from .resolve import Resolver
 from .tree import Path as Where
 from .tree import Place, YamlMap, dotted, find_places, plain
@@ -37,12 +37,24 @@ class ComposeProject:
     notes: tuple[str, ...]
     """What has no meaning here, and which variables are not set, each said once."""
     places: Mapping[Where, Place] = attrs.field(factory=dict[Where, Place], repr=False)
+    unset: Mapping[Place, Collection[str]] = attrs.field(
+        factory=dict[Place, Collection[str]], repr=False
+    )
+    """The variables that are not set, and so empty, by the line on which they stand."""
 
     def where(self, *path: str | int) -> str:
         """Return file, line and key of *path*, or of what is above it: ``compose.yaml:12: services.web``."""
-        known = (self.places.get(path[:length]) for length in range(len(path), -1, -1))
-        place = next((each for each in known if each is not None), None)
+        place = self._place_of(path)
         return ": ".join([*([f"{place.file}:{place.line}"] if place else []), dotted(path)])
+
+    def why_empty(self, *path: str | int) -> str:
+        """Return what follows a fault at *path*: which variables are not set there; empty for none."""
+        place = self._place_of(path)
+        return why_empty(self.unset.get(place, ())) if place else ""
+
+    def _place_of(self, path: Where) -> Place | None:
+        known = (self.places.get(path[:length]) for length in range(len(path), -1, -1))
+        return next((each for each in known if each is not None), None)
 
 
 def read_project(
@@ -82,7 +94,7 @@ def read_project(
     faults.check()
     _finish(document)
     places = {(): first, **dict(find_places(document))}
-    return ComposeProject(called, directory, plain(document), faults.notes, places)
+    return ComposeProject(called, directory, plain(document), faults.notes, places, faults.unset)
 
 
 def _read_variables(
@@ -117,7 +129,7 @@ def _find_name(
     if (said := _find_said_name(read, paths, place, faults)) is not None:
         text, place = said
         try:
-            text = substitute(text, variables.get, note_unset(faults, place))
+            text = substitute(text, variables.get, faults.unset_at(place))
         except Wrong:
             return "project"  # it is told where all variables are put in
         if name := _normal(text):

@@ -23,7 +23,8 @@ class Report:
 
     def refuse(self, path: tuple[str | int, ...], told: str) -> None:
         """Note what is wrong at *path*, and what to write instead."""
-        self.faults.setdefault(f"{self.project.where(*path)}: {told}")
+        why = self.project.why_empty(*path)
+        self.faults.setdefault(f"{self.project.where(*path)}: {told}{why}")
 
     def note(self, path: tuple[str | int, ...], told: str) -> None:
         """Note what is otherwise than Docker has it."""

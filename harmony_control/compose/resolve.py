@@ -16,7 +16,7 @@ from harmony_core.close_names import did_you_mean
 
 from .dotenv import WrongLine, read_dotenv, read_raw
 from .faults import Faults, shown
-from .load import Files, note_unset
+from .load import Files
 from .tree import Path, Place, YamlList, YamlMap, entries
 
 __all__ = ["Resolver"]
@@ -141,7 +141,7 @@ class Resolver:
                 continue
             if (text := self.files.text(file, place, inside)) is None:
                 continue
-            note = note_unset(self.faults, Place(shown(file), 1))
+            note = self.faults.unset_at(Place(shown(file), 1))
             try:
                 more = read_raw(text, look_up) if form else read_dotenv(text, look_up, note, found)
             except WrongLine as wrong:

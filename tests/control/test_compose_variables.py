@@ -9,7 +9,10 @@ import pytest
 from harmony_control.compose.dotenv import WrongLine, read_dotenv, read_raw
 from harmony_control.compose.faults import Wrong
 from harmony_control.compose.interpolation import substitute
+from harmony_control.compose.mapping import map_project
 from harmony_core.errors import ComposeFileError
+from harmony_core.plugins import Registry
+from harmony_scores import ComposeScore
 
 from .compose_files import read, service
 
@@ -160,6 +163,26 @@ def test_a_variable_that_is_not_set_is_said_once(tmp_path: Path) -> None:
     told = f"{tmp_path}/compose.yaml:3: the variable TAG is not set, and is empty here"
     assert project.notes == (told,)
     assert project.document["services"]["web"]["image"] == "web"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "names"),
+    [
+        ("mem_limit: ${SIZE}", "$SIZE"),  # found as the file is read
+        ('ports: ["$HOST:$PORT:80"]', "$HOST, $PORT"),  # and what no device can do
+    ],
+)
+def test_what_is_wrong_where_a_variable_is_not_set_says_so(
+    wrong: str, names: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ComposeFileError) as refused:
+        map_project(
+            read(tmp_path, f"services:\n  web:\n    image: web\n    {wrong}\n"),
+            Registry([ComposeScore]),
+        )
+    (line,) = [each for each in str(refused.value).splitlines() if each.startswith(str(tmp_path))]
+    assert line.startswith(f"{tmp_path}/compose.yaml:4: ")
+    assert line.endswith(f" (not set, and so empty here: {names}; set it in .env, or export it)")
 
 
 def test_variables_of_a_service_come_from_files_the_environment_and_itself(tmp_path: Path) -> None:
