@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import attrs
 
 if TYPE_CHECKING:
+    from .errors import CapabilityError
     from .resources import State  # whoever only reads Outcomes is spared every model of a resource
     from .steps import Step
 
@@ -67,6 +68,8 @@ class Change:
     """A unified diff, for content that everybody on the device may read. Never of a secret."""
     pending: NotReady | None = None
     """Set when the resource is in place but does not serve yet."""
+    doubt: CapabilityError | None = None
+    """In a dry run: why it would fail as the device is now, unless what comes before it changes that."""
 
     @property
     def changed(self) -> bool:

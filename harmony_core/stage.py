@@ -34,6 +34,7 @@ from .errors import (
     MissingCapability,
     PolicyRefused,
     TimedOut,
+    TransientError,
 )
 from .reconciler import Offers, Reconciler
 from .resources import PresentAt, Resource, ResourceId, State, resource_id
@@ -99,9 +100,10 @@ class Stage:
     """Stands between one interpretation and the device. ``apply=False`` is the dry run.
 
     In a dry run, *planned* is what the Scores that come before this one are going to bring about, by id, and
-    *rewritten* are the files whose content they change. In earnest, *identities* are what a dry run has
-    found: only what it has not come to is asked for. *unprepared* are the errors of what could not be
-    prepared, by id: each is raised in place of an effect.
+    *rewritten* are the files whose content they change; *awaits_changes* says whether they change anything,
+    so that what fails now need not fail then. In earnest, *identities* are what a dry run has found: only
+    what it has not come to is asked for. *unprepared* are the errors of what could not be prepared, by id:
+    each is raised in place of an effect.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Stage:
         apply: bool = True,
         planned: Mapping[str, State] = MappingProxyType({}),
         rewritten: Collection[str] = (),
+        awaits_changes: bool = False,
         identities: Mapping[str, frozenset[str]] = MappingProxyType({}),
         unprepared: Mapping[str, HarmonyError] = MappingProxyType({}),
         secret_words: Collection[str] = (),
@@ -136,6 +139,7 @@ class Stage:
         self.signals: list[NotReady] = []
         self.states: dict[str, State] = {}
         """What was last seen of each resource touched, by id, in the order of first touch."""
+        self._awaits_changes = awaits_changes
         self._planned = planned
         self._unprepared = unprepared
         self._planned_away: set[str] = set()
@@ -356,16 +360,25 @@ class Stage:
         """Remember the result of each of *rids*, then raise the first error, else the first signal."""
         changes: list[Change] = []
         failures: list[Exception] = []
+        unknown: list[UnknownUntilApplied] = []
+        others_change = not self.apply and (self._awaits_changes or bool(self.changes))
         for rid, result in zip(rids, results, strict=True):
-            if isinstance(result, Change):
+            if isinstance(result, Change) and (others_change or result.doubt is None):
                 self._remember(result)
                 changes.append(result)
-            else:
-                error = as_harmony_error(result, resource=rid)
-                self.errors.append(error)
-                failures.append(error if isinstance(result, HarmonyError) else result)
+                continue
+            why = (result.doubt or result) if isinstance(result, Change) else result
+            assert isinstance(why, Exception)
+            error = as_harmony_error(why, resource=rid)
+            if others_change and _may_pass(error):
+                unknown.append(_unknown_after(error, rid))
+                continue
+            self.errors.append(error)
+            failures.append(error if isinstance(why, HarmonyError) else why)
         if failures:
             raise failures[0]
+        if unknown:
+            raise unknown[0]
         for change in changes:
             if change.pending is not None:
                 raise change.pending
@@ -407,6 +420,18 @@ class Stage:
     def _has_seen(self, error: Exception) -> bool:
         """Return whether *error* is the answer of a reconciler, which was remembered with whose it is."""
         return any(each is error or each.__cause__ is error for each in self.errors)
+
+
+def _may_pass(error: HarmonyError) -> bool:
+    """Return whether what the Scores before this one change may be what *error* is about."""
+    return isinstance(error, TransientError) and not isinstance(error, _UNANSWERED)
+
+
+def _unknown_after(error: HarmonyError, rid: str) -> UnknownUntilApplied:
+    return UnknownUntilApplied(
+        f"{rid} depends on what is changed before it; as the device is now: {error.message}",
+        resource=rid,
+    )
 
 
 def _is_not_begun(work: Coroutine[Any, Any, Any]) -> bool:

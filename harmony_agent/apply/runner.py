@@ -23,6 +23,7 @@ from harmony_agent.store.events import Events
 from harmony_core.errors import HarmonyError, MissingCapability, PolicyRefused, TimedOut
 from harmony_core.interpretation import Verdict, failure_of, interpret
 from harmony_core.inventory import Inventory
+from harmony_core.outcome import Running
 from harmony_core.resources import State
 from harmony_core.score import AnyScore
 from harmony_core.stage import Stage
@@ -56,10 +57,11 @@ class ScoreRunner:
         apply: bool,
         planned: Mapping[str, State] = MappingProxyType({}),
         rewritten: Collection[str] = (),
+        awaits_changes: bool = False,
         unprepared: Mapping[str, HarmonyError] = MappingProxyType({}),
     ) -> RunResult:
-        """Interpret *entry*, in earnest or as a dry run; *unprepared* as `Stage` has it. Raises nothing but
-        cancellation."""
+        """Interpret *entry*, in earnest or as a dry run; what else is given, as `Stage` has it. Raises
+        nothing but cancellation."""
         inventory = self.device.inventory(self.desired.labels)
         try:
             self._refuse_fault(entry)
@@ -71,11 +73,14 @@ class ScoreRunner:
             return RunResult(
                 entry=entry,
                 verdict=failure_of(error),
+                may_change=awaits_changes,
                 answers=inventory.answers(inventory.read),
                 has_missing_inputs=bool(inventory.missing),
             )
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a package's own code: its Score's FAILURE
-            return RunResult(entry=entry, verdict=failure_of(as_harmony_error(error)))
+            return RunResult(
+                entry=entry, verdict=failure_of(as_harmony_error(error)), may_change=awaits_changes
+            )
         audit = self.events.of_run(entry)
         stage = Stage(
             offers=self.device.offers,
@@ -85,6 +90,7 @@ class ScoreRunner:
             apply=apply,
             planned=planned,
             rewritten=rewritten,
+            awaits_changes=awaits_changes,
             identities=self.ownership.identities(entry.id),
             unprepared=unprepared,
             secret_words=decoded.secret_words,
@@ -102,6 +108,9 @@ class ScoreRunner:
             changes=stage.changes,
             states=stage.states,
             rewritten=stage.rewritten,
+            may_change=awaits_changes
+            or bool(stage.changes)
+            or isinstance(verdict.outcome, Running),
             answers=inventory.answers(inventory.read),
             has_missing_inputs=bool(inventory.missing),
             only_ensured=stage.only_ensured,

@@ -52,8 +52,10 @@ class Interpreter(Protocol):
         apply: bool,
         planned: Mapping[str, State],
         rewritten: Collection[str],
+        awaits_changes: bool,
     ) -> RunResult:
-        """Interpret *entry* as if what is *planned* were so already, and *rewritten* files were new."""
+        """Interpret *entry* as if what is *planned* were so already, and *rewritten* files were new; what
+        else is as it should not be may be so no more, where it *awaits_changes*."""
         ...
 
 
@@ -163,6 +165,7 @@ class Planner:
             apply=False,
             planned=ChainMap(*(dict(each.states or {}) for each in before)),
             rewritten=[path for each in before for path in each.rewritten],
+            awaits_changes=any(each.may_change for each in before),
         )
 
     def _start_plan(self, entry: SerializedScore) -> asyncio.Task[RunResult]:

@@ -44,6 +44,8 @@ class RunResult:
     """What it saw of them; None when it came to no interpretation."""
     rewritten: Collection[str] = ()
     """Of a dry run: the files that will have other content, those of the Scores before it included."""
+    may_change: bool = False
+    """Of a dry run: whether it, or a Score before it, would change anything, as far as can be told."""
     answers: Mapping[str, object] = _NOTHING
     """The facts and labels that it read."""
     has_missing_inputs: bool = False

@@ -99,14 +99,17 @@ def make_stage(
     policy: Policy | None = None,
     claims: NoClaims | None = None,
     audit: ListAudit | None = None,
+    awaits_changes: bool = False,
 ) -> Stage:
-    """A real Stage before *offers*. ``apply=False`` is the dry run."""
+    """A real Stage before *offers*. ``apply=False`` is the dry run, of which *awaits_changes* says whether
+    anything is to be changed before it."""
     return Stage(
         offers=offers,
         policy=policy or AllowAll(),
         claims=claims or NoClaims(),
         audit=audit or ListAudit(),
         apply=apply,
+        awaits_changes=awaits_changes,
     )
 
 

@@ -29,9 +29,11 @@ from harmony_core.change import Change, NotReady, Progress
 from harmony_core.errors import (
     CapabilityError,
     ContainerFailed,
+    ContainerNetworkMissing,
     MountMissing,
     NotOurs,
     UnsafePath,
+    VolumeMissing,
 )
 from harmony_core.logs import LogLine
 from harmony_core.nearby import NearbyImages
@@ -253,23 +255,36 @@ class PodmanContainers:
             return attrs.evolve(change, steps=(*look.renamed, *change.steps, *look.left))
 
     async def _bring_about(self, look: _Look, *, apply: bool) -> Change:
+        if not apply:
+            return await self._foresee(look)
         container, found = look.desired.container, look.found
-        if apply and look.problem is not None:
+        if look.problem is not None:
             raise await self._refuse(look.problem, container, found)
         if look.steps and look.held is None:
-            if apply and look.steps.make is not None:
+            if look.steps.make is not None:
                 await require_attachments(self._podman, container)
-            await self._ports.check(container, apply=apply)
-            if apply:
-                await self._ports.check_ipv6(container)
-        if not apply:
-            unmet = find_unmet(container, found, look.devices.inside) if found is not None else {}
-            return self._plan_one(look.desired, found, look.steps, look.held, unmet)
+            await self._ports.check(container, apply=True)
+            await self._ports.check_ipv6(container)
         if look.held is not None:
             before = self._state(found, container.name) if found is not None else None
             after = before or Starting(image=look.desired.image)
             return Change(resource=container.id, before=before, after=after, pending=look.held)
         return await self._apply_one(look)
+
+    async def _foresee(self, look: _Look) -> Change:
+        """Return what would be done, and what it would fail for as the device is now."""
+        container, found = look.desired.container, look.found
+        doubt = look.problem
+        if look.steps and look.held is None:
+            if look.steps.make is not None and doubt is None:
+                try:
+                    await require_attachments(self._podman, container)
+                except (VolumeMissing, ContainerNetworkMissing, ContainerFailed) as error:
+                    doubt = error
+            await self._ports.check(container, apply=False)
+        unmet = find_unmet(container, found, look.devices.inside) if found is not None else {}
+        planned = self._plan_one(look.desired, found, look.steps, look.held, unmet)
+        return attrs.evolve(planned, doubt=doubt)
 
     async def _prepare(self, container: Container) -> None:
         async with self._locks[container.name]:

@@ -657,6 +657,7 @@ class ContainerRuntimeContract(
         identity = await host.bystander.identity("web")
         source = "/srv/harmony-contract/data"
         desired = self.container(host, mounts=(Mount(source=source, target="/data"),))
+        assert isinstance((await host.plan_one(desired)).doubt, ContainerFailed)
         error = await host.expect_failure(desired)
         assert isinstance(error, ContainerFailed)
         assert source in error.message

@@ -32,6 +32,9 @@ class ContainerDeviceContract(ABC):
     ) -> None:
         await host.bystander.unplug(DEVICE)
         desired = self.container(host, devices=(ContainerDevice(source=DEVICE),))
+        planned = await host.plan_one(desired)
+        assert isinstance(planned.doubt, HardwareMissing)
+        assert "created" in planned.actions
         error = await host.expect_failure(desired)
         assert isinstance(error, HardwareMissing)
         assert error.path == DEVICE

@@ -22,6 +22,7 @@ import attrs
 
 from harmony_core.change import Change, NotReady, Progress
 from harmony_core.errors import (
+    CapabilityError,
     ContainerFailed,
     ContainerNetworkMissing,
     HardwareMissing,
@@ -477,15 +478,19 @@ class FakeContainers(FakeReconciler):
         held = self._find_hold(container.name, found) if steps and found is not None else None
         if steps and held is None:
             self._check_ports(container, apply=apply)
+        is_made = bool(steps) and held is None and steps != (Started(),)
+        lacks = partial(self._require_others, container, is_made=is_made)
         if not apply:
             after = self._predict_state(desired) if steps else before
             return Change(
-                resource=container.id, steps=steps, before=before, after=after, pending=held
+                resource=container.id,
+                steps=steps,
+                before=before,
+                after=after,
+                pending=held,
+                doubt=_error_of(lacks),
             )
-        self._check_mounts(container)
-        self._check_devices(container)
-        if steps and held is None and steps != (Started(),):
-            self.attachments.require(container)
+        lacks()
         if held is not None:
             return Change(resource=container.id, before=before, after=before, pending=held)
         if Pulled() in steps and (fetching := self._pull(desired)) is not None:
@@ -508,6 +513,13 @@ class FakeContainers(FakeReconciler):
             after=self._state(made),
             pending=pending,
         )
+
+    def _require_others(self, container: Container, *, is_made: bool) -> None:
+        """Raise for what it needs of others and is not there; of some, only where it *is_made*."""
+        self._check_mounts(container)
+        self._check_devices(container)
+        if is_made:
+            self.attachments.require(container)
 
     def _steps(self, desired: DesiredContainer, found: _Made | None) -> tuple[Step, ...]:
         fetch = () if desired.image in self._device.images else (Pulled(),)
@@ -859,6 +871,14 @@ def _answer_one(verb: Callable[[], Change], resource: str) -> Change | Exception
         return verb()
     except Exception as error:  # noqa: BLE001 - one container's error is that container's answer
         return say_whose(error, resource)
+
+
+def _error_of(check: Callable[[], None]) -> CapabilityError | None:
+    try:
+        check()
+    except CapabilityError as error:
+        return error
+    return None
 
 
 def _has_completed(made: _Made) -> bool:

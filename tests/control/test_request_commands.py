@@ -18,7 +18,7 @@ from harmony_control.cli.painted import paint
 from harmony_control.fleet import Fleet
 from harmony_control.times_typed import since_of
 from harmony_core import plugins
-from harmony_core.errors import UsageError
+from harmony_core.errors import UsageError, WriteFailed
 from harmony_scores import FileScore
 from tests.agent.asking import LoggingFiles
 from tests.control.ground import Said, command, environment, harmony
@@ -153,6 +153,24 @@ async def test_a_diff_is_refused_as_a_push_would_be(place: Place) -> None:
     assert "would be refused: MissingCapability" in forced.out
     waiting = SAME.replace("kind", "after: [nobody], kind")
     assert (await place.harmony("diff", "pi-1", "-", stdin=waiting)).status == 2
+
+
+async def test_a_diff_does_not_refuse_what_others_change_before_it(place: Place) -> None:
+    """Also where the one in between would change nothing itself."""
+    place.files.faults["/etc/of-a-user"] = WriteFailed("this device has no user ada; create it")
+    spec = "kind: FileScore, spec: {path: /etc/of-a-user, content: x}"
+    alone = await place.harmony("diff", "pi-1", "-", stdin=f"- {{id: it, {spec}}}\n")
+    assert alone.status == 1
+    assert "would be refused: WriteFailed: this device has no user ada" in alone.out
+    issue = 'kind: FileScore, spec: {path: /etc/issue, content: "issue\\n"}'
+    between = f"{{id: issue, after: [motd], {issue}}}"
+    chain = f"{CHANGED}- {between}\n- {{id: it, after: [issue], {spec}}}\n"
+    told = await place.harmony("diff", "pi-1", "-", stdin=chain)
+    assert told.status == 0, told
+    assert (
+        "it  cannot predict the rest: file:/etc/of-a-user depends on what is changed before it; as the "
+        "device is now: this device has no user ada; create it"
+    ) in told.out
 
 
 async def test_what_was_logged_is_shown_and_cannot_steer_a_terminal(place: Place) -> None:

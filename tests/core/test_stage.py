@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
 
+import attrs
 import pytest
 
 from harmony_core import Container, File, FileSystemHost, HasFiles, NotReady, Resource, errors
 from harmony_core.capabilities import HasContainers
-from harmony_core.change import Change
+from harmony_core.change import Change, UnknownUntilApplied
 from harmony_core.errors import (
+    CapabilityError,
     HarmonyError,
     MissingCapability,
     MountMissing,
@@ -31,6 +33,7 @@ from harmony_core.unexpected import as_harmony_error
 
 MOTD = File(path="/etc/motd", content=b"hello\n")
 ISSUE = File(path="/etc/issue", content=b"pi\n")
+DOUBTED = File(path="/etc/doubted", content=b"?\n")
 
 
 class Refusing:
@@ -167,6 +170,64 @@ async def test_a_dry_run_observes_that_what_it_would_have_removed_is_gone() -> N
     assert (await on(stage).absent("/etc/motd")).changed
     assert await on(stage).observe("/etc/motd") is None
     assert files.read("/etc/motd") is not None
+
+
+class Lacking(FakeFiles):
+    """Files that need what is not there: one fails, and of one it is said that it would."""
+
+    def __init__(self, error: CapabilityError) -> None:
+        super().__init__()
+        self._error = error
+
+    async def converge(
+        self, resources: Sequence[File], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        found = await super().converge(resources, apply=apply)
+        return [
+            self._error
+            if each is ISSUE
+            else attrs.evolve(change, doubt=self._error)
+            if each is DOUBTED
+            else change
+            for each, change in zip(resources, cast("Sequence[Change]", found), strict=True)
+        ]
+
+
+@pytest.mark.parametrize("lacking", [ISSUE, DOUBTED], ids=["fails", "would fail"])
+async def test_a_dry_run_fails_for_what_nothing_before_it_changes(lacking: File) -> None:
+    stage = stage_of(Lacking(WriteFailed("no user pi")), apply=False)
+    with pytest.raises(WriteFailed, match="no user pi"):
+        await on(stage).ensure(lacking)
+    assert [each.resource for each in stage.errors] == [lacking.id]
+    assert stage.changes == []
+
+
+@pytest.mark.parametrize("awaits_changes", [False, True], ids=["of this Score", "of others"])
+async def test_a_dry_run_does_not_know_what_comes_of_changes_before_it(
+    *, awaits_changes: bool
+) -> None:
+    files = Lacking(WriteFailed("no user pi"))
+    stage = stage_of(files, apply=False, awaits_changes=awaits_changes)
+    if not awaits_changes:
+        await on(stage).ensure(MOTD)
+    assert (await on(stage).ensure(DOUBTED)).changed
+    with pytest.raises(UnknownUntilApplied, match=r"as the device is now: no user pi") as caught:
+        await on(stage).ensure(ISSUE)
+    assert caught.value.resource == ISSUE.id
+    assert stage.errors == []
+
+
+async def test_what_no_change_before_it_cures_fails_in_a_dry_run_all_the_same() -> None:
+    stage = stage_of(Lacking(NotOurs("a stranger's")), apply=False, awaits_changes=True)
+    with pytest.raises(NotOurs):
+        await on(stage).ensure(ISSUE)
+
+
+async def test_in_earnest_a_failure_is_one_whatever_was_changed_before_it() -> None:
+    stage = stage_of(Lacking(WriteFailed("no user pi")), awaits_changes=True)
+    await on(stage).ensure(MOTD)
+    with pytest.raises(WriteFailed):
+        await on(stage).ensure(ISSUE)
 
 
 async def test_observing_changes_nothing_and_claims_nothing() -> None:

@@ -401,6 +401,9 @@ async def test_what_is_missing_is_an_error_by_name_before_anything_is_touched(
         ContainerNetworkMissing: {"networks": ({"network": "nowhere"},)},
     }
     for error, fields in wrong.items():
+        assert isinstance(
+            (await app.containers.plan_one(beside(web, "web", **fields))).doubt, error
+        )
         with pytest.raises(error, match="nowhere"):
             await app.containers.apply_one(beside(web, "web", **fields))
         assert await app.podman.identity("web") == before
