@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -85,8 +87,7 @@ async def test_it_is_booted_once_when_nobody_inhibits_it_and_looked_at_afterward
     assert code_of(state, "reboots") in {"SUCCESS", "NOOP"}
     await heard_again(device)
     assert (await _state(device)).boot_id == state.boot_id, "it does not boot again and again"
-    events = (await plane.harmony("events", pi.name, "--json")).documents
-    (asked,) = [each for each in events if "rebooting" in each["actions"][0]]
+    (asked,) = await _told(plane, pi.name, lambda each: "rebooting" in each["actions"][0])
     assert asked["score"] == "reboots"
     assert "because a boot is awaited by config (" in asked["actions"][0]
 
@@ -131,8 +132,7 @@ async def test_it_is_booted_by_command_once_whoever_installs_has_ended(
     assert (said.status, "not needed" in said.out) == (0, True)
     await heard_again(device)
     assert (await _state(device)).boot_id == state.boot_id
-    events = (await plane.harmony("events", pi.name, "--json")).documents
-    (asked,) = [each for each in events if each["why"] == "request"]
+    (asked,) = await _told(plane, pi.name, lambda each: each["why"] == "request")
     assert asked["resource"] == "reboot:device"
     assert asked["signed_by"]
 
@@ -158,6 +158,19 @@ async def test_a_module_that_is_loaded_otherwise_awaits_a_boot(
     await device.remove("module")
     assert not (pi.root / "etc/modprobe.d/harmony-printk.conf").exists()
     pi.run(["rm", "/run/reboot-required", "/run/reboot-required.pkgs"])
+
+
+async def _told(
+    plane: ControlPlane, name: str, is_meant: Callable[[dict[str, Any]], bool]
+) -> list[dict[str, Any]]:
+    """Return the events that are meant, once there are any: of an agent that was ended before it could note
+    that it has asked for a boot, that comes once it knows what the boot has helped."""
+    async with asyncio.timeout(60):
+        while True:
+            events = (await plane.harmony("events", name, "--json")).documents
+            if found := [each for each in events if is_meant(each)]:
+                return found
+            await asyncio.sleep(0.5)
 
 
 async def _state(device: Device[PiTopology]) -> ActualState:
