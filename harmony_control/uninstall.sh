@@ -11,8 +11,11 @@ fi
 systemctl disable --quiet --now harmony-agent 2>/dev/null || :
 ! systemctl is-active --quiet harmony-agent || fail "the agent does not stop: systemctl status harmony-agent"
 rm -rf /etc/systemd/system/harmony-agent.service /etc/systemd/system/harmony-agent.service.d
+# What updates the agent is of no use without one.
+systemctl disable --quiet --now harmony-update 2>/dev/null || :
+rm -f /etc/systemd/system/harmony-update.service
 systemctl daemon-reload
-rm -rf /opt/harmony /var/lib/harmony /run/harmony
+rm -rf /opt/harmony /opt/harmony.next /var/lib/harmony /var/lib/harmony-update /run/harmony
 # Last: until it is gone, another run knows whose device this is.
 rm -f /etc/harmony/agent.toml.new /etc/harmony/floor.copy.json /etc/harmony/agent.toml
 rmdir /etc/harmony 2>/dev/null || :

@@ -24,6 +24,7 @@
 * `PackageScore`         packages of Debian
 * `AptSourceScore`       a source of packages, and its key
 * `UpgradeScore`         when all packages are upgraded
+* `AgentScore`           which version of the agent runs
 * `ShellJobScore`        a shell script that is run once, where nothing better describes what is wanted
 * `TimerScore`           a program that is run again and again
 * `SysctlScore`          settings of the kernel
@@ -43,6 +44,7 @@ from harmony_core.plugins.deferred import DeferredScore
 from harmony_core.plugins.spec import impl
 
 if TYPE_CHECKING:
+    from .agent import AgentScore
     from .apt_source import AptSourceScore
     from .authorized_keys import AuthorizedKeysScore
     from .block import BlockScore
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from .web_app import WebAppScore
 
 __all__ = [
+    "AgentScore",
     "AptSourceScore",
     "AuthorizedKeysScore",
     "BlockScore",
@@ -132,6 +135,7 @@ _MODULES = {
     "PackageScore": ".package",
     "AptSourceScore": ".apt_source",
     "UpgradeScore": ".upgrade",
+    "AgentScore": ".agent",
     "TimerScore": ".timer",
     "SysctlScore": ".sysctl",
     "KernelModuleScore": ".kernel_module",

@@ -102,7 +102,7 @@ def _marks(annotation: object) -> Iterator[object]:
 
 
 def _holds(annotation: object, what: type) -> bool:
-    return what in get_args(annotation)
+    return annotation is what or what in get_args(annotation)
 
 
 def _find_asset_field(model: type[BaseModel]) -> str | None:

@@ -80,7 +80,7 @@ async def test_it_is_ready_and_says_what_it_does(device: Pi, host: Host) -> None
     state = await device.state()
     assert state is not None
     status = host.unit(AGENT, "StatusText")["StatusText"]
-    assert status == f"generation {state.generation}, 1 of 1 Scores converged, 0 failed"
+    assert status == f"generation {state.generation}, 1 of 1 Scores converged, 0 failed, connected"
 
 
 async def test_told_to_stop_it_ends_in_order(device: Pi, pi: Box, host: Host) -> None:

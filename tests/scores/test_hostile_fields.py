@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -28,6 +29,7 @@ from harmony_pi_topology.containers.request import build_request
 from harmony_pi_topology.containers.spec import resolve_desired
 from harmony_pi_topology.jobs.systemd import service_of
 from harmony_scores import (
+    AgentScore,
     AptSourceScore,
     ContainerScore,
     DirectoryScore,
@@ -50,6 +52,7 @@ Spec = dict[str, Any]
 
 PROGRAM = ["/usr/bin/run", "argument"]
 ARMORED = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEaw==\n-----END PGP PUBLIC KEY BLOCK-----"
+UPDATER = Path(__file__).parents[2] / "harmony_scores" / "_agent_update.py"
 HONEST: tuple[tuple[type[Score[Any]], Spec], ...] = (
     (
         SystemdServiceScore,
@@ -126,6 +129,10 @@ HONEST: tuple[tuple[type[Score[Any]], Spec], ...] = (
         },
     ),
     (UpgradeScore, {"window": "Sun 03:00", "origins": "all", "exclude": ["linux-image-*"]}),
+    (
+        AgentScore,
+        {"wheel": {"name": "harmony-1.0-py3-none-any.whl", "size_bytes": 9, "sha256": "a" * 64}},
+    ),
     (ShellJobScore, {"name": "x", "script": "true", "environment": {"NAME": "value"}}),
     (
         ContainerScore,
@@ -541,6 +548,26 @@ def _check_upgrade(spec: Spec, asked: Sequence[object]) -> None:
     _check(_one(unit, "Timer", "OnCalendar"), spec["window"].strip(), "window")
 
 
+def _check_agent(spec: Spec, asked: Sequence[object]) -> None:
+    taking_away, looking, file, unit = asked
+    assert isinstance(taking_away, Job)
+    assert isinstance(looking, Job)
+    assert isinstance(file, File)
+    name = spec["wheel"]["name"]
+    # Of pip, which reads it as a name and a version.
+    if not re.fullmatch(r"harmony-[0-9][A-Za-z0-9.+!]*-py3-none-any\.whl", name, re.ASCII):
+        raise Injected(f"the wheel {name!a}")
+    path = f"/var/lib/harmony-update/{name}"
+    _check(file.path, path, "where the wheel is")
+    _check_path(file.path)
+    keys = {"Type", "ExecStart", "RemainAfterExit", "Restart"}
+    sections = {"Unit": {"Description"}, "Service": keys, "Install": {"WantedBy"}}
+    words = command_of(_one(_unit(unit, sections), "Service", "ExecStart"))
+    for command, verb in ((words, "update"), (looking.unless, "look")):
+        _check([*command[:3], *command[4:]], ["/usr/bin/python3", "-I", "-c", verb, path], verb)
+        _check(command[3], UPDATER.read_text(), "the program")
+
+
 def _check_job(spec: Spec, asked: Sequence[object]) -> None:
     arguments, environment = _told(asked)
     _check(arguments, ["/bin/sh", "-eu", "-c", spec["script"]], "script")
@@ -598,6 +625,7 @@ CHECKS: Mapping[type[Score[Any]], Callable[[Spec, Sequence[object]], None]] = {
     PackageScore: _check_packages,
     AptSourceScore: _check_source,
     UpgradeScore: _check_upgrade,
+    AgentScore: _check_agent,
     ShellJobScore: _check_job,
     ContainerScore: _check_container,
 }

@@ -59,8 +59,10 @@ async def bus(pi: Box) -> AsyncGenerator[SystemdBus]:
     pi.run(["sh", "-c", f"rm -f {TOLD}; systemctl daemon-reload; systemctl start --no-block gate"])
     bus = SystemdBus(pi.dbus_address)
     yield bus
+    async with asyncio.timeout(30):
+        await bus.forget("said.service")
     bus.close()
-    pi.run(["systemctl", "stop", "gate", "said"], check=False)
+    pi.run(["systemctl", "stop", "gate"], check=False)
 
 
 @pytest.mark.parametrize("reloads", [0, 1, 3])
