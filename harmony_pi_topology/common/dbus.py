@@ -154,6 +154,11 @@ class Manager(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
         raise NotImplementedError
 
     @dbus_property_async("t")
+    def userspace_timestamp_monotonic(self) -> int:
+        """When it was first started; the same once it is executed anew."""
+        raise NotImplementedError
+
+    @dbus_property_async("t")
     def units_load_timestamp_monotonic(self) -> int:
         """When it has last read all unit files: at boot, or at a reload."""
         raise NotImplementedError

@@ -182,7 +182,7 @@ class _Nftables:
         ]
         timer: Properties = [
             ("Description", ("s", f"Harmony's firewall, on trial for {within_s} s")),
-            ("TimersMonotonic", ("a(st)", [("OnActiveSec", within_s * 1_000_000)])),
+            await self._bus.ask_elapsing(within_s),
             ("AccuracyUSec", ("t", _ACCURACY_US)),
             ("RemainAfterElapse", ("b", False)),
         ]

@@ -11,6 +11,8 @@ to be seen from its unit.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -213,6 +215,20 @@ class SystemdBus:
             f"cannot run {unit}",
             lambda link: link.manager.start_transient_unit(unit, "fail", properties, others),
         )
+
+    async def ask_elapsing(self, after_s: float) -> tuple[str, tuple[str, Any]]:
+        """Return the property by which a transient timer elapses once, *after_s* from now.
+
+        Not by OnActiveSec: each time all units are read anew, systemd counts that from then on
+        (github.com/systemd/systemd/issues/31914). When systemd itself was started stays as it was.
+        """
+        began_us = await self._ask(
+            "asking systemd", lambda link: link.manager.userspace_timestamp_monotonic.get_async()
+        )
+        now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        # What systemd writes down has no more than milliseconds.
+        elapses_ms = math.ceil((now_us - began_us) / 1000 + after_s * 1000)
+        return "TimersMonotonic", ("a(st)", [("OnStartupSec", elapses_ms * 1000)])
 
     async def look_at_job(self, unit: str) -> FoundJob | None:
         """Return what systemd says of a transient service now; None when there is none."""

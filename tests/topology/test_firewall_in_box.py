@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
+import time
 from collections.abc import AsyncGenerator
 
 import attrs
@@ -14,6 +15,7 @@ from harmony_core.errors import CapabilityUnavailable, NetworkRolledBack
 from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_core.resources import Firewall
 from harmony_core.testing import FirewallHostContract, FirewallUnderTest
+from harmony_pi_topology.common.dbus import SYSTEMD
 from harmony_pi_topology.firewall.nftables import NftablesFirewalls
 from harmony_pi_topology.firewall.rules import TABLE, UNIT
 from harmony_pi_topology.systemd.journal import Journal
@@ -167,6 +169,27 @@ async def test_systemd_takes_back_what_cuts_the_device_off_whatever_becomes_of_t
     assert await bystander.reachable()
     error = await firewalls.under_test().expect_failure(wish)
     assert isinstance(error, NetworkRolledBack)
+
+
+@pytest.mark.parametrize("verb", ["daemon-reload", "daemon-reexec"])
+async def test_a_trial_is_no_longer_where_systemd_reads_all_units_anew(
+    firewalls: FirewallsOfABox, verb: str
+) -> None:
+    host, bystander = firewalls.under_test(), firewalls.bystander
+
+    async def look_when() -> float:
+        """When it is taken back, by the clock that only goes forward."""
+        path = "/org/freedesktop/systemd1/unit/harmony_2dfirewall_2dundo_2etimer"
+        asked = (SYSTEMD, path, f"{SYSTEMD}.Timer", "NextElapseUSecMonotonic")
+        told = await bystander.run("busctl", "get-property", *asked)
+        return int(told.stdout.split()[1]) / 1e6
+
+    begun_s = time.clock_gettime(time.CLOCK_MONOTONIC)
+    assert (await host.look(make_firewall(22, confirm_within_s=600))).pending is not None
+    when_s = await look_when()
+    assert begun_s + 600 <= when_s < time.clock_gettime(time.CLOCK_MONOTONIC) + 600
+    await bystander.run("systemctl", verb)
+    assert await look_when() == when_s
 
 
 async def test_a_trial_whose_timer_somebody_stops_is_taken_back_at_the_next_look(
