@@ -290,9 +290,10 @@ class SwapScore(Score[SwapHost]):
             lasting=True,
             requires_mounts_for=(self.path,),
         )
+        # Not OnActiveSec, which systemd counts anew each time that it reads all units.
         timer = (
             f"[Unit]\nDescription=When to look at the swap file {self.path}\n\n"
-            f"[Timer]\nOnActiveSec={_LOOKED_AT_EVERY_S}\nOnUnitInactiveSec={_LOOKED_AT_EVERY_S}\n"
+            f"[Timer]\nOnBootSec={_LOOKED_AT_EVERY_S}\nOnUnitInactiveSec={_LOOKED_AT_EVERY_S}\n"
             f"Unit={name}.look.service\n\n"
             "[Install]\nWantedBy=timers.target\n"
         )

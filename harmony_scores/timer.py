@@ -47,7 +47,9 @@ class TimerScore(Score[HasSystemd]):
         default=None, description="When, as systemd.time(7) has it: daily, or Mon..Fri *-*-* 02:00."
     )
     every_s: Annotated[int, Field(ge=1, le=366 * 86_400)] | None = Field(
-        default=None, description="How often, in seconds, counted from the last start."
+        default=None,
+        description="How often, in seconds, counted from the last start; before the first one, from the boot "
+        "of the device: at once, where that is longer ago.",
     )
     persistent: bool = Field(
         default=False, description="Whether a time that was missed, switched off, is made up for."
@@ -124,7 +126,9 @@ class TimerScore(Score[HasSystemd]):
             yield f"OnCalendar={self.on_calendar}"
             yield f"Persistent={'yes' if self.persistent else 'no'}"
         else:
-            yield f"OnActiveSec={self.every_s}"
+            # Not OnActiveSec, which systemd counts anew each time that it reads all units: where that is more
+            # often, the first time would never come.
+            yield f"OnBootSec={self.every_s}"
             yield f"OnUnitActiveSec={self.every_s}"
         yield f"AccuracySec={self._accuracy_ms()}ms"
         yield f"RandomizedDelaySec={self.spread_s}"

@@ -419,6 +419,7 @@ class UpgradeScore(Score[UpgradeHost]):
             "Note that packages may be upgraded",
             script(_NOTE_WINDOW, self.window, str(self.lasts_s)),
         )
+        # systemd counts OnActiveSec anew each time that it reads all units, too: what is noted is the same.
         timer = (
             "[Unit]\nDescription=When packages may be upgraded\n\n"
             f"[Timer]\nOnCalendar={self.window}\nOnActiveSec=1\nAccuracySec=1\n\n"

@@ -91,6 +91,20 @@ async def test_a_timer_runs_its_program_again_and_again(pi: Box, offers: Offers)
     assert pi.run(["systemctl", "cat", "harmony-contract.timer"], check=False).returncode != 0
 
 
+async def test_a_timer_runs_its_program_however_often_systemd_reads_all_units(
+    pi: Box, offers: Offers
+) -> None:
+    """As it does whenever somebody installs a package, or pushes a Score with a unit."""
+    often = TICK.model_copy(update={"every_s": 2})
+    await converged(often, offers)
+    ticks = pi.root / "run/harmony-contract.ticks"
+    async with asyncio.timeout(30):
+        while not ticks.exists() or len(ticks.read_text().splitlines()) < 2:
+            pi.run(["systemctl", "daemon-reload"])
+            await asyncio.sleep(0.2)
+    await gone(often, offers)
+
+
 async def test_a_calendar_that_systemd_cannot_read_is_a_failure(offers: Offers) -> None:
     wrong = TICK.model_copy(update={"every_s": None, "on_calendar": "every full moon"})
     outcome = (await interpret_once(wrong, offers)).outcome

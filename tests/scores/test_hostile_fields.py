@@ -427,7 +427,7 @@ def _check_swap(spec: Spec, asked: Sequence[object]) -> None:
         },
     )
     looked = _unit(look, {"Unit": {"Description"}, "Service": keys})
-    times = {"OnActiveSec", "OnUnitInactiveSec", "Unit"}
+    times = {"OnBootSec", "OnUnitInactiveSec", "Unit"}
     _unit(timer, {"Unit": {"Description"}, "Timer": times, "Install": {"WantedBy"}})
     _check(_one(made, "Unit", "RequiresMountsFor"), spec["path"], "path")
     _check_path(spec["path"])
