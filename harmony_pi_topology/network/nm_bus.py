@@ -29,6 +29,7 @@ from .nm_dbus import (
     OTHER_ERRORS,
     SETTINGS_PATH,
     ActiveConnection,
+    Checkpoint,
     Connection,
     Device,
     IpConfig4,
@@ -58,6 +59,9 @@ class NetworkLink:
     @property
     def bus(self) -> SdBus:
         return self.connection.bus
+
+    def checkpoint(self, path: str) -> Checkpoint:
+        return Checkpoint.new_proxy(NETWORK_MANAGER, path, self.bus)
 
     def profile(self, path: str) -> Connection:
         return Connection.new_proxy(NETWORK_MANAGER, path, self.bus)

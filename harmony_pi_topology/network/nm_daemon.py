@@ -145,11 +145,12 @@ class NetworkManagerDaemon:
         async def checkpoint(link: NetworkLink) -> str | None:
             devices = await _devices_of(link, interfaces)
             try:
-                return await link.manager.checkpoint_create(devices, within_s, 0)
+                path = await link.manager.checkpoint_create(devices, within_s, 0)
             except SdBusBaseError as error:
                 if "already included in checkpoint" in str(error):
                     return None
                 raise
+            return await _name_checkpoint(link, path)
 
         made = await self._bus.ask("cannot make a checkpoint of the network", checkpoint)
         if made is None:
@@ -158,34 +159,36 @@ class NetworkManagerDaemon:
 
     async def waits(self, checkpoint: str) -> bool:
         """As `NetworkDaemon.waits`."""
-
-        async def checkpoints(link: NetworkLink) -> list[str]:
-            return await link.manager.checkpoints
-
-        return checkpoint in await self._bus.ask("looking at checkpoints", checkpoints)
+        return await self._bus.ask(
+            "looking at checkpoints", lambda link: _is_there(link, checkpoint)
+        )
 
     async def commit(self, checkpoint: str) -> bool:
         """As `NetworkDaemon.commit`."""
         return await self._of_checkpoint(
             "cannot confirm a change of the network",
-            lambda link: link.manager.checkpoint_destroy(checkpoint),
+            checkpoint,
+            lambda link, path: link.manager.checkpoint_destroy(path),
         )
 
     async def roll_back(self, checkpoint: str) -> None:
         """As `NetworkDaemon.roll_back`."""
         await self._of_checkpoint(
             "cannot take back a change of the network",
-            lambda link: link.manager.checkpoint_rollback(checkpoint),
+            checkpoint,
+            lambda link, path: link.manager.checkpoint_rollback(path),
         )
 
     async def _of_checkpoint(
-        self, what: str, ask: Callable[[NetworkLink], Awaitable[object]]
+        self, what: str, checkpoint: str, ask: Callable[[NetworkLink, str], Awaitable[object]]
     ) -> bool:
         """False when there is no such checkpoint any more."""
 
         async def ask_forgiving(link: NetworkLink) -> bool:
+            if not await _is_there(link, checkpoint):
+                return False
             try:
-                await ask(link)
+                await ask(link, _path_of(checkpoint))
             except SdBusBaseError as error:
                 if error_name(error).endswith(".InvalidArguments"):
                     return False
@@ -193,6 +196,24 @@ class NetworkManagerDaemon:
             return True
 
         return await self._bus.ask(what, ask_forgiving)
+
+
+async def _name_checkpoint(link: NetworkLink, path: str) -> str:
+    """Return the name of the checkpoint at *path*. Not the path alone, which a daemon that was started anew
+    gives to the next one: it may be another's."""
+    return f"{path} {await link.checkpoint(path).created}"
+
+
+def _path_of(checkpoint: str) -> str:
+    return checkpoint.partition(" ")[0]
+
+
+async def _is_there(link: NetworkLink, checkpoint: str) -> bool:
+    path = _path_of(checkpoint)
+    if path not in await link.manager.checkpoints:
+        return False
+    # An agent from before has noted the path alone.
+    return checkpoint in {path, await _name_checkpoint(link, path)}
 
 
 async def _there(link: NetworkLink, uuid: str) -> str:

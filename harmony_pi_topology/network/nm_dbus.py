@@ -116,6 +116,18 @@ class NetworkManager(DbusInterfaceCommonAsync, interface_name=NETWORK_MANAGER):
         raise NotImplementedError
 
 
+class Checkpoint(
+    DbusInterfaceCommonAsync, interface_name="org.freedesktop.NetworkManager.Checkpoint"
+):
+    """What is put back when its time is over. Its path is given to another one once the daemon is started
+    anew."""
+
+    @dbus_property_async("x")
+    def created(self) -> int:
+        """When, in milliseconds since the boot."""
+        raise NotImplementedError
+
+
 class Settings(DbusInterfaceCommonAsync, interface_name="org.freedesktop.NetworkManager.Settings"):
     """All profiles."""
 

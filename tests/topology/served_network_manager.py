@@ -22,6 +22,7 @@ from harmony_pi_topology.network.nm_dbus import (
     NM_PATH,
     NO_OBJECT,
     SETTINGS_PATH,
+    Checkpoint,
     Connection,
     Device,
     NetworkManager,
@@ -177,6 +178,12 @@ class ServedManager(NetworkManager):
         return False
 
 
+class ServedCheckpoint(Checkpoint):
+    @dbus_property_async_override()
+    def created(self) -> int:
+        return 1000
+
+
 class ServedNetworkManager:
     """All of its objects."""
 
@@ -185,6 +192,7 @@ class ServedNetworkManager:
         self.settings = ServedSettings(self.profile)
         self.manager = ServedManager()
         self.device = ServedDevice()
+        self.checkpoint = ServedCheckpoint()
 
 
 @contextlib.asynccontextmanager
@@ -196,6 +204,7 @@ async def served(bus: PrivateBus) -> AsyncGenerator[ServedNetworkManager]:
     it.settings.export_to_dbus(SETTINGS_PATH, connection.bus)
     it.profile.export_to_dbus(PROFILE, connection.bus)
     it.device.export_to_dbus(DEVICE, connection.bus)
+    it.checkpoint.export_to_dbus(CHECKPOINT, connection.bus)
     try:
         yield it
     finally:

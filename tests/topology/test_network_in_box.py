@@ -283,6 +283,37 @@ async def test_it_hears_of_the_network_over_a_networkmanager_that_is_started_ane
     await told.hears("office")
 
 
+_NM, _NM_PATH = "org.freedesktop.NetworkManager", "/org/freedesktop/NetworkManager"
+
+
+async def test_after_networkmanager_was_started_anew_another_s_checkpoint_is_not_taken_for_ours(
+    networks: NetworksOfABox,
+) -> None:
+    """It gives the same names to those that come then."""
+    host, bystander = networks.under_test(), networks.bystander
+    longer = {"confirm_within_s": 600}
+
+    async def list_checkpoints() -> str:
+        asked = (_NM, _NM_PATH, _NM, "Checkpoints")
+        return (await bystander.run("busctl", "get-property", *asked)).stdout.decode().strip()
+
+    await host.apply_one(OFFICE)
+    await bystander.begin_anew()
+    await host.look(CUT_OFF.model_copy(update=longer))
+    ours = await list_checkpoints()
+    await bystander.begin_anew()
+    await bystander.run("nm-online", "--quiet", "--wait-for-startup")
+    # Of all devices, and without an end.
+    theirs = (*("busctl", "call", _NM, _NM_PATH, _NM, "CheckpointCreate", "aouu"), "0", "0", "0")
+    await bystander.run(*theirs)
+    assert await list_checkpoints() == ours
+    error = await host.expect_failure(CUT_OFF.model_copy(update=longer))
+    assert isinstance(error, NetworkRolledBack)
+    assert await list_checkpoints() == ours, "it is theirs"
+    await host.wait_used(WIRE, "office")
+    await host.has(WIRE, GOOD)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 async def test_killed_at_any_moment_the_end_is_the_same(
