@@ -25,12 +25,19 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import attrs
 
 from harmony_core.change import Change, NotReady, UnknownUntilApplied
-from harmony_core.errors import CapabilityError, JobAttemptFailed, JobFailed, JobInterrupted
+from harmony_core.errors import (
+    CapabilityError,
+    JobAttemptFailed,
+    JobFailed,
+    JobInterrupted,
+    TimedOut,
+)
 from harmony_core.reasons import reasons_in
 from harmony_core.reconciler import JsonRecord, Records
 from harmony_core.resources import Finished, InProgress, Job, JobState, NotNeeded, resource_id
@@ -50,6 +57,7 @@ _FAILED_MOST = 500
 """Characters of how it failed, beside that it runs again."""
 _LOOKS_AN_AGE = 5
 _ASKED_AGAIN_AFTER_S = 2.0
+_CLEARED_AGAIN_AFTER_S = 1.0
 _CANNOT_BE_TOLD_NOW = 75
 """EX_TEMPFAIL of sysexits.h, as the exit code of a question."""
 _OF_THE_RECORD = frozenset({"spec", "whole", "state", "boot", "ran", "undo"})
@@ -139,6 +147,10 @@ class Jobs:
         """Those whose question was answered, or which ended well, since this process began."""
         self._failed: dict[str, str] = {}
         """How each ended last that has failed since then, and is run again, by its `run_hash`."""
+        self._unbegun: set[str] = set()
+        """Those that were noted as begun, and could not be."""
+        self._uncleared: set[str] = set()
+        """Those whose end is noted, and that could not be let go."""
 
     @property
     def resource_class(self) -> type[Job]:
@@ -205,6 +217,8 @@ class Jobs:
         state = _state(record)
         if record is None or record["spec"] != job.run_hash:
             return await self._due(job, state, apply=apply)
+        if apply and record["state"] != "begun":
+            await self._clear_away(job.name)
         match record["state"]:
             case "failed" | "told" if record.get("whole", job.spec_hash) != job.spec_hash:
                 return await self._due(job, state, apply=apply)
@@ -232,7 +246,7 @@ class Jobs:
     async def _start(self, job: Job, state: JobState | None, *, apply: bool) -> Change:
         sight = await self._engine.look(job.name)
         if sight is None:
-            if job.retry:
+            if job.retry or job.name in self._unbegun:
                 return await self._due(job, state, apply=apply)
             raise JobInterrupted(
                 f"{job.name} was begun, and was cut short before its end was seen; look how far it came, "
@@ -256,21 +270,41 @@ class Jobs:
             self._failed.pop(job.run_hash, None)
         else:
             self._failed[job.run_hash] = failure(job, end).message
-        await self._engine.let_go(job.name)
+        # In place of what was done is told neither that it failed nor that it cannot be let go: these are for
+        # the next look.
+        self._uncleared.add(job.name)
+        with suppress(CapabilityError):
+            await self._clear_away(job.name)
+        pending = None
+        if not well:
+            pending = NotReady("it has failed", resource=job.id, look_again_s=0.05)
+        elif job.name in self._uncleared:
+            pending = NotReady(
+                f"{job.name} has ended, and what it ran in is still to be cleared away",
+                resource=job.id,
+                reason="Progressing",
+                look_again_s=_CLEARED_AGAIN_AFTER_S,
+            )
         return Change(
             resource=job.id,
             steps=(Did("ran to its end" if well else f"failed: {how(end)}"),),
             before=state,
             after=end,
-            # The failure itself is told by the next look, not in place of what was done.
-            pending=None if well else NotReady("it has failed", resource=job.id, look_again_s=0.05),
+            pending=pending,
         )
+
+    async def _clear_away(self, name: str) -> None:
+        """Let go of *name*, where that was not done when it had ended."""
+        if name in self._uncleared:
+            await self._engine.let_go(name)
+            self._uncleared.discard(name)
 
     async def _due(self, job: Job, state: JobState | None, *, apply: bool) -> Change:
         """It is to be run, unless there is no need."""
         if not apply:
             return _plan_one(job, state, is_needed=job.name in self._needed)
-        await self._engine.let_go(job.name)  # what runs with an older specification
+        self._uncleared.add(job.name)  # perhaps by what runs with an older specification
+        await self._clear_away(job.name)
         if job.unless:
             answer, why, said = await self._ask(job)
             if answer == "unknown":
@@ -280,7 +314,7 @@ class Jobs:
             self._take_answer(job.name, "unneeded")  # from here on its end says how it is
         begun = InProgress(since=self._engine.now())
         await self._note(job, "begun", begun)
-        await self._engine.begin(job, job.name)
+        await self._begin(job)
         return Change(
             resource=job.id,
             steps=(BEGUN,),
@@ -289,6 +323,17 @@ class Jobs:
             diff=script(job),
             pending=_waits(job, begun.since, age_s=0.0, failed=self._failed.get(job.run_hash)),
         )
+
+    async def _begin(self, job: Job) -> None:
+        self._unbegun.discard(job.name)
+        try:
+            await self._engine.begin(job, job.name)
+        except TimedOut:
+            raise  # it may yet be begun
+        except CapabilityError:
+            # Where it is not there at the next look, it never was: nothing was cut short.
+            self._unbegun.add(job.name)
+            raise
 
     async def _leave(self, job: Job, state: JobState | None, said: str) -> Change:
         """There is nothing to do, as its question has *said*. Noted, unless that is known of this boot
@@ -404,7 +449,13 @@ class Jobs:
                 return Change(resource=_id(name), before=state, after=state, pending=pending)
             await self._records.forget(_id(name))
             self._known.pop(name, None)
-            for names in (self._stale, self._needed, self._answered):
+            for names in (
+                self._stale,
+                self._needed,
+                self._answered,
+                self._unbegun,
+                self._uncleared,
+            ):
                 names.discard(name)
         if undo is None or refusal is not None:
             words = FORGOTTEN if refusal is None else f"{FORGOTTEN}, since {refusal}"

@@ -9,12 +9,20 @@ from typing import Any
 import attrs
 import pytest
 
-from harmony_core.errors import JobAttemptFailed, JobFailed
+from harmony_core.errors import (
+    CapabilityError,
+    CapabilityUnavailable,
+    JobAttemptFailed,
+    JobFailed,
+    JobInterrupted,
+    TimedOut,
+)
 from harmony_core.reconciler import MemoryRecords
 from harmony_core.resources import Finished, Job, Resource
 from harmony_core.stage import Policy
 from harmony_core.testing import AllowAll, FakeJobs, JobRunnerContract, JobsUnderTest
 from harmony_pi_topology.jobs.systemd import SystemdJobs
+from harmony_pi_topology.testing.fake_jobs import JobProgram
 from harmony_pi_topology.testing.jobs_contract import FORBIDDEN, PROGRAMS, RUNS
 from tests.box import Box
 from tests.soak import runs
@@ -31,6 +39,73 @@ class TestFakeJobs(JobRunnerContract):
             return jobs
 
         return JobsUnderTest(jobs=jobs, bystander=jobs, reopen=lambda: jobs, forbidden=forbidden)
+
+
+class _Struck(FakeJobs):
+    """What runs the jobs fails at the next call of this name, as a systemd that is executed anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at: str | None = None
+        self.error: CapabilityError = CapabilityUnavailable("gone without replying")
+
+    def under_test(self) -> JobsUnderTest:
+        return JobsUnderTest(jobs=self, bystander=self, reopen=lambda: self, forbidden=lambda: self)
+
+    async def begin(self, job: Job, name: str) -> None:
+        self._strike("begin")
+        await super().begin(job, name)
+
+    async def let_go(self, name: str) -> None:
+        self._strike("let_go")
+        await super().let_go(name)
+
+    def _strike(self, call: str) -> None:
+        if self.at == call:
+            self.at = None
+            raise self.error
+
+
+ONCE = Job(name="once", command=("/usr/bin/true",))
+
+
+async def test_one_that_could_not_be_begun_was_not_cut_short() -> None:
+    jobs = _Struck()
+    jobs.at = "begin"
+    host = jobs.under_test()
+    assert isinstance(await host.expect_failure(ONCE), CapabilityUnavailable)
+    assert [*map(str, (await host.apply_one(ONCE)).steps)] == ["begun", "ran to its end"]
+    assert jobs.begun == [ONCE.command]
+
+
+async def test_one_of_which_nobody_has_said_whether_it_was_begun_may_have_been_cut_short() -> None:
+    jobs = _Struck()
+    jobs.at, jobs.error = "begin", TimedOut("nobody has answered")
+    host = jobs.under_test()
+    assert isinstance(await host.expect_failure(ONCE), TimedOut)
+    assert isinstance(await host.expect_failure(ONCE), JobInterrupted)
+    assert jobs.begun == []
+
+
+@pytest.mark.parametrize("exit_code", [0, 3])
+async def test_an_end_is_told_also_where_what_it_ran_in_cannot_be_cleared_away(
+    exit_code: int,
+) -> None:
+    jobs = _Struck()
+    jobs.programs[ONCE.command] = JobProgram(exit_code=exit_code)
+    host = jobs.under_test()
+    await host.look(ONCE)
+    jobs.at = "let_go"
+    ended = await host.look(ONCE)
+    assert len(ended.steps) == 1
+    assert ended.pending is not None
+    assert await jobs.look(ONCE.name) is not None
+    if exit_code:
+        assert isinstance(await host.expect_failure(ONCE), JobFailed)
+    else:
+        assert (await host.apply_one(ONCE)).steps == ()
+    assert await jobs.look(ONCE.name) is None
+    assert jobs.begun == [ONCE.command]
 
 
 @attrs.frozen
