@@ -275,6 +275,11 @@ def judge(trial: dict[str, Any]) -> None:
         (HERE / ON_TRIAL).unlink()
         FAILED.unlink(missing_ok=True)
         return
+    if not NEXT.exists():  # the Score was removed meanwhile, and pushed again
+        (HERE / ON_TRIAL).unlink()
+        because(
+            f"{trial['name']}: {why}; and what was there before it is gone: run harmony enroll again"
+        )
     told = (
         f"{trial['name']} was tried on {time.strftime('%Y-%m-%d at %H:%M:%S UTC', time.gmtime())} and taken "
         f"back: {why}; it is tried again after a day, or once it is removed and pushed again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import random
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,8 @@ from harmony_core.outcome import Failure
 from harmony_pi_topology import PiTopology
 from tests.box import Box
 from tests.box.layers import built_wheel
-from tests.fleet.ground import AGENT, TREE, ControlPlane, Said, allowed, until
+from tests.fleet.ground import AGENT, TREE, ControlPlane, Said, allowed, code_of, until
+from tests.soak import runs, seed
 
 Edits = Mapping[str, tuple[str, str]]
 FASTER: Edits = {"harmony_scores/_agent_update.py": ("TRIED_FOR_S = 300.0", "TRIED_FOR_S = 40.0")}
@@ -158,3 +160,34 @@ async def test_a_power_cut_in_a_trial_ends_in_the_new_one(
     state = await until(device, lambda state: state.agent_version == "9.9.9")
     assert state.agent_version == "9.9.9"
     assert not pi.text("sh", "-c", "ls -d /opt/harmony.* /opt/harmony/.on-trial.json || true")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(400)
+async def test_killed_again_and_again_it_is_updated_all_the_same(
+    plane: ControlPlane, device: Device[PiTopology], pi: Box, wheel: Path, tmp_path: Path
+) -> None:
+    await allowed(pi, device, "any")
+    dice = random.Random(seed())
+    pushing = asyncio.create_task(push(plane, pi, repacked(wheel, tmp_path, "9.9.9", {})))
+    for _ in range(runs(20, part=4)):
+        await asyncio.to_thread(
+            pi.wait_for, lambda: state_of(pi) in {"activating", "active"}, timeout_s=60
+        )
+        await asyncio.sleep(dice.uniform(0.05, 5))
+        pi.run(["systemctl", "kill", "-s", "KILL", "harmony-update"], check=False)
+        # At no moment is there no agent that could be started.
+        assert pi.run(["/opt/harmony/bin/harmony-agent", "--help"]).returncode == 0
+    await until(
+        device,
+        lambda state: (
+            state.agent_version == "9.9.9" and code_of(state, "agent") in {"SUCCESS", "NOOP"}
+        ),
+        within_s=240,
+    )
+    await pushing
+    assert not pi.text("sh", "-c", "ls -d /opt/harmony.* /opt/harmony/.on-trial.json || true")
+
+
+def state_of(pi: Box) -> str:
+    return pi.text("systemctl", "show", "--value", "-p", "ActiveState", "harmony-update")

@@ -4,6 +4,7 @@ folder; the whole of it, on a device: tests/fleet/test_agent_updates.py."""
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import time
 import zipfile
@@ -133,6 +134,92 @@ def test_both_change_places_in_one_step() -> None:
     updater.NEXT.rename(updater.NOTES / "away")
     with pytest.raises(OSError, match="No such file"):
         updater.exchange()
+
+
+TRIAL = {
+    "sha256": "0" * 64,
+    "name": "harmony-1.0-py3-none-any.whl",
+    "was_connected": True,
+    "ran": "x",
+}
+
+
+@pytest.fixture
+def deeds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What systemd is asked to do; of the agent it says nothing."""
+    asked: list[str] = []
+
+    def systemctl(*words: str) -> None:
+        asked.append(words[0])
+
+    def show(unit: str, name: str) -> str:
+        return ""
+
+    monkeypatch.setattr(updater, "systemctl", systemctl)
+    monkeypatch.setattr(updater, "show", show)
+    monkeypatch.setattr(updater, "UNIT", updater.NOTES / "harmony-agent.service")
+    return asked
+
+
+def say_of_the_trial(monkeypatch: pytest.MonkeyPatch, why: str | None) -> None:
+    def watch(*, is_to_connect: bool) -> str | None:
+        assert is_to_connect
+        return why
+
+    monkeypatch.setattr(updater, "watch", watch)
+
+
+def on_trial_with(place: Path, unit: str) -> None:
+    for each, content in ((updater.HERE, unit), (updater.NEXT, "the unit before\n")):
+        deploy = each / "lib/python3.11/site-packages/harmony_agent/deploy"
+        deploy.mkdir(parents=True)
+        (deploy / updater.AGENT).write_text(content)
+    (updater.HERE / updater.ON_TRIAL).write_text(json.dumps(TRIAL))
+
+
+def test_what_comes_up_well_is_kept(
+    place: Path, deeds: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_trial_with(place, "the new unit\n")
+    say_of_the_trial(monkeypatch, None)
+    updater.judge(TRIAL)
+    assert updater.on_trial() is None
+    assert updater.UNIT.read_text() == "the new unit\n"
+    assert deeds == ["daemon-reload", "restart"]
+
+
+def test_what_does_not_is_taken_back_with_its_unit_and_noted(
+    place: Path,
+    deeds: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    on_trial_with(place, "the new unit\n")
+    say_of_the_trial(monkeypatch, "it is deaf")
+    with pytest.raises(SystemExit):
+        updater.judge(TRIAL)
+    assert updater.UNIT.read_text() == "the unit before\n"
+    assert updater.on_trial() is None
+    assert not updater.NEXT.exists()
+    assert json.loads(updater.FAILED.read_bytes())["sha256"] == TRIAL["sha256"]
+    assert "taken back: it is deaf; it is tried again after a day" in capsys.readouterr().err
+    assert deeds == ["daemon-reload", "restart", "daemon-reload", "restart"]
+
+
+def test_what_cannot_be_taken_back_stays_and_says_so(
+    place: Path,
+    deeds: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    on_trial_with(place, "the new unit\n")
+    shutil.rmtree(updater.NEXT)
+    say_of_the_trial(monkeypatch, "it is deaf")
+    with pytest.raises(SystemExit):
+        updater.judge(TRIAL)
+    assert "what was there before it is gone" in capsys.readouterr().err
+    assert updater.HERE.exists()
+    assert updater.on_trial() is None
 
 
 def make_database(directory: Path, version: int) -> None:
