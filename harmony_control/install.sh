@@ -9,7 +9,7 @@ command -v systemctl >/dev/null || fail "there is no systemd on this device"
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 is older than 3.11, or missing; update the device's system"
 # Whatever was started holds it: also a pip that goes on after the connection was lost.
 exec 9>/run/harmony-install.lock
-flock -w 300 9 || fail "the agent is being installed by another harmony enroll; wait for that, or end it"
+flock -w 300 9 || fail "the agent is being installed by another harmony enroll, or updated by an AgentScore; wait for that, or end it (systemctl stop harmony-update)"
 directory=/run/harmony-install
 trap 'rm -rf "$directory"' EXIT
 trap 'exit 1' HUP INT TERM
@@ -22,6 +22,8 @@ python3 -m venv /opt/harmony || fail "python3 -m venv failed; on Debian: apt ins
 pip="/opt/harmony/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes"
 $pip -r "$directory/build.lock"
 $pip --no-build-isolation -r "$directory/agent.lock"
+# Of an update by an AgentScore that was on trial: this is another agent now, which nothing is to take back.
+rm -rf /opt/harmony/.on-trial.json /opt/harmony.next /var/lib/harmony-update/database
 for unit in /opt/harmony/lib/python3*/site-packages/harmony_agent/deploy/harmony-agent.service; do
     cmp -s "$unit" /etc/systemd/system/harmony-agent.service || cp "$unit" /etc/systemd/system/
 done

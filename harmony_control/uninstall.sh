@@ -8,12 +8,12 @@ command -v systemctl >/dev/null || fail "there is no systemd on this device"
 if [ -e /etc/harmony/agent.toml ]; then
     grep -qxF "agent_id = \"$AGENT\"" /etc/harmony/agent.toml || fail "by /etc/harmony/agent.toml, this is another device than $AGENT"
 fi
+# What updates the agent would start it again.
+systemctl disable --quiet --now harmony-update 2>/dev/null || :
+rm -f /etc/systemd/system/harmony-update.service
 systemctl disable --quiet --now harmony-agent 2>/dev/null || :
 ! systemctl is-active --quiet harmony-agent || fail "the agent does not stop: systemctl status harmony-agent"
 rm -rf /etc/systemd/system/harmony-agent.service /etc/systemd/system/harmony-agent.service.d
-# What updates the agent is of no use without one.
-systemctl disable --quiet --now harmony-update 2>/dev/null || :
-rm -f /etc/systemd/system/harmony-update.service
 systemctl daemon-reload
 rm -rf /opt/harmony /opt/harmony.next /var/lib/harmony /var/lib/harmony-update /run/harmony
 # Last: until it is gone, another run knows whose device this is.

@@ -1,23 +1,26 @@
 """Updates the agent of this device to a wheel, tries that, and takes it back where it does not come up.
 
-Run by the device's own Python, as ``python3 -I -c SOURCE update WHEEL`` or ``look WHEEL``: nothing that is
-updated runs it. It may be ended at any point, and is run again at the next boot::
+Run by the device's own Python, as ``python3 -I -c SOURCE update WHEEL``, ``look WHEEL`` or ``remove``:
+nothing that is updated runs it. It may be ended at any point, and is run again at the next boot::
 
     copied     /opt/harmony -> /opt/harmony.next, where pip installs the wheel and what its lock has
     tried      both change places in one step; the agent is started anew
-    kept       it has been up, and connected if it was so before, for some seconds: the copy is deleted
-    taken back else: both change places again, and that is noted
+    kept       it has been up, and connected if it was so before, for some time: the copy is deleted
+    taken back else: both change places again; unit and database are put back, and that is noted
 
-A mark within the directory says that it is on trial: so it changes places with it. What was taken back is not
-tried again for a day, and what could not be installed not for half an hour.
+A mark lies in the directory that is on trial, and changes places with it: in HERE, the trial goes on; in
+NEXT, once it has begun, it was taken back, and the rest of that is still to be done. The program that has
+begun a trial is kept, and judges it: the new agent brings another one.
 """
 
 from __future__ import annotations
 
+import base64
 import csv
 import ctypes
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -40,9 +43,13 @@ DATABASE = "agent.db"
 CONFIG = Path("/etc/harmony/agent.toml")
 LOCK = Path("/run/harmony-install.lock")
 
+CONNECTS_WITHIN_S = 120.0
+INSTALLED_WITHIN_S = 2400.0
 TRIED_FOR_S = 300.0
-WELL_FOR_S = 20.0
+WELL_FOR_S = 100.0
+"""Longer than the agent's watchdog waits, and than it takes to say three times that it is connected."""
 ENDS_MOST = 5
+TRIES_MOST = 3
 NOT_TRIED_AGAIN_S = 24 * 3600.0
 NOT_MADE_AGAIN_S = 30 * 60.0
 """A copy of all writes some 100 MB to a card."""
@@ -52,34 +59,50 @@ ON_TRIAL = ".on-trial.json"
 FAILED = NOTES / "failed.json"
 DATABASE_BEFORE = NOTES / "database"
 PACKED = NOTES / "packed"
+PROGRAM = NOTES / "program.py"
 
 _EXCHANGE = 2
 _AT_WORKING_DIRECTORY = -100
+_KEPT = "HARMONY_UPDATE_KEPT"
 
 
-def main(verb: str, name: str) -> int:
-    """Update to the wheel *name*; or look: return whether that is not what is installed, and on no trial."""
+def main(verb: str, name: str = "") -> int:
+    """Update to the wheel *name*; look: return whether that is not what is installed, or is on trial; or
+    remove all that is kept."""
     wheel = Path(name)
     if verb == "look":
-        return int(on_trial() is not None or not is_installed(HERE, wheel))
+        return int(mark_in(HERE) is not None or not is_installed(HERE, wheel))
+    leave_it_to_who_began()
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if (trial := on_trial()) is not None:
-            judge(trial)
-        clean_up()
-        if not is_installed(HERE, wheel):
-            refuse_again(wheel)
-            check(wheel)
-            try:
-                prepare(wheel)
-                trial = switch(wheel)
-            except NotMade as error:
-                told = f"{error}; it is tried again after half an hour"
-                note_failure(sha256(wheel), told, again_s=NOT_MADE_AGAIN_S)
-                because(told)
-            judge(trial)
-            clean_up()
+        ended = finish()
+        if verb == "remove":
+            shutil.rmtree(NOTES, ignore_errors=True)
+        else:
+            # Of another wheel, it says nothing of this one.
+            if ended is not None and ended[0] == sha256(wheel):
+                because(ended[1])
+            if not is_installed(HERE, wheel):
+                update(wheel)
     return 0
+
+
+def update(wheel: Path) -> None:
+    """Install *wheel*, and try it. Ends where that fails."""
+    refuse_again(wheel)
+    check(wheel)
+    is_connected = wait_connected()
+    try:
+        prepare(wheel)
+        switch(wheel, is_connected=is_connected)
+    except (NotMade, OSError, sqlite3.Error, KeyError, zipfile.BadZipFile) as error:
+        clean_up()
+        again_s = min(2 * waited_s(wheel) or NOT_MADE_AGAIN_S, NOT_TRIED_AGAIN_S)
+        told = f"{error}; it is tried again after {again_s / 60:.0f} minutes"
+        note_failure(sha256(wheel), told, again_s=again_s)
+        because(told)
+    if (ended := finish()) is not None:
+        because(ended[1])
 
 
 class NotMade(Exception):
@@ -90,6 +113,19 @@ def because(reason: str) -> NoReturn:
     """End, and say why."""
     sys.stderr.write(f"reason: {' '.join(reason.split())}\n")
     sys.exit(1)
+
+
+def leave_it_to_who_began() -> None:
+    """Where something is on trial, run the program that has begun that in place of this one."""
+    is_begun = mark_in(HERE) is not None or mark_in(NEXT) is not None
+    if is_begun and PROGRAM.exists() and _KEPT not in os.environ:
+        words = [sys.executable, "-I", str(PROGRAM), *sys.argv[1:]]
+        os.execve(sys.executable, words, {**os.environ, _KEPT: "1"})  # noqa: S606 - kept by itself
+
+
+def own_source() -> str:
+    """Return the text of this program."""
+    return Path(__file__).read_text() if "__file__" in globals() else sys.orig_argv[3]
 
 
 # What is there
@@ -127,30 +163,65 @@ def parse(record: bytes) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in rows if len(row) > 1 and row[1]]
 
 
-def on_trial() -> dict[str, Any] | None:
-    """Return what is noted of the trial of what is installed; None where it is on none."""
-    with suppress(FileNotFoundError):
-        return dict(json.loads((HERE / ON_TRIAL).read_bytes()))
+def mark_in(directory: Path) -> dict[str, Any] | None:
+    """Return the mark of a trial in *directory*; None where there is none."""
+    mark: dict[str, Any] = {
+        "sha256": "",
+        "name": "it",
+        "was_connected": True,
+        "ran": "",
+        "judged": 0,
+    }
+    try:
+        return mark | json.loads((directory / ON_TRIAL).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return mark
+
+
+def read_failure(wheel: Path) -> dict[str, Any] | None:
+    """Return what is noted of the last failure of *wheel*; None where nothing is, or it cannot be read."""
+    with suppress(OSError, ValueError):
+        noted = dict(json.loads(FAILED.read_bytes()))
+        if noted.get("sha256") == sha256(wheel) and {"at_s", "again_s", "why"} <= noted.keys():
+            return noted
     return None
+
+
+def waited_s(wheel: Path) -> float:
+    """Return how long *wheel* was not tried after its last failure; 0 for none."""
+    noted = read_failure(wheel)
+    return 0.0 if noted is None else float(noted["again_s"])
 
 
 def refuse_again(wheel: Path) -> None:
     """End where *wheel* has failed not long ago."""
-    try:
-        noted = json.loads(FAILED.read_bytes())
-    except FileNotFoundError:
+    if (noted := read_failure(wheel)) is None:
         return
-    if noted["sha256"] == sha256(wheel) and 0 <= time.time() - noted["at_s"] < noted["again_s"]:
+    ago_s = time.time() - noted["at_s"]
+    if ago_s < 0:  # a device without a clock of its own begins with an old time
+        note_failure(noted["sha256"], noted["why"], again_s=noted["again_s"])
+    if ago_s < noted["again_s"]:
         because(noted["why"])
 
 
 def note_failure(digest: str, why: str, *, again_s: float) -> None:
-    """Note that the wheel of this hash has failed, and is not tried *again* before."""
-    NOTES.mkdir(parents=True, exist_ok=True)
+    """Note that the wheel of this hash has failed, and is not tried again before *again_s* have passed."""
     noted = {"sha256": digest, "at_s": time.time(), "again_s": again_s, "why": why}
-    new = FAILED.with_suffix(".new")
-    new.write_text(json.dumps(noted))
-    new.replace(FAILED)
+    with suppress(OSError):  # on a full disk, that it failed is told all the same
+        write_durably(FAILED, json.dumps(noted))
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Have *text* in *path*, whole or not at all, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.new")
+    with new.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
     os.sync()
 
 
@@ -165,11 +236,24 @@ def sha256(path: Path) -> str:
 
 def check(wheel: Path) -> None:
     """End where it need not be tried."""
-    if not (show(AGENT, "ExecStart").split("path=")[-1]).startswith(f"{HERE}/"):
+    runs_from_here = show("ExecStart").split("path=")[-1].startswith(f"{HERE}/")
+    if HERE.is_symlink() or not runs_from_here:
         because(
             f"{AGENT} is not run from {HERE}, where `harmony enroll` installs it; update it by hand"
         )
-    check_room(wheel)
+    used = sum(each.lstat().st_blocks * 512 for each in HERE.rglob("*"))
+    needed = used + ROOM_KEPT_BYTES
+    for directory, bytes_needed in (
+        (HERE.parent, needed),
+        (NOTES, 8 * wheel.stat().st_size + ROOM_KEPT_BYTES),
+    ):
+        free = shutil.disk_usage(directory).free
+        if free < bytes_needed:
+            lacking = -(-(bytes_needed - free) // 10**6)
+            because(
+                f"it needs {bytes_needed // 10**6} MB, and the disk of {directory} has {free // 10**6} MB; "
+                f"free {lacking} MB"
+            )
 
 
 def prepare(wheel: Path) -> None:
@@ -178,9 +262,9 @@ def prepare(wheel: Path) -> None:
     Raise `NotMade`.
     """
     shutil.rmtree(NEXT, ignore_errors=True)
-    run("cp", "-a", str(HERE), str(NEXT), told="it could not be copied")
     shutil.rmtree(PACKED, ignore_errors=True)
     PACKED.mkdir(parents=True)
+    run("cp", "-aT", str(HERE), str(NEXT), told="it could not be copied")
     shutil.copy(wheel, PACKED)
     version = read_wheel(wheel)[0].removesuffix(".dist-info").partition("-")[2]
     with zipfile.ZipFile(wheel) as content:
@@ -213,30 +297,45 @@ def prepare(wheel: Path) -> None:
     shutil.rmtree(PACKED)
 
 
-def check_room(wheel: Path) -> None:
-    """End where there is no room for another one beside what is there."""
-    used = sum(each.lstat().st_blocks * 512 for each in HERE.rglob("*"))
-    needed = used + 4 * wheel.stat().st_size + ROOM_KEPT_BYTES
-    free = shutil.disk_usage(HERE.parent).free
-    if free < needed:
-        mega = (needed // 10**6, free // 10**6, -(-(needed - free) // 10**6))
-        because("it needs {} MB, and the disk of /opt has {} MB; free {} MB".format(*mega))
-
-
 def relocate() -> None:
-    """Have the commands that pip has written to NEXT run what will be in HERE."""
+    """Have the commands that pip has written to NEXT run what will be in HERE, by pip's records, too."""
+    written: dict[str, bytes] = {}
     for each in (NEXT / "bin").iterdir():
         if each.is_file() and not each.is_symlink():
             content = each.read_bytes()
             if content.startswith(before := f"#!{NEXT}/".encode()):
-                each.write_bytes(f"#!{HERE}/".encode() + content[len(before) :])
+                written[f"../../../bin/{each.name}"] = content = (
+                    f"#!{HERE}/".encode() + content[len(before) :]
+                )
+                each.write_bytes(content)
+    for record in NEXT.glob("lib/python3*/site-packages/*.dist-info/RECORD"):
+        rows = [*csv.reader(record.read_text().splitlines())]
+        if not any(row and row[0] in written for row in rows):
+            continue
+        text = io.StringIO()
+        for row in rows:
+            if row and (content := written.get(row[0])) is not None:
+                digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode()
+                row[1:] = [f"sha256={digest.rstrip('=')}", str(len(content))]
+            csv.writer(text, lineterminator="\n").writerow(row)
+        record.write_text(text.getvalue())
 
 
 def run(*command: str, told: str) -> None:
     """Run *command* where the wheel is unpacked, to its end; raise `NotMade` where it fails."""
-    done = subprocess.run(  # noqa: S603 - written here
-        command, check=False, cwd=PACKED if PACKED.exists() else "/", capture_output=True, text=True
-    )
+    environment = {**os.environ, "TMPDIR": str(PACKED)}
+    try:
+        done = subprocess.run(  # noqa: S603 - written here
+            command,
+            check=False,
+            cwd=PACKED,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=INSTALLED_WITHIN_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise NotMade(f"{told} within {INSTALLED_WITHIN_S / 60:.0f} minutes") from None
     if done.returncode:
         lines = [each.strip() for each in (done.stdout + done.stderr).splitlines() if each.strip()]
         errors = [each for each in lines if each.startswith("ERROR")] or lines[-3:]
@@ -246,80 +345,118 @@ def run(*command: str, told: str) -> None:
 # The trial
 
 
-def switch(wheel: Path) -> dict[str, Any]:
-    """Let NEXT and HERE change places. Return what is noted of the trial. The agent runs on as it is, so that
-    it does whatever becomes of this program. Raise `NotMade`."""
-    trial = {
+def switch(wheel: Path, *, is_connected: bool) -> None:
+    """Let NEXT and HERE change places. The agent runs on as it is, so that there is one whatever becomes of
+    this program. Raise `NotMade`."""
+    keep_database()
+    write_durably(PROGRAM, own_source())
+    mark = {
         "sha256": sha256(wheel),
         "name": wheel.name,
-        "was_connected": connected(),
-        "ran": show(AGENT, "InvocationID"),
+        "was_connected": is_connected,
+        "ran": show("InvocationID"),
+        "judged": 0,
     }
-    (NEXT / ON_TRIAL).write_text(json.dumps(trial))
-    keep_database()
-    os.sync()
+    write_durably(NEXT / ON_TRIAL, json.dumps(mark))
     try:
         exchange()
     except OSError as error:
         why = f"{HERE} cannot change places with another on this file system: {error.strerror}"
         raise NotMade(f"{why}; update by hand") from error
-    return trial
 
 
-def judge(trial: dict[str, Any]) -> None:
-    """Keep what is on trial if it comes up well; else take it back, and end."""
-    is_old = show(AGENT, "InvocationID") == trial["ran"]
-    systemctl("restart" if use_unit_of_here() or is_old else "start", AGENT)
-    why = watch(is_to_connect=bool(trial["was_connected"]))
-    if why is None:
-        (HERE / ON_TRIAL).unlink()
-        FAILED.unlink(missing_ok=True)
-        return
-    if not NEXT.exists():  # the Score was removed meanwhile, and pushed again
-        (HERE / ON_TRIAL).unlink()
-        because(
-            f"{trial['name']}: {why}; and what was there before it is gone: run harmony enroll again"
-        )
+def finish() -> tuple[str, str] | None:
+    """Bring to its end whatever was begun. Return of which wheel, and why, where it was taken back."""
+    ended: tuple[str, str] | None = None
+    if (mark := mark_in(HERE)) is not None and (why := judge(mark)) is not None:
+        if not NEXT.exists():
+            (HERE / ON_TRIAL).unlink()
+            because(
+                f"{mark['name']}: {why}; and what was there before it is gone: run harmony enroll again"
+            )
+        ended = (mark["sha256"], take_back(mark, why))
+    mark = mark_in(NEXT)
+    if ended is not None or (mark is not None and mark["judged"]):
+        put_back()
+    clean_up()
+    return ended
+
+
+def judge(mark: dict[str, Any]) -> str | None:
+    """Have what is in HERE run; return why it does not come up well, or None where it does."""
+    begun = mark["judged"] + 1
+    if begun > TRIES_MOST:
+        return f"the device has gone down {TRIES_MOST} times while it was tried"
+    try:
+        write_durably(HERE / ON_TRIAL, json.dumps({**mark, "judged": begun}))
+        is_old = begun == 1 or show("InvocationID") == mark["ran"]
+        systemctl("restart" if use_unit_of_here() or is_old else "start", AGENT)
+        if (why := watch(is_to_connect=bool(mark["was_connected"]))) is None:
+            (HERE / ON_TRIAL).unlink()
+            FAILED.unlink(missing_ok=True)
+            os.sync()
+    except OSError as error:
+        return f"{error.filename or HERE}: {error.strerror}"
+    return why
+
+
+def take_back(mark: dict[str, Any], why: str) -> str:
+    """Let what was there before change places with what is on trial. Return what is told of it."""
+    exchange()
     told = (
-        f"{trial['name']} was tried on {time.strftime('%Y-%m-%d at %H:%M:%S UTC', time.gmtime())} and taken "
+        f"{mark['name']} was tried on {time.strftime('%Y-%m-%d at %H:%M:%S UTC', time.gmtime())} and taken "
         f"back: {why}; it is tried again after a day, or once it is removed and pushed again"
     )
-    note_failure(trial["sha256"], told, again_s=NOT_TRIED_AGAIN_S)
-    exchange()
-    use_unit_of_here()
-    systemctl("restart", AGENT)
-    clean_up()
-    because(told)
+    note_failure(mark["sha256"], told, again_s=NOT_TRIED_AGAIN_S)
+    return told
+
+
+def put_back() -> None:
+    """Have the agent of before run by its own unit, with a database that it reads."""
+    systemctl("stop", AGENT)
+    try:
+        with suppress(OSError):
+            use_unit_of_here()
+        put_database_back()
+    finally:
+        systemctl("start", AGENT)
+
+
+def wait_connected() -> bool:
+    """Return whether the agent is connected; wait for it for a while, as after a boot."""
+    until_s = time.monotonic() + CONNECTS_WITHIN_S
+    while not (found := connected()) and time.monotonic() < until_s:
+        time.sleep(2)
+    return found
 
 
 def watch(*, is_to_connect: bool) -> str | None:
-    """Return why the agent is not well within its time; None once it has been so for some seconds."""
+    """Return why the agent is not well within its time; None once it has been so for long enough."""
     began_s = time.monotonic()
     well_since_s: float | None = None
-    ran, ends_before, why = "", int(show(AGENT, "NRestarts") or 0), "it did not start"
-    while time.monotonic() - began_s < TRIED_FOR_S:
-        state, runs = show(AGENT, "ActiveState"), show(AGENT, "InvocationID")
-        ends = int(show(AGENT, "NRestarts") or 0) - ends_before
+    ran, ends_before, why = "", int(show("NRestarts") or 0), "it did not start"
+    while well_since_s is not None or time.monotonic() - began_s < TRIED_FOR_S:
+        state, runs = show("ActiveState"), show("InvocationID")
+        ends = int(show("NRestarts") or 0) - ends_before
         if ends >= ENDS_MOST:
             return f"it ended {ends} times in a row: {last_words()}"
-        is_well = state == "active" and (not is_to_connect or connected())
         if state != "active":
-            why = f"it did not start: {last_words()}"
-        elif not is_well:
+            why, well_since_s = f"it did not start: {last_words()}", None
+        elif is_to_connect and not connected():
             why = "it runs, and has not connected to the control plane, as the one before had"
-        if not is_well or runs != ran:
-            ran, well_since_s = runs, time.monotonic() if is_well else None
-        elif well_since_s is None:
-            well_since_s = time.monotonic()
+            well_since_s = None
+        elif well_since_s is None or runs != ran:
+            why, well_since_s = "it did not stay up", time.monotonic()
         elif time.monotonic() - well_since_s >= WELL_FOR_S:
             return None
+        ran = runs
         time.sleep(1)
     return why
 
 
 def connected() -> bool:
     """Return whether the agent says that it is connected to its control plane."""
-    return show(AGENT, "StatusText").endswith(", connected")
+    return show("StatusText").endswith(", connected")
 
 
 def last_words() -> str:
@@ -332,13 +469,10 @@ def last_words() -> str:
 def use_unit_of_here() -> bool:
     """Have systemd run the agent by the unit that what is installed brings; return whether it did not."""
     for unit in HERE.glob(f"lib/python3*/site-packages/harmony_agent/deploy/{AGENT}"):
-        wanted = unit.read_bytes()
-        if not UNIT.exists() or UNIT.read_bytes() != wanted:
-            new = UNIT.with_name(f".{AGENT}.new")
-            new.write_bytes(wanted)
-            new.chmod(0o644)
-            new.replace(UNIT)
-            os.sync()
+        wanted = unit.read_text()
+        if not UNIT.exists() or UNIT.read_text() != wanted:
+            write_durably(UNIT, wanted)
+            UNIT.chmod(0o644)
             systemctl("daemon-reload")
             return True
     return False
@@ -356,18 +490,10 @@ def exchange() -> None:
 
 
 def clean_up() -> None:
-    """Delete what is of no use once nothing is on trial, after a database that is too new for the agent."""
-    if (before := DATABASE_BEFORE / DATABASE).exists():
-        if schema(DATABASE_BEFORE) < schema(state_directory()):
-            systemctl("stop", AGENT)
-            for each in state_directory().glob(f"{DATABASE}*"):
-                each.unlink()
-            shutil.copy2(before, state_directory())
-            os.sync()
-            systemctl("start", AGENT)
-        shutil.rmtree(DATABASE_BEFORE)
-    for each in (NEXT, PACKED):
+    """Delete what is of no use once nothing is on trial."""
+    for each in (DATABASE_BEFORE, PACKED, NEXT):
         shutil.rmtree(each, ignore_errors=True)
+    PROGRAM.unlink(missing_ok=True)
 
 
 def state_directory() -> Path:
@@ -391,19 +517,49 @@ def keep_database() -> None:
             here.backup(copy)
 
 
-def schema(directory: Path) -> int:
-    """Return the version of the tables of the database in *directory*; 0 for none."""
-    path = directory / DATABASE
+def put_database_back() -> None:
+    """Put the copy in place of a database that the agent of before does not read. It does not run now."""
+    before, now = DATABASE_BEFORE / DATABASE, state_directory() / DATABASE
+    if not before.exists() or schema(before) >= oldest_reader(now):
+        return
+    new = now.with_name(f"{DATABASE}.before")
+    shutil.copyfile(before, new)
+    new.chmod(now.stat().st_mode & 0o777 if now.exists() else 0o600)
+    with new.open("rb") as file:
+        os.fsync(file.fileno())
+    for each in ("-wal", "-shm"):
+        now.with_name(DATABASE + each).unlink(missing_ok=True)
+    new.replace(now)
+    os.sync()
+
+
+def schema(path: Path) -> int:
+    """Return the version of the tables of the database *path*; 0 for none."""
+    return ask(path, "PRAGMA user_version") or 0
+
+
+def oldest_reader(path: Path) -> int:
+    """Return the oldest version of tables whose agents read the database *path*; 0 for none."""
+    return ask(path, "SELECT oldest FROM reader") or schema(path)
+
+
+def ask(path: Path, question: str) -> int | None:
+    """Return the one number that the database *path* answers; None where it does not."""
     if not path.exists():
-        return 0
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-        return int(database.execute("PRAGMA user_version").fetchone()[0])
+        return None
+    with (
+        suppress(sqlite3.Error),
+        closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database,
+    ):
+        found = database.execute(question).fetchone()
+        return None if found is None else int(found[0])
+    return None
 
 
-def show(unit: str, name: str) -> str:
-    """Return what systemd says of *unit* under *name*."""
-    command = ["systemctl", "show", "--value", "-p", name, "--", unit]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - as above
+def show(name: str) -> str:
+    """Return what systemd says of the agent under *name*; empty where it says nothing."""
+    command = ["systemctl", "show", "--value", "-p", name, "--", AGENT]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - as above
     return done.stdout.strip()
 
 

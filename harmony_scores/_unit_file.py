@@ -159,18 +159,19 @@ def oneshot(
     undo: Sequence[str] = (),
     lasting: bool = False,
     requires_mounts_for: Sequence[str] = (),
+    restart: str = "no",
 ) -> str:
     """The text of a service that runs *command* to its end whenever it is started.
 
     A *lasting* one is active from then on, as long as what it has done holds, and can be enabled. *undo* is
-    run when it is stopped.
+    run when it is stopped. *restart* says when it is begun again by itself (``Restart=``).
     """
     return render(
         ServiceFields(
             description=description,
             exec_start=command,
             type="oneshot",
-            restart="no",
+            restart=restart,
             user=user,
             working_directory=None,
             environment=environment,

@@ -41,9 +41,6 @@ _WHEEL = re.compile(r"harmony-[0-9][A-Za-z0-9.+!]{0,99}-py3-none-any\.whl", re.A
 _LOOK = f"""
 ! systemctl is-active --quiet {_UNIT} || exec systemctl --no-block stop {_UNIT}
 """
-_TAKE_AWAY = f"""
-rm -rf {_NOTES} /opt/harmony.next
-"""
 
 
 def _wheel_of_ours(wheel: Asset) -> Asset:
@@ -65,7 +62,7 @@ class AgentScore(Score[AgentHost]):
     anew. Services and containers go on running.
 
     The new one is on trial: it has 5 minutes to start and, where the one before was connected, to connect,
-    and must stay so for 20 seconds. Else the one before is put back, which says why; that wheel is tried
+    and must stay so for 100 seconds. Else the one before is put back, which says why; that wheel is tried
     again after a day, or once the Score is removed and pushed again. After a power cut a trial goes on. What
     pip fetches the device must reach. When the Score goes, the agent stays as it is. The device must allow
     what runs as root (policy.toml: jobs = "any"), and its agent must be where `harmony enroll` installs it.
@@ -98,8 +95,8 @@ class AgentScore(Score[AgentHost]):
     def _file(self) -> File:
         return File(path=self._path, content=self.wheel, mode=0o644)
 
-    def _run(self, verb: str) -> tuple[str, ...]:
-        return ("/usr/bin/python3", "-I", "-c", _source(), verb, self._path)
+    def _run(self, verb: str, *words: str) -> tuple[str, ...]:
+        return ("/usr/bin/python3", "-I", "-c", _source(), verb, *words)
 
     def _jobs(self) -> tuple[Job, ...]:
         """One leaves nothing behind once nobody wants the Score. The other one looks whenever the Score is
@@ -107,16 +104,22 @@ class AgentScore(Score[AgentHost]):
         looking = Job(
             name=job_name(f"{_NAME}.look"),
             command=script(_LOOK),
-            unless=self._run("look"),
+            unless=self._run("look", self._path),
             undo=DOES_NOTHING,
             privileged=True,
             retry=True,
         )
-        return undone_by(_NAME, script(_TAKE_AWAY)), looking
+        # A trial is not left without its end.
+        taking_away = undone_by(_NAME, self._run("remove"))
+        longer = {"time_limit_s": _UPDATED_WITHIN_S}
+        return taking_away.model_copy(update=longer), looking
 
     def _unit(self) -> SystemdUnit:
-        """Its service updates the agent, and goes on with a trial at the next boot."""
-        content = oneshot("The agent of Harmony, updated", self._run("update"), lasting=True)
+        """Its service updates the agent, and goes on with a trial once killed, and at the next boot."""
+        command = self._run("update", self._path)
+        content = oneshot(
+            "The agent of Harmony, updated", command, lasting=True, restart="on-abnormal"
+        )
         return SystemdUnit(
             name=_UNIT,
             content=content,
