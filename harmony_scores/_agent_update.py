@@ -173,7 +173,7 @@ def mark_in(directory: Path) -> dict[str, Any] | None:
         "judged": 0,
     }
     try:
-        return mark | json.loads((directory / ON_TRIAL).read_bytes())
+        return {**mark, **json.loads((directory / ON_TRIAL).read_bytes())}
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
@@ -314,9 +314,9 @@ def relocate() -> None:
             continue
         text = io.StringIO()
         for row in rows:
-            if row and (content := written.get(row[0])) is not None:
-                digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode()
-                row[1:] = [f"sha256={digest.rstrip('=')}", str(len(content))]
+            if row and (now := written.get(row[0])) is not None:
+                digest = base64.urlsafe_b64encode(hashlib.sha256(now).digest()).decode()
+                row[1:] = [f"sha256={digest.rstrip('=')}", str(len(now))]
             csv.writer(text, lineterminator="\n").writerow(row)
         record.write_text(text.getvalue())
 
