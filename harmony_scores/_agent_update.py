@@ -71,8 +71,8 @@ def main(verb: str, name: str = "") -> int:
     remove all that is kept."""
     wheel = Path(name)
     if verb == "look":
-        return int(mark_in(HERE) is not None or not is_installed(HERE, wheel))
-    leave_it_to_who_began()
+        return int(read_mark(HERE) is not None or not is_installed(HERE, wheel))
+    run_the_program_that_began()
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         ended = finish()
@@ -81,7 +81,7 @@ def main(verb: str, name: str = "") -> int:
         else:
             # Of another wheel, it says nothing of this one.
             if ended is not None and ended[0] == sha256(wheel):
-                because(ended[1])
+                fail(ended[1])
             if not is_installed(HERE, wheel):
                 update(wheel)
     return 0
@@ -91,39 +91,39 @@ def update(wheel: Path) -> None:
     """Install *wheel*, and try it. Ends where that fails."""
     refuse_again(wheel)
     check(wheel)
-    is_connected = wait_connected()
+    was_connected = wait_connected()
     try:
         prepare(wheel)
-        switch(wheel, is_connected=is_connected)
+        switch(wheel, was_connected=was_connected)
     except (NotMade, OSError, sqlite3.Error, KeyError, zipfile.BadZipFile) as error:
         clean_up()
-        again_s = min(2 * waited_s(wheel) or NOT_MADE_AGAIN_S, NOT_TRIED_AGAIN_S)
+        again_s = min(2 * read_wait_s(wheel) or NOT_MADE_AGAIN_S, NOT_TRIED_AGAIN_S)
         told = f"{error}; it is tried again after {again_s / 60:.0f} minutes"
         note_failure(sha256(wheel), told, again_s=again_s)
-        because(told)
+        fail(told)
     if (ended := finish()) is not None:
-        because(ended[1])
+        fail(ended[1])
 
 
 class NotMade(Exception):
     """Why the copy could not be made, or not be used; what runs was not touched."""
 
 
-def because(reason: str) -> NoReturn:
+def fail(reason: str) -> NoReturn:
     """End, and say why."""
     sys.stderr.write(f"reason: {' '.join(reason.split())}\n")
     sys.exit(1)
 
 
-def leave_it_to_who_began() -> None:
+def run_the_program_that_began() -> None:
     """Where something is on trial, run the program that has begun that in place of this one."""
-    is_begun = mark_in(HERE) is not None or mark_in(NEXT) is not None
+    is_begun = read_mark(HERE) is not None or read_mark(NEXT) is not None
     if is_begun and PROGRAM.exists() and _KEPT not in os.environ:
         words = [sys.executable, "-I", str(PROGRAM), *sys.argv[1:]]
         os.execve(sys.executable, words, {**os.environ, _KEPT: "1"})  # noqa: S606 - kept by itself
 
 
-def own_source() -> str:
+def read_own_source() -> str:
     """Return the text of this program."""
     return Path(__file__).read_text() if "__file__" in globals() else sys.orig_argv[3]
 
@@ -144,26 +144,26 @@ def read_wheel(wheel: Path) -> tuple[str, list[tuple[str, str]]]:
     try:
         with zipfile.ZipFile(wheel) as content:
             (record,) = (each for each in content.namelist() if each.endswith(".dist-info/RECORD"))
-            return record.partition("/")[0], parse(content.read(record))
+            return record.partition("/")[0], parse_record(content.read(record))
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        because(f"wheel: {wheel} is no wheel of Harmony: {error}; `make wheel` makes it")
+        fail(f"wheel: {wheel} is no wheel of Harmony: {error}; `make wheel` makes it")
 
 
 def read_record(environment: Path, name: str) -> list[tuple[str, str]]:
     """Return the files that pip has installed of *name*, with their hashes; empty where it has not."""
     for path in environment.glob(f"lib/python3*/site-packages/{name}/RECORD"):
         with suppress(OSError):
-            return parse(path.read_bytes())
+            return parse_record(path.read_bytes())
     return []
 
 
-def parse(record: bytes) -> list[tuple[str, str]]:
+def parse_record(record: bytes) -> list[tuple[str, str]]:
     """Return the files in a RECORD, with their hashes. What has none is what is made on the device."""
     rows = csv.reader(record.decode(errors="replace").splitlines())
     return [(row[0], row[1]) for row in rows if len(row) > 1 and row[1]]
 
 
-def mark_in(directory: Path) -> dict[str, Any] | None:
+def read_mark(directory: Path) -> dict[str, Any] | None:
     """Return the mark of a trial in *directory*; None where there is none."""
     mark: dict[str, Any] = {
         "sha256": "",
@@ -189,7 +189,7 @@ def read_failure(wheel: Path) -> dict[str, Any] | None:
     return None
 
 
-def waited_s(wheel: Path) -> float:
+def read_wait_s(wheel: Path) -> float:
     """Return how long *wheel* was not tried after its last failure; 0 for none."""
     noted = read_failure(wheel)
     return 0.0 if noted is None else float(noted["again_s"])
@@ -203,7 +203,7 @@ def refuse_again(wheel: Path) -> None:
     if ago_s < 0:  # a device without a clock of its own begins with an old time
         note_failure(noted["sha256"], noted["why"], again_s=noted["again_s"])
     if ago_s < noted["again_s"]:
-        because(noted["why"])
+        fail(noted["why"])
 
 
 def note_failure(digest: str, why: str, *, again_s: float) -> None:
@@ -238,7 +238,7 @@ def check(wheel: Path) -> None:
     """End where it need not be tried."""
     runs_from_here = show("ExecStart").split("path=")[-1].startswith(f"{HERE}/")
     if HERE.is_symlink() or not runs_from_here:
-        because(
+        fail(
             f"{AGENT} is not run from {HERE}, where `harmony enroll` installs it; update it by hand"
         )
     used = sum(each.lstat().st_blocks * 512 for each in HERE.rglob("*"))
@@ -250,7 +250,7 @@ def check(wheel: Path) -> None:
         free = shutil.disk_usage(directory).free
         if free < bytes_needed:
             lacking = -(-(bytes_needed - free) // 10**6)
-            because(
+            fail(
                 f"it needs {bytes_needed // 10**6} MB, and the disk of {directory} has {free // 10**6} MB; "
                 f"free {lacking} MB"
             )
@@ -345,15 +345,15 @@ def run(*command: str, told: str) -> None:
 # The trial
 
 
-def switch(wheel: Path, *, is_connected: bool) -> None:
+def switch(wheel: Path, *, was_connected: bool) -> None:
     """Let NEXT and HERE change places. The agent runs on as it is, so that there is one whatever becomes of
     this program. Raise `NotMade`."""
     keep_database()
-    write_durably(PROGRAM, own_source())
+    write_durably(PROGRAM, read_own_source())
     mark = {
         "sha256": sha256(wheel),
         "name": wheel.name,
-        "was_connected": is_connected,
+        "was_connected": was_connected,
         "ran": show("InvocationID"),
         "judged": 0,
     }
@@ -368,16 +368,16 @@ def switch(wheel: Path, *, is_connected: bool) -> None:
 def finish() -> tuple[str, str] | None:
     """Bring to its end whatever was begun. Return of which wheel, and why, where it was taken back."""
     ended: tuple[str, str] | None = None
-    if (mark := mark_in(HERE)) is not None and (why := judge(mark)) is not None:
+    if (mark := read_mark(HERE)) is not None and (why := judge(mark)) is not None:
         if not NEXT.exists():
             (HERE / ON_TRIAL).unlink()
-            because(
+            fail(
                 f"{mark['name']}: {why}; and what was there before it is gone: run harmony enroll again"
             )
         ended = (mark["sha256"], take_back(mark, why))
-    mark = mark_in(NEXT)
+    mark = read_mark(NEXT)
     if ended is not None or (mark is not None and mark["judged"]):
-        put_back()
+        restore_agent()
     clean_up()
     return ended
 
@@ -390,7 +390,7 @@ def judge(mark: dict[str, Any]) -> str | None:
     try:
         write_durably(HERE / ON_TRIAL, json.dumps({**mark, "judged": begun}))
         is_old = begun == 1 or show("InvocationID") == mark["ran"]
-        systemctl("restart" if use_unit_of_here() or is_old else "start", AGENT)
+        systemctl("restart" if install_unit() or is_old else "start", AGENT)
         if (why := watch(is_to_connect=bool(mark["was_connected"]))) is None:
             (HERE / ON_TRIAL).unlink()
             FAILED.unlink(missing_ok=True)
@@ -411,13 +411,13 @@ def take_back(mark: dict[str, Any], why: str) -> str:
     return told
 
 
-def put_back() -> None:
+def restore_agent() -> None:
     """Have the agent of before run by its own unit, with a database that it reads."""
     systemctl("stop", AGENT)
     try:
         with suppress(OSError):
-            use_unit_of_here()
-        put_database_back()
+            install_unit()
+        restore_database()
     finally:
         systemctl("start", AGENT)
 
@@ -425,7 +425,7 @@ def put_back() -> None:
 def wait_connected() -> bool:
     """Return whether the agent is connected; wait for it for a while, as after a boot."""
     until_s = time.monotonic() + CONNECTS_WITHIN_S
-    while not (found := connected()) and time.monotonic() < until_s:
+    while not (found := is_connected()) and time.monotonic() < until_s:
         time.sleep(2)
     return found
 
@@ -439,10 +439,10 @@ def watch(*, is_to_connect: bool) -> str | None:
         state, runs = show("ActiveState"), show("InvocationID")
         ends = int(show("NRestarts") or 0) - ends_before
         if ends >= ENDS_MOST:
-            return f"it ended {ends} times in a row: {last_words()}"
+            return f"it ended {ends} times in a row: {read_last_words()}"
         if state != "active":
-            why, well_since_s = f"it did not start: {last_words()}", None
-        elif is_to_connect and not connected():
+            why, well_since_s = f"it did not start: {read_last_words()}", None
+        elif is_to_connect and not is_connected():
             why = "it runs, and has not connected to the control plane, as the one before had"
             well_since_s = None
         elif well_since_s is None or runs != ran:
@@ -454,19 +454,19 @@ def watch(*, is_to_connect: bool) -> str | None:
     return why
 
 
-def connected() -> bool:
+def is_connected() -> bool:
     """Return whether the agent says that it is connected to its control plane."""
     return show("StatusText").endswith(", connected")
 
 
-def last_words() -> str:
+def read_last_words() -> str:
     """Return the last that the agent has written."""
     command = ["journalctl", "-q", "-u", AGENT, "_SYSTEMD_UNIT=" + AGENT, "-n", "3", "-o", "cat"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - as above
     return "; ".join(each.strip() for each in done.stdout.splitlines() if each.strip())[-500:]
 
 
-def use_unit_of_here() -> bool:
+def install_unit() -> bool:
     """Have systemd run the agent by the unit that what is installed brings; return whether it did not."""
     for unit in HERE.glob(f"lib/python3*/site-packages/harmony_agent/deploy/{AGENT}"):
         wanted = unit.read_text()
@@ -517,10 +517,10 @@ def keep_database() -> None:
             here.backup(copy)
 
 
-def put_database_back() -> None:
+def restore_database() -> None:
     """Put the copy in place of a database that the agent of before does not read. It does not run now."""
     before, now = DATABASE_BEFORE / DATABASE, state_directory() / DATABASE
-    if not before.exists() or schema(before) >= oldest_reader(now):
+    if not before.exists() or read_schema(before) >= read_oldest_reader(now):
         return
     new = now.with_name(f"{DATABASE}.before")
     shutil.copyfile(before, new)
@@ -533,17 +533,17 @@ def put_database_back() -> None:
     os.sync()
 
 
-def schema(path: Path) -> int:
+def read_schema(path: Path) -> int:
     """Return the version of the tables of the database *path*; 0 for none."""
-    return ask(path, "PRAGMA user_version") or 0
+    return ask_database(path, "PRAGMA user_version") or 0
 
 
-def oldest_reader(path: Path) -> int:
+def read_oldest_reader(path: Path) -> int:
     """Return the oldest version of tables whose agents read the database *path*; 0 for none."""
-    return ask(path, "SELECT oldest FROM reader") or schema(path)
+    return ask_database(path, "SELECT oldest FROM reader") or read_schema(path)
 
 
-def ask(path: Path, question: str) -> int | None:
+def ask_database(path: Path, question: str) -> int | None:
     """Return the one number that the database *path* answers; None where it does not."""
     if not path.exists():
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib.resources import files
 from typing import Annotated, Protocol, Self
 
@@ -129,6 +130,7 @@ class AgentScore(Score[AgentHost]):
         )
 
 
+@cache
 def _source() -> str:
     """Return the program that updates: the device's own Python runs it, and nothing that is updated."""
     return files("harmony_scores").joinpath("_agent_update.py").read_text()

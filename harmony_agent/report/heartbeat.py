@@ -96,8 +96,8 @@ class Heartbeat:
 
     async def _beat(self, queue_seq: int) -> None:
         if is_supervised():
-            is_connected = "connected" if self.bus.up else "not connected"
-            notify(WATCHDOG="1", STATUS=f"{self.statuses.in_words()}, {is_connected}")
+            connection = "connected" if self.bus.up else "not connected"
+            notify(WATCHDOG="1", STATUS=f"{self.statuses.in_words()}, {connection}")
         now_s = monotonic_s()
         if self.statuses.is_under_way:
             self._busy_until = now_s + BUSY_FOR_S

@@ -203,12 +203,12 @@ def put_on_trial(place: Path, **more: object) -> None:
 
 
 def schema_now(place: Path) -> int:
-    return updater.schema(place / "state/agent.db")
+    return updater.read_schema(place / "state/agent.db")
 
 
 def is_as_before(place: Path) -> bool:
     """Whether the agent of before runs by its own unit, with its own database, and nothing is left."""
-    assert updater.mark_in(updater.HERE) is None
+    assert updater.read_mark(updater.HERE) is None
     assert not updater.NEXT.exists()
     assert not updater.DATABASE_BEFORE.exists()
     return updater.UNIT.read_text() == "the unit before\n" and schema_now(place) == 8
@@ -220,7 +220,7 @@ def test_what_comes_up_well_is_kept_with_its_database(
     put_on_trial(place)
     say_of_the_trial(monkeypatch, None)
     assert updater.finish() is None
-    assert updater.mark_in(updater.HERE) is None
+    assert updater.read_mark(updater.HERE) is None
     assert updater.UNIT.read_text() == "the new unit\n"
     assert deeds == ["daemon-reload", "restart"]
     assert schema_now(place) == 9
@@ -298,7 +298,7 @@ def test_a_disk_that_takes_nothing_any_more_takes_it_back_all_the_same(
     ended = updater.finish()
     assert ended is not None
     assert "No space left on device" in ended[1]
-    assert updater.mark_in(updater.HERE) is None
+    assert updater.read_mark(updater.HERE) is None
     assert deeds[-1] == "start"
 
 
@@ -315,12 +315,12 @@ def test_what_cannot_be_taken_back_stays_and_says_so(
         updater.finish()
     assert "what was there before it is gone" in capsys.readouterr().err
     assert updater.HERE.exists()
-    assert updater.mark_in(updater.HERE) is None
+    assert updater.read_mark(updater.HERE) is None
 
 
 def test_a_mark_that_cannot_be_read_is_one() -> None:
     (updater.HERE / updater.ON_TRIAL).write_text("")
-    mark = updater.mark_in(updater.HERE)
+    mark = updater.read_mark(updater.HERE)
     assert mark is not None
     assert mark["was_connected"]
 
@@ -331,8 +331,8 @@ def test_the_database_is_kept_as_it_is_while_it_is_used(place: Path) -> None:
         used.executescript("PRAGMA journal_mode = WAL; CREATE TABLE more (x);")
         updater.keep_database()
     kept = updater.DATABASE_BEFORE / "agent.db"
-    assert updater.schema(kept) == 8
-    assert updater.ask(kept, "SELECT count(*) FROM more") == 0
+    assert updater.read_schema(kept) == 8
+    assert updater.ask_database(kept, "SELECT count(*) FROM more") == 0
     assert updater.DATABASE_BEFORE.stat().st_mode & 0o777 == 0o700
 
 
