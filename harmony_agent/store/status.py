@@ -171,12 +171,12 @@ class StatusStore:
     def is_at_rest(self) -> bool:
         """Whether every Score was looked at since this process began, under what is in force now, and the
         device is at work on none."""
-        return not (self.is_under_way or self._wanted - self._looked_at or self._find_behind())
+        return not (self.is_under_way or self._find_unseen())
 
     def list_under_way(self) -> list[str]:
         """Return the Scores for which `is_at_rest` is not so, by id."""
         at_work = {name for name, each in self._scores.items() if _is_under_way(each)}
-        return sorted(at_work | (self._wanted - self._looked_at) | set(self._find_behind()))
+        return sorted(at_work | self._find_unseen())
 
     def list_awaiting_reboot(self) -> list[tuple[str, str, Mapping[str, Any]]]:
         """Return what only a boot brings into force: the Score, the resource, and its state as it is told.
@@ -418,10 +418,15 @@ class StatusStore:
             },
             conditions=self._conditions.of(
                 self._scores,
-                unseen=(self._wanted - self._looked_at) | self._find_behind(),
+                unseen=self._find_unseen(),
                 problems=self.device.problems,
             ),
         )
+
+    def _find_unseen(self) -> set[str]:
+        """Return the Scores that were not looked at since this process began, or since what they come from
+        is in force."""
+        return {*(self._wanted - self._looked_at), *self._find_behind()}
 
     def _find_behind(self) -> set[str]:
         """Return the Scores that were not looked at since what they come from is in force."""
@@ -477,12 +482,14 @@ class StatusStore:
         )
 
     def in_words(self) -> str:
-        """One line for `systemctl status`."""
-        outcomes = [status.outcome for status in self._scores.values()]
-        converged = sum(map(has_converged, outcomes))
-        failed = sum(isinstance(each, Failure) for each in outcomes)
-        scores = f"{converged} of {len(outcomes)} Scores converged"
-        return f"generation {self.generation}, {scores}, {failed} failed"
+        """Return one line for `systemctl status`. It counts as converged only what this process has seen."""
+        unseen = self._find_unseen()
+        seen = {name: each.outcome for name, each in self._scores.items() if name not in unseen}
+        converged = sum(map(has_converged, seen.values()))
+        failed = sum(isinstance(each, Failure) for each in seen.values())
+        total = len(self._wanted | self._scores.keys())
+        words = f"generation {self.generation}, {converged} of {total} Scores converged, {failed} failed"
+        return f"{words}, {len(unseen)} not looked at yet" if unseen else words
 
 
 def _is_under_way(status: ScoreStatus) -> bool:
