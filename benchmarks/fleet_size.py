@@ -28,7 +28,8 @@ from harmony_control.store.home import Home
 from harmony_core.outcome import Success
 from harmony_core.wire.envelope import SigningKey
 from tests.control.scripted_device import ScriptedDevice
-from tests.nats import connected, free_address
+from tests.nats import connected
+from tests.ports import free_address
 from tests.web.serve_process import add_viewer, serve, sign_in
 
 from .bed import Bed, file_scores, floor_command

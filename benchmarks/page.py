@@ -28,7 +28,7 @@ from harmony_core.outcome import Noop
 from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.names import new_mailbox
 from tests.control.scripted_device import ScriptedDevice, failure
-from tests.nats import free_address
+from tests.ports import free_address
 from tests.web.serve_process import add_viewer, serve, sign_in
 
 from .bed import Bed

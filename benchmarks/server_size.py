@@ -22,7 +22,7 @@ from harmony_control.store.issuers import FLEETS
 from harmony_control.store.nkey import Nkey
 from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.names import MAIL, new_mailbox
-from tests.nats import free_address
+from tests.ports import free_address
 
 from .bed import Bed
 from .figures import Line, median

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import signal
-import socket
 import urllib.request
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -34,8 +32,9 @@ from harmony_control.server.process import Server, server_binary
 from harmony_core.errors import HarmonyError
 
 from .nats import Bus, fleet_home, told_of_users
+from .ports import free_addresses
 
-__all__ = ["Cluster", "ServerNode", "free_addresses", "serving_cluster"]
+__all__ = ["Cluster", "ServerNode", "serving_cluster"]
 
 _UP_WITHIN_S = 60
 _LOOK_AGAIN_S = 0.1
@@ -146,26 +145,6 @@ def _read_json(url: str) -> dict[str, Any]:
             return dict(json.load(answer))
     except OSError:
         return {}
-
-
-def free_addresses(count: int, *above: int) -> list[str]:
-    """Addresses of 127.0.0.1 that nobody listens on at the moment, nor on the ports so far *above* them."""
-    found: list[str] = []
-    while len(found) < count:
-        # Below those from which a connection gets its own port: one may be taken until the server starts.
-        port = random.randrange(10_000, 28_000)
-        address = f"127.0.0.1:{port}"
-        if address not in found and all(_is_free(port + each) for each in (0, *above)):
-            found.append(address)
-    return found
-
-
-def _is_free(port: int) -> bool:
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except (OSError, OverflowError):
-        return False
-    return True
 
 
 @asynccontextmanager

@@ -12,7 +12,6 @@ Server and connections end with the block.
 from __future__ import annotations
 
 import asyncio
-import socket
 import tomllib
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -46,6 +45,7 @@ from harmony_core.wire.device_signature import (
 from harmony_core.wire.envelope import SigningKey
 from harmony_core.wire.lifetimes import LIFETIME_HEADER
 from harmony_core.wire.tls import verifying_context
+from tests.ports import free_address
 
 __all__ = [
     "BUCKETS",
@@ -54,7 +54,6 @@ __all__ = [
     "Device",
     "connected",
     "fleet_home",
-    "free_address",
     "run_nats",
     "serving",
     "serving_jwts",
@@ -179,12 +178,6 @@ def fleet_home(root: Path) -> Home:
     home = Home(root / "home")
     operator_key.create(home)
     return home
-
-
-def free_address() -> str:
-    """A port of 127.0.0.1 that nobody listens on at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 @asynccontextmanager

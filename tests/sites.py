@@ -29,8 +29,9 @@ from harmony_control.server.leaf import GATE_ABOVE
 from harmony_control.server.process import Server
 from harmony_control.store.home import Home
 
-from .cluster import ServerNode, free_addresses
+from .cluster import ServerNode
 from .nats import Bus, fleet_home, run_nats, told_of_users
+from .ports import free_addresses
 
 __all__ = ["SITE", "Line", "SiteScene", "serving_site"]
 

@@ -17,7 +17,7 @@ import attrs
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope
 
-from tests.nats import free_address
+from tests.ports import free_address
 
 __all__ = [
     "SECRET",

@@ -26,7 +26,8 @@ from harmony_core.errors import ConfigError
 from tests.control.ground import command, environment, harmony
 from tests.control.light_fleet import CLASS, light_fleet
 from tests.control.scripted_device import ScriptedDevice, failure, page
-from tests.nats import Bus, free_address, serving
+from tests.nats import Bus, serving
+from tests.ports import free_address
 from tests.web.ground import read_rollouts
 
 from .receivers import (

@@ -30,9 +30,10 @@ from harmony_core.errors import UsageError
 from harmony_core.plugins import Registry
 from harmony_core.testing import FakeFiles
 from harmony_scores import FileScore
-from tests.cluster import Cluster, ServerNode, free_addresses, serving_cluster
+from tests.cluster import Cluster, ServerNode, serving_cluster
 from tests.device import running_agent
 from tests.nats import connected, fleet_home
+from tests.ports import free_addresses
 
 pytestmark = pytest.mark.timeout(180)
 WITHIN_S = 40

@@ -22,7 +22,8 @@ from harmony_control.server.process import running
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_core.outcome import Success
-from tests.nats import connected, free_address
+from tests.nats import connected
+from tests.ports import free_address
 
 from .ground import Said, harmony
 from .scripted_device import ScriptedDevice, page

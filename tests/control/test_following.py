@@ -19,7 +19,8 @@ from harmony_control.bus.newest import newest, newest_of
 from harmony_control.server.process import running
 from harmony_control.store.home import Home
 from harmony_core.errors import BusUnreachable, RevisionConflict
-from tests.nats import Bus, fleet_home, free_address, run_nats, serving, worked_off
+from tests.nats import Bus, fleet_home, run_nats, serving, worked_off
+from tests.ports import free_address
 
 BUCKET = "actual-state"
 LONG_S = 40.0

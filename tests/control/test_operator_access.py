@@ -18,7 +18,8 @@ from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, ConfigError, UsageError
-from tests.nats import Bus, free_address, serving
+from tests.nats import Bus, serving
+from tests.ports import free_address
 
 from .ground import harmony
 

@@ -20,7 +20,7 @@ from harmony_core.errors import ConfigError, HarmonyError, ImageNotFound, Regist
 from harmony_core.images import ImageRef
 from harmony_scores import ComposeScore, ContainerScore
 from tests.box import Bed
-from tests.nats import free_address
+from tests.ports import free_address
 
 from .ground import Ground, Said
 from .registry import DIGEST, Answer, Asked, Registry, serving_registry

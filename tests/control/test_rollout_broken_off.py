@@ -22,7 +22,8 @@ from harmony_control.server.buckets import HEARTBEAT_AGE_S
 from harmony_control.server.process import running
 from harmony_core.errors import BusUnreachable, StoreError, UsageError
 from harmony_core.wire.gate import Gate
-from tests.nats import Bus, fleet_home, free_address, serving
+from tests.nats import Bus, fleet_home, serving
+from tests.ports import free_address
 
 from .light_fleet import CLASS, LightDevice, LightFleet, light_fleet, score
 from .scripted_device import ScriptedDevice

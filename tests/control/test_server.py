@@ -23,7 +23,8 @@ from harmony_control.server.process import running
 from harmony_control.store.home import Enrolled, Home
 from harmony_core.errors import BusUnreachable, ConfigError, UsageError
 from harmony_core.wire.names import new_mailbox
-from tests.nats import connected, fleet_home, free_address, serving
+from tests.nats import connected, fleet_home, serving
+from tests.ports import free_address
 
 SERVE = """
 import asyncio, sys

@@ -19,7 +19,8 @@ from harmony_core.errors import BusUnreachable, ConfigError, RevisionConflict
 from harmony_core.wire.tls import PinnedTransport
 from tests.authority import AUTHORITY, serving_context
 from tests.faults.relay import Relay
-from tests.nats import free_address, serving
+from tests.nats import serving
+from tests.ports import free_address
 
 SEED = Nkey.new().seed
 

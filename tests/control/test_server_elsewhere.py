@@ -26,7 +26,8 @@ from harmony_control.server.finding import Finding
 from harmony_control.server.process import prepare, server_binary
 from harmony_control.store.home import Home
 from harmony_core.errors import BusUnreachable, ConfigError, UsageError
-from tests.nats import fleet_home, free_address, serving
+from tests.nats import fleet_home, serving
+from tests.ports import free_address
 
 Edit = Callable[[str], str]
 WITHIN_S = 20

@@ -49,13 +49,13 @@ from tests.nats import (
     Bus,
     connected,
     fleet_home,
-    free_address,
     run_nats,
     serving,
     serving_jwts,
     told_of_users,
     worked_off,
 )
+from tests.ports import free_address
 from tests.soak import tell
 
 from .ground import command, environment, harmony

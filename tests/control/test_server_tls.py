@@ -23,7 +23,8 @@ from harmony_control.store.home import Home
 from harmony_core.errors import BusUnreachable, ConfigError, UsageError
 from harmony_core.wire.tls import verifying_context
 from tests.control.ground import harmony
-from tests.nats import fleet_home, free_address, serving
+from tests.nats import fleet_home, serving
+from tests.ports import free_address
 
 WITHIN_S = 10
 

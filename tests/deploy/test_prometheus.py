@@ -15,7 +15,7 @@ import pytest
 
 from tests.control.ground import command, environment
 from tests.control.light_fleet import light_fleet
-from tests.nats import free_address
+from tests.ports import free_address
 from tests.prometheus import find_tool
 
 TREE = Path(__file__).parents[2]

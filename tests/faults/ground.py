@@ -37,7 +37,8 @@ from tests.faults.onlooker import Onlooker
 from tests.faults.patience import Patience
 from tests.faults.stopwatch import Stopwatch
 from tests.faults.things import is_right, wrong
-from tests.nats import fleet_home, free_address
+from tests.nats import fleet_home
+from tests.ports import free_address
 
 __all__ = ["SERVER_KINDS", "Ground", "ground"]
 

@@ -23,7 +23,7 @@ from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_control.store.seen import SeenCounters, SignedMessage
 from harmony_core.wire.manifest import SerializedScore
-from tests.nats import free_address
+from tests.ports import free_address
 
 __all__ = ["PUSHES", "report", "wanting"]
 

@@ -28,7 +28,7 @@ from harmony_control.store.seen import SeenCounters
 from harmony_core.wire.envelope import pin_keys
 from harmony_core.wire.manifest import reinstate
 from harmony_core.wire.names import DESIRED_STATE
-from tests.nats import free_address
+from tests.ports import free_address
 from tests.powercuts.choosing import chosen, failure_of
 from tests.powercuts.control_plane import report, wanting
 from tests.powercuts.disk import Cut, Disk

@@ -17,7 +17,8 @@ from harmony_control.enrol import add_agents
 from harmony_control.server.process import running
 from harmony_control.store.home import Home
 from tests.control.ground import Said, harmony
-from tests.nats import fleet_home, free_address
+from tests.nats import fleet_home
+from tests.ports import free_address
 
 from .agents import PATH, Found, name_of, page
 from .onlooker import Onlooker, looking_on

@@ -12,7 +12,7 @@ import httpx
 
 from harmony_control.store.home import Home
 from tests.control.ground import harmony
-from tests.nats import free_address
+from tests.ports import free_address
 from tests.web.serve_process import add_viewer, serve, sign_in
 
 __all__ = ["Onlooker", "looking_on"]

@@ -11,7 +11,7 @@ import pytest
 from harmony_core.resources import HttpProbe
 from harmony_pi_topology.common.liveness import Liveness
 from harmony_pi_topology.testing.hearing import Hearer
-from tests.nats import free_address
+from tests.ports import free_address
 
 HERE = "127.0.0.1"
 

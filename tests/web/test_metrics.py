@@ -30,7 +30,8 @@ from harmony_core.outcome import Noop
 from tests.control.ground import command, environment
 from tests.control.light_fleet import CLASS, light_fleet
 from tests.control.scripted_device import ScriptedDevice, failure, page
-from tests.nats import free_address, serving
+from tests.nats import serving
+from tests.ports import free_address
 from tests.prometheus import run_promtool
 
 from .ground import CHEAP, PASSWORD, Ground, Rows, read_rollouts, running

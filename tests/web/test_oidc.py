@@ -35,7 +35,8 @@ from harmony_control.web.users import User, Users
 from harmony_core.errors import ConfigError
 from tests.browser import browsing
 from tests.control.ground import harmony
-from tests.nats import free_address, serving
+from tests.nats import serving
+from tests.ports import free_address
 
 from .ground import CHEAP, PASSWORD, running
 from .openid import (

@@ -16,7 +16,8 @@ from harmony_control.web.listen import parse_listen
 from harmony_control.web.users import Users
 from harmony_core.errors import ConfigError, UsageError
 from tests.control.ground import command, environment
-from tests.nats import free_address, serving
+from tests.nats import serving
+from tests.ports import free_address
 
 from .ground import CHEAP, PASSWORD
 from .serve_process import add_viewer, serve

@@ -17,7 +17,7 @@ from harmony_control.store.home import Home
 from harmony_core.wire.envelope import pin_keys
 from harmony_core.wire.names import ROLLOUT
 from tests.control.light_fleet import CLASS, LightFleet, light_fleet
-from tests.nats import free_address
+from tests.ports import free_address
 from tests.soak import runs
 
 from .serve_process import serve
