@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 
 from .assets import Assets, NoAssets
+from .container_turns import ContainerTurns
 from .nearby import NearbyImages
 from .reconciler import Backups, Reachability, Records
 from .scoping import ScopedBackups, ScopedRecords
@@ -30,6 +31,8 @@ class Place:
     """Where the content of assets and downloads is."""
     nearby_images: NearbyImages = attrs.field(factory=NearbyImages)
     """Where images are at hand, beside their registries."""
+    container_turns: ContainerTurns = attrs.field(factory=ContainerTurns, repr=False)
+    """Whose turn it is with a container, where several reconcilers work on it."""
     podman_url: str
     """Where podman listens."""
     records: Records

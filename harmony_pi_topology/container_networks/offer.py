@@ -22,4 +22,5 @@ def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
         return {"ContainerNetworkHost": why_not}
     from .podman_networks import PodmanNetworks  # noqa: PLC0415 - needs podman's library
 
-    return {"ContainerNetworkHost": PodmanNetworks(place.podman_url, records=place.records)}
+    networks = PodmanNetworks(place.podman_url, records=place.records, turns=place.container_turns)
+    return {"ContainerNetworkHost": networks}

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from harmony_core.change import NotReady
+from harmony_core.container_turns import ContainerTurns
 from harmony_core.reconciler import Availability, OnChange, Records
 from harmony_core.resources import ContainerNetwork
 from harmony_pi_topology.common.path_calls import PathCalls
@@ -31,11 +32,12 @@ class PodmanNetworks(ContainerNetworks):
         records: Records | None = None,
         root: str | Path = "/",
         answer_within_s: float = 60.0,
+        turns: ContainerTurns | None = None,
     ) -> None:
         self._podman = Podman(url, answer_within_s=answer_within_s)
         self._files = PathCalls("holds of containers on networks", str(root))
         store = _Store(self._podman, ContainerHolds(self._podman, Path(root), self._files))
-        super().__init__(store, records)
+        super().__init__(store, records, turns)
 
     async def availability(self) -> Availability:
         """As `Reconciler.availability`. Does not wake podman, but when it did not answer last time."""

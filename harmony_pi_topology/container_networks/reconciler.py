@@ -23,6 +23,7 @@ from typing import Protocol
 import attrs
 
 from harmony_core.change import Change, NotReady
+from harmony_core.container_turns import ContainerTurns
 from harmony_core.errors import DidNotStick, InUse, NotOurs
 from harmony_core.reconciler import MemoryRecords, Records
 from harmony_core.resources import ContainerNetwork, ContainerNetworkPresent, resource_id
@@ -78,9 +79,15 @@ class NetworkStore(Protocol):
 class ContainerNetworks:
     """The verbs of a `Reconciler` of networks between containers, and those of `Holding`."""
 
-    def __init__(self, store: NetworkStore, records: Records | None = None) -> None:
+    def __init__(
+        self,
+        store: NetworkStore,
+        records: Records | None = None,
+        turns: ContainerTurns | None = None,
+    ) -> None:
         self._store = store
         self._records = records if records is not None else MemoryRecords()
+        self._turns = turns or ContainerTurns()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @property
@@ -126,39 +133,60 @@ class ContainerNetworks:
 
     async def _converge(self, network: ContainerNetwork, *, apply: bool) -> Change:
         async with self._locks[network.name]:
-            found = await self._store.look(network.name)
-            if found is not None:
-                _refuse_strangers(found)
-            before = _state(found)
-            differing = find_differing(network, found) if found is not None else frozenset[str]()
-            if found is not None and not differing:
-                if apply:
-                    await self._records.put(network.id, {})
-                return Change(resource=network.id, before=before, after=before)
-            users = await self._store.users(network.name) if found is not None else ()
-            _refuse_users(network.name, [each.name for each in users if not each.is_ours])
-            steps = _plan_steps(differing, [each.name for each in users])
-            held = await self.find_hold(network.name) if users else None
-            if held is not None or not apply:
-                after = _expected(network, found) if not apply else before
-                told = steps if not apply else ()
-                return Change(
-                    resource=network.id, steps=told, before=before, after=after, pending=held
-                )
-            await self._records.put(network.id, {})
-            if found is not None:
-                # What is refused only once the old one is gone would leave its containers without any.
-                if fresh := _list_fresh(network.subnets, found.subnets):
-                    await self._store.try_subnets(network, fresh)
-                for each in users:
-                    if (pending := await self._store.take_off(each.name, network.name)) is not None:
-                        return Change(
-                            resource=network.id, before=before, after=before, pending=pending
-                        )
-                await self._store.remove(network.name)
+            awaits_ends = False
+            try:
+                change = await self._converge_alone(network, apply=apply)
+                awaits_ends = _awaits_ends(change)
+            finally:
+                if apply and not awaits_ends:
+                    self._turns.let_go(network.id)
+            return change
+
+    async def _converge_alone(self, network: ContainerNetwork, *, apply: bool) -> Change:
+        found = await self._store.look(network.name)
+        if found is not None:
+            _refuse_strangers(found)
+        before = _state(found)
+        differing = find_differing(network, found) if found is not None else frozenset[str]()
+        if found is not None and not differing:
+            if apply:
+                await self._records.put(network.id, {})
+            return Change(resource=network.id, before=before, after=before)
+        users = await self._store.users(network.name) if found is not None else ()
+        _refuse_users(network.name, [each.name for each in users if not each.is_ours])
+        steps = _plan_steps(differing, [each.name for each in users])
+        held = await self.find_hold(network.name) if users else None
+        if held is not None or not apply:
+            after = _expected(network, found) if not apply else before
+            told = steps if not apply else ()
+            return Change(resource=network.id, steps=told, before=before, after=after, pending=held)
+        await self._records.put(network.id, {})
+        if found is None:
             await self._store.make(network, _labels(network))
-            after = _state(await self._require_made(network))
-            return Change(resource=network.id, steps=steps, before=before, after=after)
+        elif (pending := await self._make_anew(network, found, users)) is not None:
+            return Change(resource=network.id, before=before, after=before, pending=pending)
+        after = _state(await self._require_made(network))
+        return Change(resource=network.id, steps=steps, before=before, after=after)
+
+    async def _make_anew(
+        self, network: ContainerNetwork, found: FoundNetwork, users: Sequence[NetworkUser]
+    ) -> NotReady | None:
+        """End what is on the network, and make that anew; return what one of them waits for.
+
+        Whoever looks after these containers starts none of them meanwhile.
+        """
+        # What is refused only once the old one is gone would leave its containers without any.
+        if fresh := _list_fresh(network.subnets, found.subnets):
+            await self._store.try_subnets(network, fresh)
+        names = [each.name for each in users]
+        async with self._turns.take(names):
+            for name in names:
+                if (pending := await self._store.take_off(name, network.name)) is not None:
+                    self._turns.keep_at_rest(network.id, names)
+                    return pending
+            await self._store.remove(network.name)
+            await self._store.make(network, _labels(network))
+        return None
 
     async def _require_made(self, network: ContainerNetwork) -> FoundNetwork:
         """Return it as it was made; `DidNotStick` where it is not as desired."""
@@ -177,6 +205,8 @@ class ContainerNetworks:
     async def _remove(self, name: str, *, apply: bool) -> Change:
         async with self._locks[name]:
             rid = _id(name)
+            if apply:
+                self._turns.let_go(rid)
             found = await self._store.look(name)
             if found is None:
                 if apply:
@@ -196,6 +226,11 @@ class ContainerNetworks:
                     )
                 await self._records.forget(rid)
             return Change(resource=rid, steps=(Removed(),), before=_state(found))
+
+
+def _awaits_ends(change: Change) -> bool:
+    """Return whether a container on the network takes its time to end."""
+    return change.pending is not None and change.pending.reason != "Held"
 
 
 def find_differing(network: ContainerNetwork, found: FoundNetwork) -> frozenset[str]:

@@ -31,6 +31,7 @@ def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
             records=place.records,
             secret_values=place.secret_values,
             nearby_images=place.nearby_images,
+            turns=place.container_turns,
         )
     }
 

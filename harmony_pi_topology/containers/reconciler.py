@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +25,7 @@ from pathlib import Path
 import attrs
 
 from harmony_core.change import Change, NotReady, Progress
+from harmony_core.container_turns import ContainerTurns
 from harmony_core.errors import (
     CapabilityError,
     ContainerFailed,
@@ -94,6 +94,7 @@ from .watch import ContainerWatcher
 
 _PULL_LOOK_AGAIN_S = 0.5
 _END_LOOK_AGAIN_S = 0.05
+_REST_LOOK_AGAIN_S = 1.0
 
 
 @attrs.frozen(kw_only=True)
@@ -140,6 +141,7 @@ class PodmanContainers:
         bind: BindPort = bind_port,
         secret_values: SecretValues | None = None,
         nearby_images: NearbyImages | None = None,
+        turns: ContainerTurns | None = None,
         liveness_every_s: float = LIVENESS_EVERY_S,
     ) -> None:
         records = records if records is not None else MemoryRecords()
@@ -175,7 +177,7 @@ class PodmanContainers:
         self._ports = ContainerPorts(self._podman, self._files, bind)
         self._published = PublishedPorts(self._root, self._files, probe_address)
         self._watcher = ContainerWatcher(str(root), open_process)
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turns = turns or ContainerTurns()
 
     @property
     def resource_class(self) -> type[Container]:
@@ -247,7 +249,7 @@ class PodmanContainers:
         self._files.close()
 
     async def _converge(self, container: Container, *, apply: bool) -> Change:
-        async with self._locks[container.name]:
+        async with self._turns.take([container.name]):
             look = await self._look(container, apply=apply)
             change = await self._bring_about(look, apply=apply)
             if apply:
@@ -287,7 +289,7 @@ class PodmanContainers:
         return attrs.evolve(planned, doubt=doubt)
 
     async def _prepare(self, container: Container) -> None:
-        async with self._locks[container.name]:
+        async with self._turns.take([container.name]):
             look = await self._look(container, apply=False)
             if not look.steps or look.held is not None:
                 return
@@ -305,7 +307,7 @@ class PodmanContainers:
         contents = {**mounts.contents, **devices.contents, **used}
         desired = resolve_desired(container, contents, devices.paths)
         steps = await self._plan_steps(desired, found, mounts, devices)
-        quiet = find_quiet(self._records, container)
+        quiet = find_quiet(self._records, container) or self._find_rest(container)
         held = (quiet or await self._find_hold(container.name, found)) if steps else None
         renamed = (Renamed(called),) if called is not None else ()
         left = sorted(self._secrets.find_left(container, found))
@@ -318,6 +320,18 @@ class PodmanContainers:
             devices=devices,
             renamed=renamed,
             left=tuple(Removed(f"podman secret {each}") for each in left),
+        )
+
+    def _find_rest(self, container: Container) -> NotReady | None:
+        """Return why nothing is done to *container* now: what it stands on is being made anew."""
+        keeper = self._turns.find_keeper(container.name)
+        if keeper is None:
+            return None
+        return NotReady(
+            f"{container.name} waits until {keeper} is made anew",
+            resource=container.id,
+            reason="Progressing",
+            look_again_s=_REST_LOOK_AGAIN_S,
         )
 
     async def _require_mounts(
@@ -565,7 +579,7 @@ class PodmanContainers:
         return pending
 
     async def _remove(self, name: str, *, apply: bool) -> Change:
-        async with self._locks[name]:
+        async with self._turns.take([name]):
             found, _ = await self._ours(name, apply=apply)
             before = self._state(found, name) if found is not None else None
             steps = plan_removal(found)

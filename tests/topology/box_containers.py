@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from harmony_core.container_turns import ContainerTurns
 from harmony_core.reconciler import MemoryRecords, Records
 from harmony_core.resources import HOLD_DIRECTORY, PublishedPort
 from harmony_core.secret_values import SecretValues
@@ -75,7 +76,11 @@ def emptied(box: Box) -> None:
 
 
 def under_test(
-    box: Box, images: ImagesUnderTest, *, records: Records | None = None
+    box: Box,
+    images: ImagesUnderTest,
+    *,
+    records: Records | None = None,
+    turns: ContainerTurns | None = None,
 ) -> tuple[ContainersUnderTest, BoxBystander]:
     """Reconcilers that share their records, as an agent's do across its restarts."""
     shared = MemoryRecords() if records is None else records
@@ -90,6 +95,7 @@ def under_test(
             open_process=partial(_open_process, box),
             bind=partial(_bind, box),
             secret_values=values,
+            turns=turns,
             liveness_every_s=0.2,
         )
 

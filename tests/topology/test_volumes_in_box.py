@@ -15,6 +15,8 @@ import attrs
 import pytest
 
 from harmony_core import Container, ContainerNetwork, Volume
+from harmony_core.change import Change
+from harmony_core.container_turns import ContainerTurns
 from harmony_core.errors import ContainerFailed, ContainerNetworkMissing, VolumeMissing
 from harmony_core.reconciler import AnyReconciler, MemoryRecords
 from harmony_core.resources import PublishedPort
@@ -201,16 +203,39 @@ class Application:
             assert not isinstance(done, Exception), done
             assert done.pending is None
 
+    async def change(self, network: ContainerNetwork) -> Change:
+        (done,) = await self.networks.converge([network], apply=True)
+        assert not isinstance(done, Exception), done
+        return done
+
+    def runs_on_back(self, container: str) -> bool:
+        found = self.somebody.found("container", container)
+        return (
+            found is not None
+            and found["State"]["Status"] == "running"
+            and bool(found["NetworkSettings"]["Networks"]["back"]["IPAddress"])
+        )
+
+    def count_starts(self, container: str) -> int:
+        return (
+            self.somebody.run(
+                *("podman", "events", "--stream=false", "--since", "10m", "--format", "{{.Name}}"),
+                *("--filter", "event=start", "--filter", "type=container"),
+            )
+            .split()
+            .count(container)
+        )
+
     def within(self, container: str, *command: str) -> str:
         return self.somebody.run("podman", "exec", container, *command)
 
 
 @pytest.fixture
 async def app(clean: Box, images: ImagesUnderTest) -> AsyncGenerator[Application]:
-    records = MemoryRecords()
-    containers, bystander = under_test(clean, images, records=records)
+    records, turns = MemoryRecords(), ContainerTurns()
+    containers, bystander = under_test(clean, images, records=records, turns=turns)
     volumes = PodmanVolumes(clean.podman_url, records=records)
-    networks = PodmanNetworks(clean.podman_url, records=records, root=clean.root)
+    networks = PodmanNetworks(clean.podman_url, records=records, root=clean.root, turns=turns)
     somebody = Somebody(clean, without_tag(images.first))
     yield Application(clean, containers, volumes, networks, somebody, bystander)
     await bystander.close()
@@ -273,6 +298,46 @@ async def test_a_network_is_made_anew_with_the_containers_on_it(
     assert app.somebody.found("container", "db")["NetworkSettings"]["Networks"]["back"][
         "IPAddress"
     ].startswith("10.215.0.")
+
+
+@pytest.mark.parametrize(
+    ("does", "stop_timeout_s"),
+    [
+        pytest.param("sleep 1000 & wait", 0, id="killed"),
+        pytest.param("trap 'sleep 1.5; exit 0' TERM; sleep 1000 & wait", 30, id="taking its time"),
+    ],
+)
+async def test_what_ends_with_its_network_is_not_started_again_before_that_is_there(
+    app: Application, web: Container, does: str, stop_timeout_s: int
+) -> None:
+    """An agent looks after each container the moment that it ends."""
+    attached = {"stop_timeout_s": stop_timeout_s, "networks": ({"network": "back"},)}
+    names = ("db", "front")
+    containers = [beside(web, name, command=("sh", "-c", does), **attached) for name in names]
+    await app.have(ContainerNetwork(name="back"), *containers)
+    starts = [app.count_starts(name) for name in names]
+    async with asyncio.TaskGroup() as tasks:
+        looking = [tasks.create_task(_look_after(app, each)) for each in containers]
+        for internal in (True, False, True):
+            before = [await app.podman.identity(name) for name in names]
+            changed = ContainerNetwork(name="back", internal=internal)
+            async with asyncio.timeout(60):
+                while (change := await app.change(changed)).pending is not None:
+                    await asyncio.sleep(change.pending.look_again_s)
+                while not all(map(app.runs_on_back, names)):
+                    await asyncio.sleep(0.05)
+            after = [await app.podman.identity(name) for name in names]
+            assert not set(before) & set(after)
+        for each in looking:
+            each.cancel()
+    # Once each time, and never on the network that was about to go.
+    assert [app.count_starts(name) for name in names] == [each + 3 for each in starts]
+
+
+async def _look_after(app: Application, container: Container) -> None:
+    while True:
+        await app.containers.apply_one(container)
+        await asyncio.sleep(0.01)
 
 
 async def test_a_network_is_not_made_anew_beneath_a_container_that_holds(
