@@ -18,7 +18,7 @@ from typing import Annotated
 import attrs
 from pydantic import AfterValidator, EncodedBytes
 
-__all__ = ["CONTENT_MARK", "Base64", "Text"]
+__all__ = ["CONTENT_MARK", "Base64", "Text", "WholeText"]
 
 
 @attrs.frozen
@@ -39,8 +39,11 @@ def _encodable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_encodable), CONTENT_MARK]
+WholeText = Annotated[str, AfterValidator(_encodable)]
 """Text without lone surrogates, of any length and any number of lines."""
+
+Text = Annotated[WholeText, CONTENT_MARK]
+"""The same, and a file may be named for it."""
 
 
 class _StrictBase64:

@@ -265,7 +265,7 @@ class Stage:
                 where = ", ".join(sorted(resource.secret_fields)) or "none of its fields"
                 raise InvalidResource(
                     f"a secret cannot stand here: of a {resource.resource_type}, {where} can have one; put "
-                    "it into a file, and have that read",
+                    "it into a file, or among the credentials of a service, and have that read",
                     resource=resource.id,
                 )
         if resource.find_secret_words() - self._secret_words:

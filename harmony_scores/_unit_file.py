@@ -28,6 +28,7 @@ __all__ = [
     "ServiceEnvironment",
     "ServiceFields",
     "Words",
+    "load_credentials",
     "oneshot",
     "render",
 ]
@@ -140,6 +141,8 @@ class ServiceFields:
     working_directory: str | None
     environment: Mapping[str, str]
     after_units: Sequence[str]
+    credentials: Mapping[str, str] = MappingProxyType({})
+    """The files of its credentials, by name: both of plain characters."""
     installed: bool = True
     """Whether it can be enabled; else others start it."""
     exec_stop: Sequence[str] = ()
@@ -156,6 +159,7 @@ def oneshot(
     *,
     user: str | None = None,
     environment: Mapping[str, str] = MappingProxyType({}),
+    credentials: Mapping[str, str] = MappingProxyType({}),
     undo: Sequence[str] = (),
     lasting: bool = False,
     requires_mounts_for: Sequence[str] = (),
@@ -176,12 +180,22 @@ def oneshot(
             working_directory=None,
             environment=environment,
             after_units=(),
+            credentials=credentials,
             installed=lasting,
             exec_stop=undo,
             remains=lasting,
             requires_mounts_for=requires_mounts_for,
         )
     )
+
+
+def load_credentials(content: str, credentials: Mapping[str, str]) -> str:
+    """Return the unit file *content*, with a section at its end that loads *credentials*, files by name."""
+    if not credentials:
+        return content
+    # The empty line ends one that goes on.
+    lines = "".join(f"{line}\n" for line in _load_lines(credentials))
+    return f"{content}\n[Service]\n{lines}"
 
 
 def render(fields: ServiceFields) -> str:
@@ -212,7 +226,13 @@ def _lines(fields: ServiceFields) -> Iterator[str]:
         yield f"WorkingDirectory={fields.working_directory}"
     for name, value in sorted(fields.environment.items()):
         yield f"Environment={quote(f'{name}={value}')}"
+    yield from _load_lines(fields.credentials)
     if fields.installed:
         yield ""
         yield "[Install]"
         yield "WantedBy=multi-user.target"
+
+
+def _load_lines(credentials: Mapping[str, str]) -> Iterator[str]:
+    for name, path in sorted(credentials.items()):
+        yield f"LoadCredential={name}:{path}"

@@ -7,11 +7,20 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from harmony_core import HasSystemd, Inventory, Outcome, Score, SystemdUnit, outcome_of
+from harmony_core import Inventory, Outcome, Score, SystemdUnit, outcome_of
 from harmony_core.paths import AbsolutePath
 from harmony_core.resources import Probe, UnitFile, UnitName, UserName
 
-from ._unit_file import Command, PlainPath, ServiceEnvironment, ServiceFields, Words, render
+from ._credentials import Credentials, ServiceHost, find_credentials, provide_credentials
+from ._unit_file import (
+    Command,
+    PlainPath,
+    ServiceEnvironment,
+    ServiceFields,
+    Words,
+    load_credentials,
+    render,
+)
 from ._whole import refused_as_fields
 
 __all__ = ["SystemdServiceScore"]
@@ -37,12 +46,12 @@ def _service(name: str) -> str:
 ServiceName = Annotated[UnitName, AfterValidator(_service)]
 
 
-class SystemdServiceScore(Score[HasSystemd]):
+class SystemdServiceScore(Score[ServiceHost]):
     """The service ``name`` is enabled or not, runs or not, and runs from this file.
 
     Give ``exec_start`` and a few fields to have the unit file written for you, or ``unit_file`` to write
     it yourself, or neither for a service that is installed already. It is restarted when the unit file,
-    or one of the files that it ``uses``, is not what it was started from.
+    one of its ``credentials``, or one of the files that it ``uses``, is not what it was started from.
     """
 
     name: ServiceName = Field(description="The unit's name, such as kiosk.service.")
@@ -67,6 +76,12 @@ class SystemdServiceScore(Score[HasSystemd]):
     environment: ServiceEnvironment = Field(
         default_factory=dict,
         description="Environment variables by name. No secrets: all can read them.",
+    )
+    credentials: Credentials = Field(
+        default_factory=dict,
+        exclude_if=lambda given: not given,
+        description="What no other user may read, by name: the program finds each in the file "
+        "$CREDENTIALS_DIRECTORY/NAME. Text, also with `${secret.…}`.",
     )
     after_units: tuple[UnitName, ...] = Field(
         default=(),
@@ -100,25 +115,40 @@ class SystemdServiceScore(Score[HasSystemd]):
                         f"{name}: is written into a unit file together with exec_start only; "
                         "without that, put it into unit_file"
                     )
+        if self.credentials and self.exec_start is None and self.unit_file is None:
+            raise ValueError(
+                f"credentials: the unit file of {self.name} is not written here, and so cannot name them; "
+                "give exec_start or unit_file; or have a FileScore with the secret, another one with "
+                f"LoadCredential= at /etc/systemd/system/{self.name}.d/credentials.conf, and both in uses"
+            )
         with refused_as_fields():
             self._unit()
         return self
 
-    async def interpret(self, inventory: Inventory, topology: HasSystemd) -> Outcome:  # noqa: ARG002
-        return outcome_of(await topology.systemd.ensure(self._unit()))
+    async def interpret(self, inventory: Inventory, topology: ServiceHost) -> Outcome:  # noqa: ARG002
+        # The unit last: what was made first goes last.
+        provided = await provide_credentials(topology, self.name, self.credentials)
+        return outcome_of(provided, await topology.systemd.ensure(self._unit()))
 
     def _unit(self) -> SystemdUnit:
+        credentials = find_credentials(self.name, self.credentials)
         return SystemdUnit(
             name=self.name,
-            content=self.unit_file if self.exec_start is None else self._render(self.exec_start),
+            content=self._content(credentials),
             enabled=self.enabled,
             state=self.state,
-            uses=self.uses,
+            uses=(*self.uses, *credentials.values()),
+            credentials=credentials,
             settle_s=self.settle_s,
             ready=self.ready,
         )
 
-    def _render(self, exec_start: tuple[str, ...]) -> str:
+    def _content(self, credentials: Mapping[str, str]) -> str | None:
+        if self.exec_start is not None:
+            return self._render(self.exec_start, credentials)
+        return self.unit_file and load_credentials(self.unit_file, credentials)
+
+    def _render(self, exec_start: tuple[str, ...], credentials: Mapping[str, str]) -> str:
         return render(
             ServiceFields(
                 description=self.description or self.name.removesuffix(".service"),
@@ -128,6 +158,7 @@ class SystemdServiceScore(Score[HasSystemd]):
                 user=self.user,
                 working_directory=self.working_directory,
                 environment=self.environment,
+                credentials=credentials,
                 after_units=self.after_units,
             )
         )

@@ -7,11 +7,12 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from harmony_core import HasSystemd, Inventory, Outcome, Score, SystemdUnit, outcome_of
+from harmony_core import Inventory, Outcome, Score, SystemdUnit, outcome_of
 from harmony_core.calendars import calendar_problem
 from harmony_core.errors import InvalidResource, UnitFailed
 from harmony_core.resources import UserName
 
+from ._credentials import Credentials, ServiceHost, find_credentials, provide_credentials
 from ._unit_file import Command, ServiceEnvironment, Words, oneshot
 from ._whole import refused_as_fields
 
@@ -32,7 +33,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
 _ACCURACY_MAX_MS = 1000
 
 
-class TimerScore(Score[HasSystemd]):
+class TimerScore(Score[ServiceHost]):
     """``exec_start`` is run at the times that ``on_calendar`` says, or ``every_s`` seconds.
 
     It is converged when the timer waits for its next time. How a run ends is in the logs of its service, and
@@ -64,6 +65,12 @@ class TimerScore(Score[HasSystemd]):
         default_factory=dict,
         description="Environment variables by name. No secrets: all can read them.",
     )
+    credentials: Credentials = Field(
+        default_factory=dict,
+        exclude_if=lambda given: not given,
+        description="What no other user may read, by name: each run finds it in the file "
+        "$CREDENTIALS_DIRECTORY/NAME. Text, also with `${secret.…}`.",
+    )
 
     @model_validator(mode="after")
     def _has_one_time(self) -> Self:
@@ -76,10 +83,12 @@ class TimerScore(Score[HasSystemd]):
             self._timer()
         return self
 
-    async def interpret(self, inventory: Inventory, topology: HasSystemd) -> Outcome:  # noqa: ARG002
+    async def interpret(self, inventory: Inventory, topology: ServiceHost) -> Outcome:  # noqa: ARG002
+        service, timer = self._service(), self._timer()
+        provided = await provide_credentials(topology, service.name, self.credentials)
         # Together: systemd reads both before the timer starts.
         try:
-            return outcome_of(await topology.systemd.ensure(self._service(), self._timer()))
+            return outcome_of(provided, await topology.systemd.ensure(service, timer))
         except InvalidResource as error:
             if self.on_calendar is None or f"{self.name}.timer" not in error.message:
                 raise
@@ -99,10 +108,18 @@ class TimerScore(Score[HasSystemd]):
             ) from error
 
     def _service(self) -> SystemdUnit:
+        name = f"{self.name}.service"
+        credentials = find_credentials(name, self.credentials)
         content = oneshot(
-            self._words(), self.exec_start, user=self.user, environment=self.environment
+            self._words(),
+            self.exec_start,
+            user=self.user,
+            environment=self.environment,
+            credentials=credentials,
         )
-        return SystemdUnit(name=f"{self.name}.service", content=content, enabled=None, state=None)
+        return SystemdUnit(
+            name=name, content=content, enabled=None, state=None, credentials=credentials
+        )
 
     def _timer(self) -> SystemdUnit:
         content = "".join(f"{line}\n" for line in self._lines())

@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from harmony_agent.policy_toml import PolicyTable
 from harmony_core.claims import NO_VERSION, alike, slot_of
+from harmony_core.credentials import unit_of_credentials
 from harmony_core.images import parse_image
 from harmony_core.needed_packages import is_needed_package
 from harmony_core.resources import (
@@ -188,7 +189,7 @@ class DevicePolicy:
         return f"this device {what}; {self._rules.refused_by('jobs', needed)}"
 
     def _path(self, path: str) -> str | None:
-        unit = unit_of(path)
+        unit = unit_of(path) or unit_of_credentials(path)
         own = inside(path, self._own)
         if own or (unit is not None and unit.startswith(AGENT)):
             return f"{path} belongs to the agent itself ({own or unit}); choose another path"

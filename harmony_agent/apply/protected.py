@@ -15,6 +15,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from harmony_core.credentials import CREDENTIALS_DIRECTORY
 from harmony_core.resources import SystemdUnit
 from harmony_core.run_by_root import place_run_by_root
 from harmony_core.unit_paths import path_of_unit
@@ -147,7 +148,8 @@ _UNIT_PATHS: Final = below(
     *(f"{top}/systemd/system" for top in ("/usr/local/lib", "/usr/lib", "/lib")),
 )
 _ONLY_UNMOUNTABLE: Final = below(
-    "/usr", "/etc/ssh", "/etc/systemd", "/var/spool/cron", "/root", "/run/user"
+    *("/usr", "/etc/ssh", "/etc/systemd", "/var/spool/cron", "/root", "/run/user"),
+    CREDENTIALS_DIRECTORY,
 )
 _OF_A_UNIT: Final = re.compile(r"\.(?:d|wants|requires|upholds)$")
 """How the name of a directory of a unit's ends."""

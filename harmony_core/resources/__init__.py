@@ -120,6 +120,7 @@ from .reboot_rule import RebootRule, RebootRuleAt, RebootWhen
 from .systemd_unit import (
     Activating,
     Active,
+    CredentialName,
     Failed,
     Inactive,
     SystemdUnit,
@@ -162,6 +163,7 @@ __all__ = [
     "ContainerSecret",
     "ContainerState",
     "ContainerUser",
+    "CredentialName",
     "Directory",
     "DirectoryAt",
     "DirectoryMode",

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 import attrs
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from harmony_core.credentials import CREDENTIAL_NAME
 from harmony_core.paths import AbsolutePath
 from harmony_core.steps import Restarted, Started, Step
 from harmony_core.unit_install import read_install_words
@@ -20,6 +21,7 @@ from .probes import Probe, Seconds
 __all__ = [
     "Activating",
     "Active",
+    "CredentialName",
     "Failed",
     "Inactive",
     "SystemdUnit",
@@ -71,6 +73,16 @@ SettingPath = Annotated[
 ]
 SettingValue = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
+CredentialName = Annotated[
+    str,
+    StringConstraints(pattern=CREDENTIAL_NAME),
+    in_words(
+        "write a credential's name of 255 letters, digits and ._@+- at most, the first a letter, a digit or "
+        "_, as in db-password"
+    ),
+]
+"""As a program finds it in $CREDENTIALS_DIRECTORY."""
+
 UnitFile = Annotated[str, Field(max_length=64 * 1024), AfterValidator(_plain_unit_file)]
 
 
@@ -94,6 +106,9 @@ class SystemdUnit(Resource):
     """None leaves it to others, such as a timer, when it runs."""
     uses: tuple[AbsolutePath, ...] = ()
     """Files that the running unit has read: one that changes is a reason to restart it."""
+    credentials: dict[CredentialName, AbsolutePath] = Field(default_factory=dict)
+    """What its file has it loaded with (LoadCredential=), by name, and from which files: that is asked of
+    systemd, once it has read the file, since a drop-in may take it away."""
     settings: dict[SettingPath, SettingValue] = Field(default_factory=dict)
     """Settings of the kernel that its program has made, by their paths below /proc/sys: one that has another
     value while it is up is a reason to restart it."""

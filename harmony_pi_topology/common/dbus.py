@@ -300,6 +300,11 @@ class Service(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
     def exec_main_status(self) -> int:
         raise NotImplementedError
 
+    @dbus_property_async("a(ss)")
+    def load_credential(self) -> list[tuple[str, str]]:
+        """The credentials that it is loaded with, each by its name and the file that it is read from."""
+        raise NotImplementedError
+
 
 class Timer(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1.Timer"):
     """What only timers have."""

@@ -91,6 +91,7 @@ class HealthCheck:
             return plan.preview(now=now)
         verdict = evaluate_health(plan.unit, plan.found, plan.record, now_s=self._monotonic_s())
         pending = to_pending(plan.unit, verdict) or self._unproven(plan.unit, plan.found)
+        pending = pending or plan.without_credentials(plan.found)
         return plan.change(plan.found, pending)
 
     def _unproven(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:

@@ -119,6 +119,7 @@ _EXITS = {
     216: ": its group does not exist",
     217: ": its user does not exist",
     226: ": its file system could not be set up, a path that it names may be missing",
+    243: ": its credentials could not be set up, a file that one is read from may be missing",
 }
 """What systemd itself says by a service's exit status, before the program has run (systemd.exec)."""
 

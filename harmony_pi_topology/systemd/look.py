@@ -15,7 +15,7 @@ from harmony_pi_topology.common.dbus import SYSTEMD, Manager, Service, Timer, Un
 
 from .records import FoundUnit
 
-__all__ = ["FoundJob", "look", "look_at_job"]
+__all__ = ["FoundJob", "look", "look_at_credentials", "look_at_job"]
 
 T = TypeVar("T")
 
@@ -150,6 +150,12 @@ async def look(
         never_elapses=sub == "elapsed" and last_elapsed_us == 0,
         frozen=freezer not in {"", "running"},
     )
+
+
+async def look_at_credentials(bus: SdBus, name: str) -> dict[str, str]:
+    """Return the file of each credential that the service *name* is loaded with, by name."""
+    service = Service.new_proxy(SYSTEMD, encode_unit_path(name), bus)
+    return dict(await service.load_credential)
 
 
 def _is_local(drop_in: str, name: str) -> bool:

@@ -43,6 +43,7 @@ __all__ = [
     "Removal",
     "Steps",
     "diff_unit",
+    "find_lacking_credentials",
     "plan_removal",
     "plan_steps",
     "predict_state",
@@ -236,6 +237,20 @@ def refuse_what_overrides(unit: SystemdUnit, found: FoundUnit, path: str) -> Non
             "or leave the unit out of the Score",
             resource=unit.id,
         )
+
+
+def find_lacking_credentials(unit: SystemdUnit, found: FoundUnit) -> str | None:
+    """Return in words which of its credentials *unit* is not loaded with; None where it has them all."""
+    for name, path in sorted(unit.credentials.items()):
+        if (other := found.credentials.get(name)) != path:
+            instead = "not at all" if other is None else f"from {other}"
+            where = ", ".join(found.loaded_drop_ins) or "what else systemd reads of it"
+            return (
+                f"{unit.name} is to be loaded with the credential {name} from {path}, and systemd loads it "
+                f"{instead}; take LoadCredential= out of {where} on the device, and run there: systemctl "
+                "daemon-reload"
+            )
+    return None
 
 
 def _can_be_enabled(unit: SystemdUnit, found: FoundUnit) -> bool:

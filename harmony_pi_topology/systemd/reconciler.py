@@ -42,7 +42,7 @@ from .identities import unit_identities
 from .journal import Journal, JournalTail
 from .plan import takes_precedence
 from .queued_jobs import JOB_WAIT_S, Jobs
-from .records import UnitRecord
+from .records import FoundUnit, UnitRecord
 from .removal import Remover
 from .sdbus import ANSWER_WITHIN_S, RELOAD_WITHIN_S, SystemdBus
 from .unit_files import OnDisk, UnitFiles
@@ -224,12 +224,12 @@ class SdbusSystemd:
         unit, on_disk = looked
         if isinstance(on_disk, Exception):
             raise on_disk
-        found = await self._bus.look(unit.name)
+        found = await self._look(unit)
         may_come = not found.exists and await self._is_unread(on_disk)
         if may_come and apply:
             # All of them ask at once, and share one.
             await self._bus.reload()
-            found, may_come = await self._bus.look(unit.name), False
+            found, may_come = await self._look(unit), False
         written = self._records.get(unit.id)
         plan = plan_unit(
             unit,
@@ -321,8 +321,14 @@ class SdbusSystemd:
         return attrs.evolve(plan, job_result=result)
 
     async def _evaluate_health(self, plan: UnitPlan) -> Change:
-        found = await self._bus.look(plan.unit.name) if plan.acts else plan.found
+        found = await self._look(plan.unit) if plan.acts else plan.found
         return await self._health.evaluate(plan, found)
+
+    async def _look(self, unit: SystemdUnit) -> FoundUnit:
+        found = await self._bus.look(unit.name)
+        if not unit.credentials or found.load != "loaded":
+            return found
+        return attrs.evolve(found, credentials=await self._bus.look_at_credentials(unit.name))
 
     @asynccontextmanager
     async def _lock(self, names: Iterable[str]) -> AsyncGenerator[None]:

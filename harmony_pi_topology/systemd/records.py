@@ -112,6 +112,8 @@ class FoundUnit:
     """It is a timer of which no time is still to come, and none has come."""
     frozen: bool = False
     """Its processes stand still, and systemd does nothing to it, until it is thawed."""
+    credentials: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """The file of each credential that it is loaded with, by name; asked for only where it needs some."""
 
     @property
     def is_up(self) -> bool:

@@ -31,7 +31,7 @@ from harmony_pi_topology.common.dbus import (
 )
 from harmony_pi_topology.common.dbus_connection import Connection
 
-from .look import FoundJob, look, look_at_job
+from .look import FoundJob, look, look_at_credentials, look_at_job
 from .records import FoundUnit
 from .waker import Waker
 
@@ -176,6 +176,14 @@ class SystemdBus:
             if found is not None:
                 return found
         raise TimedOut(f"{unit} changes faster than it can be looked at; it is tried again later")
+
+    async def look_at_credentials(self, unit: str) -> dict[str, str]:
+        """Return the file of each credential that the service *unit* is loaded with, by name."""
+        return await self._ask(
+            f"looking at {unit}",
+            lambda link: look_at_credentials(link.connection.bus, unit),
+            turns=self._looks,
+        )
 
     async def ask_read_at_s(self) -> float:
         """Return when systemd has last read all unit files and had them generated, by the wall clock."""

@@ -22,6 +22,7 @@ from .health_rules import has_ended_before_settling
 from .plan import (
     Steps,
     diff_unit,
+    find_lacking_credentials,
     plan_steps,
     predict_state,
     refuse_an_alias,
@@ -123,7 +124,8 @@ class UnitPlan:
 
     def refuse_what_is_in_force(self, found: FoundUnit) -> None:
         """Raise what keeps from being so what systemd was told, after all that was done: `NotOurs` where
-        another unit file is in force, `UnitFailed` where the unit is not enabled, or not disabled."""
+        another unit file is in force, `UnitFailed` where the unit is not enabled, or not disabled, or systemd
+        loads it without its credentials."""
         refuse_what_overrides(self.unit, found, self.path)
         is_enabled = found.enabled is True
         if (self.steps.disable and is_enabled) or (self.steps.enable and not is_enabled):
@@ -133,6 +135,14 @@ class UnitPlan:
                 f"{found.enablement or 'not there'}; look for what changes its links on the device",
                 resource=self.unit.id,
             )
+
+        if (lacking := find_lacking_credentials(self.unit, found)) is not None:
+            raise UnitFailed(lacking, resource=self.unit.id)
+
+    def without_credentials(self, found: FoundUnit) -> NotReady | None:
+        """Return that the unit is not loaded with its credentials; None where it is."""
+        lacking = find_lacking_credentials(self.unit, found)
+        return None if lacking is None else NotReady(lacking, resource=self.unit.id)
 
     @property
     def seen(self) -> UnitRecord | None:

@@ -39,6 +39,9 @@ _DIRECTORIES = (
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 _BOOTED_S = 1000.0
 _RESTART_S = 0.1
+_NO_PROGRAM, _NO_CREDENTIALS = 203, 243
+_UNSTARTED = frozenset({_NO_PROGRAM, _NO_CREDENTIALS})
+"""systemd's own codes of a service that has not even begun."""
 _SETTING = re.compile(r"^(\w+)=(.*)$", re.MULTILINE)
 _YES = frozenset({"1", "yes", "true", "on"})
 _SUB_WHEN_UP = {
@@ -101,6 +104,17 @@ class _Loaded:
     def settings(self) -> dict[str, str]:
         """Those of its drop-ins over those of its file."""
         return {name: value for text in self.read.values() for name, value in _settings(text)}
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """The file of each credential, by name; an empty setting takes away those before it."""
+        found: dict[str, str] = {}
+        for text in self.read.values():
+            for setting, value in _settings(text):
+                if setting == "LoadCredential":
+                    name, _, path = value.partition(":")
+                    found = {**found, name: path} if value else {}
+        return found
 
     @property
     def drop_ins(self) -> tuple[str, ...]:
@@ -181,6 +195,7 @@ class FakeInit:
             names=(name, *(each for each, of in self.aliases.items() if of == name)),
             never_elapses=unit.sub == "elapsed",
             frozen=unit.frozen,
+            credentials=unit.credentials,
         )
 
     def touch(self, path: str) -> None:
@@ -252,7 +267,7 @@ class FakeInit:
         unit.restarts = 0
         self._begin(unit)
         self._tell(name)
-        return None if unit.starting else "failed" if unit.exit_status == 203 else "done"
+        return None if unit.starting else "failed" if unit.exit_status in _UNSTARTED else "done"
 
     def stop(self, name: str) -> None:
         unit = self._load(name)
@@ -366,8 +381,10 @@ class FakeInit:
         unit.program = self.programs.get(unit.command, ServiceProgram())
         self.log[unit.name].extend(unit.program.log)
         unit.active, unit.sub = "activating", "start"
-        if unit.program.exit_code == 203:
-            self._on_end(unit, 203)
+        if not self.files.keys() >= set(unit.credentials.values()):
+            self._on_end(unit, _NO_CREDENTIALS)
+        elif unit.program.exit_code == _NO_PROGRAM:
+            self._on_end(unit, _NO_PROGRAM)
         elif unit.oneshot:
             self._soon(unit, unit.program.ends_after_s, lambda: self._on_done(unit))
         else:

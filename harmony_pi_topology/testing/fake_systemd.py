@@ -264,7 +264,8 @@ class FakeSystemd(FakeReconciler):
         if plan.steps:
             return plan.preview(now=self._now())
         verdict = evaluate_health(plan.unit, plan.found, plan.record, now_s=self._init.now_s)
-        return plan.change(plan.found, to_pending(plan.unit, verdict))
+        pending = to_pending(plan.unit, verdict) or plan.without_credentials(plan.found)
+        return plan.change(plan.found, pending)
 
     def _act(self, plan: UnitPlan) -> UnitPlan:
         name, steps = plan.unit.name, plan.steps

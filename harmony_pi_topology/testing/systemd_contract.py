@@ -29,6 +29,7 @@ from harmony_core.resources import (
     Inactive,
 )
 
+from .unit_credentials_contract import UnitCredentialsContract
 from .unit_enabling_contract import UnitEnablingContract
 from .unit_frozen_contract import UnitFrozenContract
 from .unit_origin_contract import UnitOriginContract
@@ -42,6 +43,7 @@ __all__ = ["SystemdHostContract"]
 class SystemdHostContract(
     UnitStartContract,
     UnitOriginContract,
+    UnitCredentialsContract,
     UnitEnablingContract,
     UnitFrozenContract,
     UnitWatchContract,

@@ -31,7 +31,7 @@ from harmony_core.errors import (
 )
 from harmony_core.outcome import Noop, Success
 from harmony_core.plugins import Registry
-from harmony_core.testing import FakeFiles
+from harmony_core.testing import FakeDirectories, FakeFiles
 from harmony_core.wire.envelope import generate_key, seal
 from harmony_core.wire.manifest import Manifest
 from harmony_pi_topology import PiTopology
@@ -81,7 +81,7 @@ async def rig(tmp_path: Path) -> AsyncGenerator[Rig]:
             "pi-1",
             tmp_path / "agent",
             registry=Registry([FileScore, SystemdServiceScore]),
-            offers={"FileSystemHost": files},
+            offers={"FileSystemHost": files, "DirectoryHost": FakeDirectories(files)},
             missing={"SystemdHost": "this is a test"},
         ),
         Fleet.connect(bus.home) as fleet,

@@ -19,6 +19,7 @@ from harmony_control.fleet import Fleet
 from harmony_control.times_typed import since_of
 from harmony_core import plugins
 from harmony_core.errors import UsageError, WriteFailed
+from harmony_core.testing import FakeDirectories
 from harmony_scores import FileScore
 from tests.agent.asking import LoggingFiles
 from tests.control.ground import Said, command, environment, harmony
@@ -64,7 +65,7 @@ async def place(tmp_path: Path) -> AsyncGenerator[Place]:
             "pi-1",
             tmp_path,
             registry=plugins.load(),
-            offers={"FileSystemHost": files},
+            offers={"FileSystemHost": files, "DirectoryHost": FakeDirectories(files)},
             missing={"SystemdHost": "no systemd here"},
         ),
     ):

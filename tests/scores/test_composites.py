@@ -24,6 +24,7 @@ from harmony_core.testing import (
     inventory,
     make_stage,
 )
+from harmony_pi_topology.directories.posix import PosixDirectories
 from harmony_pi_topology.files.reconciler import PosixFiles
 from harmony_scores import DirectoryScore, SysctlScore, TimerScore, UserScore
 from tests.box import Box
@@ -57,8 +58,14 @@ async def offers(pi: Box) -> AsyncGenerator[Offers]:
     files = PosixFiles(
         str(pi.root), records=MemoryRecords(), backups=MemoryBackups(), owner_checked=True
     )
-    yield {"FileSystemHost": files, "SystemdHost": units.opened()}
+    directories = PosixDirectories(str(pi.root), records=MemoryRecords())
+    yield {
+        "FileSystemHost": files,
+        "DirectoryHost": directories,
+        "SystemdHost": units.opened(),
+    }
     await units.close()
+    await directories.close()
     await files.close()
 
 

@@ -63,6 +63,7 @@ HONEST: tuple[tuple[type[Score[Any]], Spec], ...] = (
             "user": "pi",
             "working_directory": "/srv/x",
             "environment": {"NAME": "value"},
+            "credentials": {"token": "value"},
             "after_units": ["network-online.target"],
         },
     ),
@@ -75,6 +76,7 @@ HONEST: tuple[tuple[type[Score[Any]], Spec], ...] = (
             "description": "words",
             "user": "pi",
             "environment": {"NAME": "value"},
+            "credentials": {"token": "value"},
         },
     ),
     (
@@ -318,8 +320,8 @@ def _one(unit: Unit, section: str, key: str) -> str:
 
 
 def _check_service(spec: Spec, asked: Sequence[object]) -> None:
-    (found,) = asked
-    keys = {"Type", "ExecStart", "Restart", "User", "WorkingDirectory"}
+    *provided, found = asked
+    keys = {"Type", "ExecStart", "Restart", "User", "WorkingDirectory", "LoadCredential"}
     unit = _unit(
         found,
         {
@@ -335,6 +337,27 @@ def _check_service(spec: Spec, asked: Sequence[object]) -> None:
     _check_path(spec["working_directory"])
     for key in ("Wants", "After") if spec["after_units"] else ():
         _check(_one(unit, "Unit", key).split(), list(spec["after_units"]), "after_units")
+    _check_credentials(spec, spec["name"], unit, provided)
+
+
+def _check_credentials(spec: Spec, name: str, unit: Unit, provided: Sequence[object]) -> None:
+    """Check that each comes into a file of its own, which root alone may read, and no text into the unit."""
+    directory, *files = provided
+    assert isinstance(directory, Directory)
+    _check((directory.path, directory.mode), (f"/etc/harmony-credentials/{name}", 0o700), "where")
+    found: Spec = {}
+    loaded: list[str] = []
+    for file in files:
+        assert isinstance(file, File)
+        assert isinstance(file.content, bytes)
+        _check_path(file.path)
+        _check((file.mode, file.owner, file.group), (0o600, "root", "root"), "who may read it")
+        own = file.path.removeprefix(f"{directory.path}/")
+        _check_name(own.replace("+", "-"))
+        found[own] = file.content.decode()
+        loaded.append(f"{own}:{file.path}")
+    _check(found, spec["credentials"], "credentials")
+    _check(unit["Service"]["LoadCredential"], loaded, "LoadCredential")
 
 
 def _check_program(unit: Unit, spec: Spec) -> None:
@@ -350,15 +373,18 @@ def _check_program(unit: Unit, spec: Spec) -> None:
 
 
 def _check_timer(spec: Spec, asked: Sequence[object]) -> None:
-    service, timer = asked
+    *provided, service, timer = asked
     keys = {
         "Type",
         "ExecStart",
         "Restart",
         "User",
+        "LoadCredential",
         *(["Environment"] if spec["environment"] else []),
     }
-    _check_program(_unit(service, {"Unit": {"Description"}, "Service": keys}), spec)
+    run = _unit(service, {"Unit": {"Description"}, "Service": keys})
+    _check_program(run, spec)
+    _check_credentials(spec, f"{spec['name']}.service", run, provided)
     own = {"OnCalendar", "Persistent", "AccuracySec", "RandomizedDelaySec"}
     unit = _unit(timer, {"Unit": {"Description"}, "Timer": own, "Install": {"WantedBy"}})
     _check(_one(unit, "Timer", "OnCalendar"), spec["on_calendar"].strip(), "on_calendar")
@@ -641,7 +667,7 @@ def _places(value: object, path: tuple[object, ...] = ()) -> Iterator[tuple[obje
                 yield from _places(each, (*path, number))
         case dict():
             for key, each in cast("dict[str, object]", value).items():
-                if path and path[-1] in {"environment", "settings"}:
+                if path and path[-1] in {"environment", "settings", "credentials"}:
                     yield (*path, key, None)
                 yield from _places(each, (*path, key))
         case _:
@@ -804,6 +830,8 @@ def test_systemd_itself_reads_what_was_accepted_without_a_complaint(pi: Box) -> 
         if kind not in {SystemdServiceScore, TimerScore, UserScore}:
             continue
         for asked in Tally().add(kind, spec):
+            if isinstance(asked, File | Directory):
+                continue  # its credentials
             assert isinstance(asked, SystemdUnit)
             assert asked.content is not None
             if kind is UserScore and asked.name.endswith(".service"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from harmony_core.credentials import CREDENTIAL_BLOCK_BYTES, CREDENTIALS_MAX_BYTES
 from harmony_core.resources import SystemdUnit
 from harmony_scores import SystemdServiceScore
 from tests.box import Box
@@ -60,6 +63,47 @@ def test_arguments_and_variables_reach_a_program_as_they_were_written(pi: Box) -
     shown = pi.text("systemctl", "show", "-p", "Description", "--value", "rules.service")
     assert shown == score.description
     assert "rules.service" not in pi.text("journalctl", "-b", "-p", "warning", "-o", "cat")
+
+
+BLOCK = CREDENTIAL_BLOCK_BYTES
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"token": CREDENTIALS_MAX_BYTES - 5},
+        {"x" * 255: 24 * BLOCK + 1, "token": 39 * BLOCK},
+        {f"c{n}": 1 for n in range(64)},
+        {"token": 0},
+    ],
+    ids=["one", "two", "many", "empty"],
+)
+def test_systemd_takes_as_much_of_credentials_as_is_allowed(pi: Box, sizes: dict[str, int]) -> None:
+    assert start_with(pi, sizes)
+    told = pi.text("find", "/run/credentials/rules.service", "-type", "f", "-printf", "%f %s\\n")
+    assert dict(line.split() for line in told.splitlines()) == {
+        name: str(size) for name, size in sizes.items()
+    }
+
+
+def test_systemd_takes_no_more_of_credentials_than_is_allowed(pi: Box) -> None:
+    assert not start_with(pi, {"token": CREDENTIALS_MAX_BYTES - 5}, more=1)
+
+
+def start_with(pi: Box, sizes: dict[str, int], *, more: int = 0) -> bool:
+    """Return whether systemd starts a service with credentials of these sizes, each with so much *more*."""
+    score = SystemdServiceScore(
+        name="rules.service",
+        exec_start=("/usr/bin/sleep", "1000"),
+        credentials={name: "x" * size for name, size in sizes.items()},
+    )
+    unit = _unit(score)
+    pi.run(["rm", "-rf", "/etc/harmony-credentials"])
+    for name, path in unit.credentials.items():
+        pi.write(path, b"x" * (sizes[name] + more), mode=0o600)
+    pi.write("/run/systemd/system/rules.service", unit.content or "")
+    pi.run(["systemctl", "daemon-reload"])
+    return pi.run(["systemctl", "restart", "rules.service"], check=False).returncode == 0
 
 
 def test_what_the_parser_of_these_tests_splits_systemd_splits_alike() -> None:
