@@ -201,6 +201,10 @@ def _check_key(key: str) -> str:
         raise ValueError(
             f"must be armored: from {_BEGIN} to {_END}, as gpg --armor --export prints it"
         )
+    if "\0" in key:
+        raise ValueError(
+            "has a NUL in it, so it is not whole; give it as gpg --armor --export prints it"
+        )
     return key
 
 

@@ -811,6 +811,15 @@ MANY = ["x" * 8_000] * 9
         (SysctlScore, {"name": "x", "settings": {f"net.x{n}": "1" * 1_000 for n in range(70)}}),
         (UserScore, {"name": "app", "description": "a\u2028b"}),
         (ShellJobScore, {"name": "x", "script": "true\0"}),
+        (
+            AptSourceScore,
+            {
+                "name": "x",
+                "uris": ["https://packages.example.org"],
+                "suites": ["./"],
+                "key": ARMORED.replace("mDME", "mD\0ME"),
+            },
+        ),
     ],
 )
 def test_what_no_unit_can_hold_is_refused_with_the_fields_and_not_on_the_device(
