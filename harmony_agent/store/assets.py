@@ -42,6 +42,8 @@ __all__ = ["AssetCache", "ChunkSource"]
 log = logging.getLogger(__name__)
 
 _WITHIN_S = 30.0
+_HASHED_BYTES_PER_S = 8 * 1024 * 1024
+"""At least, where much is read at once: what images consist of may be large."""
 _ASKED_WAITS_S = 1.0
 _ABANDONED_AFTER_S = 60.0
 _LOOK_AGAIN_S = 1.0
@@ -240,7 +242,8 @@ class AssetCache:
                 plain = open_chunk(asset, number, sealed)
                 await self._worker.run(self._files.append, asset, number * CHUNK_BYTES, plain)
                 fetch.done_bytes += len(plain)
-            if not await self._worker.run(self._files.give_name, asset):
+            within_s = _WITHIN_S + asset.size_bytes / _HASHED_BYTES_PER_S
+            if not await self._worker.run_within(within_s, self._files.give_name, asset):
                 raise AssetDamaged(
                     f"{asset.summary}: all its pieces are here, and together they are something else; it is "
                     "fetched again from the start. If that does not help, push it again from its file"

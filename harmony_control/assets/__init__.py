@@ -5,7 +5,8 @@ a file -> its hash, in a Score -> a key, as the Score is pushed -> its pieces, e
 
 from __future__ import annotations
 
+from .image import ImageArchive, read_image
 from .local import read_asset
 from .tree import read_tree
 
-__all__ = ["read_asset", "read_tree"]
+__all__ = ["ImageArchive", "read_asset", "read_image", "read_tree"]

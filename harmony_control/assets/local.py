@@ -18,7 +18,7 @@ from harmony_core.errors import ScoreFileError
 from harmony_core.resources import ASSET_MAX_BYTES, Asset
 from harmony_core.wire.assets import CHUNK_BYTES
 
-__all__ = ["find_file", "open_regular", "read_asset", "read_chunks"]
+__all__ = ["find_file", "note_part", "open_regular", "read_asset", "read_chunks", "to_name"]
 
 
 @attrs.frozen
@@ -26,6 +26,8 @@ class _ReadFile:
     path: Path
     pieces: tuple[bytes, ...] = attrs.field(repr=False)
     """The SHA-256 of each."""
+    part: tuple[int, int] | None = None
+    """Where in the file it begins and ends; None where it is all of it."""
 
 
 _FILES: dict[str, _ReadFile] = {}
@@ -51,7 +53,22 @@ def read_asset(path: Path | str) -> Asset:
         raise ScoreFileError(f'{path} is empty; write content: "" in its place')
     sha256 = digest.hexdigest()
     _FILES[sha256] = _ReadFile(path.absolute(), tuple(pieces))
-    return Asset(sha256=sha256, size_bytes=size_bytes, name=_to_name(path))
+    return Asset(sha256=sha256, size_bytes=size_bytes, name=to_name(path.absolute().name))
+
+
+def note_part(path: Path, file: BinaryIO, begin: int, size_bytes: int) -> str:
+    """Return the SHA-256, in hex, of so many bytes of *file*, which is open at *path*: it is an asset of that
+    hash, which is read again when it is pushed. Fewer bytes where the file ends before."""
+    digest, pieces, left = hashlib.sha256(), list[bytes](), size_bytes
+    file.seek(begin)
+    while left and (block := file.read(min(CHUNK_BYTES, left))):
+        digest.update(block)
+        pieces.append(hashlib.sha256(block).digest())
+        left -= len(block)
+    sha256 = digest.hexdigest()
+    part = (begin, begin + size_bytes)
+    _FILES[sha256] = _ReadFile(path.absolute(), tuple(pieces), part)
+    return sha256
 
 
 def find_file(asset: Asset) -> Path | None:
@@ -67,10 +84,14 @@ def read_chunks(asset: Asset) -> Iterator[bytes]:
     that of *asset*.
     """
     read = _FILES[asset.sha256]
-    with open_regular(read.path) as file:
+    most_bytes = ASSET_MAX_BYTES if read.part is None else None
+    with open_regular(read.path, most_bytes=most_bytes) as file:
+        begin, end = read.part or (0, None)
+        file.seek(begin)
         for number, wanted in enumerate(read.pieces, start=1):
-            piece = file.read(CHUNK_BYTES)
-            is_longer = number == len(read.pieces) and file.read(1)
+            left = CHUNK_BYTES if end is None else end - file.tell()
+            piece = file.read(min(CHUNK_BYTES, left))
+            is_longer = end is None and number == len(read.pieces) and file.read(1)
             if hashlib.sha256(piece).digest() != wanted or is_longer:
                 raise ScoreFileError(
                     f"{read.path} was changed while it was being pushed; push again once it is whole"
@@ -78,29 +99,28 @@ def read_chunks(asset: Asset) -> Iterator[bytes]:
             yield piece
 
 
-def _to_name(path: Path) -> str:
-    """Return what *path* is called, without what would be no text there, or a reference."""
-    name = path.absolute().name
+def to_name(name: str) -> str:
+    """Return *name*, of a file, without what would be no text there, or a reference."""
     return "".join(each if each.isprintable() and each != "$" else "_" for each in name)[:255]
 
 
-def _refuse_large(path: Path, size_bytes: int) -> None:
-    if size_bytes > ASSET_MAX_BYTES:
+def _refuse_large(path: Path, size_bytes: int, most_bytes: int | None = ASSET_MAX_BYTES) -> None:
+    if most_bytes is not None and size_bytes > most_bytes:
         raise ScoreFileError(
-            f"{path} is larger than {ASSET_MAX_BYTES // 1024**2} MiB; put it into an image, or have the "
+            f"{path} is larger than {most_bytes // 1024**2} MiB; put it into an image, or have the "
             "device fetch it"
         )
 
 
 @contextmanager
-def open_regular(path: Path) -> Generator[BinaryIO]:
-    """Open the file at *path*. `ScoreFileError` for what is none, is larger than `ASSET_MAX_BYTES`, or cannot
-    be read."""
+def open_regular(path: Path, *, most_bytes: int | None = ASSET_MAX_BYTES) -> Generator[BinaryIO]:
+    """Open the file at *path*. `ScoreFileError` for what is none, has more than *most_bytes*, or cannot be
+    read."""
     try:
         # A pipe that nobody writes to would be waited for.
         found = path.stat()
         if stat.S_ISREG(found.st_mode):
-            _refuse_large(path, found.st_size)
+            _refuse_large(path, found.st_size, most_bytes)
         elif not stat.S_ISDIR(found.st_mode):
             raise ScoreFileError(f"{path} is no file that can be pushed; name a regular file")
         with path.open("rb") as file:

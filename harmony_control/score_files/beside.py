@@ -5,7 +5,8 @@ the kind has a field for an asset, too, a file of more than `INLINE_MOST_BYTES` 
 ``NAME_from`` a file of any size is. It goes as it is: no reference in it stands for anything.
 
 Where the field is a tree (`harmony_core.trees`), a directory is named: ``files_from: ./nginx``, or
-``files_from: {path: ./nginx, exclude: ["*.bak"]}``.
+``files_from: {path: ./nginx, exclude: ["*.bak"]}``. ``image_from`` names an archive, and stands for an image
+and what it consists of.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
+from harmony_control.assets.image import read_image
 from harmony_control.assets.local import read_asset
 from harmony_control.assets.tree import read_tree
 from harmony_core.content import CONTENT_MARK
@@ -34,6 +36,8 @@ INLINE_MOST_BYTES = 64 * 1024
 
 _TREE_IN_WORDS = 'write the path of a directory, or {path: ./nginx, exclude: ["*.bak"]}'
 _FROM = "_from"
+_IMAGE = "image"
+_IMAGE_BLOBS = "image_blobs"
 _BASE64 = "_base64"
 
 
@@ -55,6 +59,7 @@ def find_content_fields(model: type[BaseModel]) -> Mapping[str, str]:
         if CONTENT_MARK in (*field.metadata, *_marks(field.annotation))
         or _holds(field.annotation, Asset)
         or _holds(field.annotation, TreeEntry)
+        or (name == _IMAGE and _IMAGE_BLOBS in model.model_fields)
     }
 
 
@@ -81,17 +86,19 @@ def put_in_files(
             faults[name] = f"{field} is given, too; remove one of them"
         else:
             try:
-                put, content = (
+                put = (
                     _read_tree(value, directory, field)
                     if field in trees
+                    else _read_image(_find(value, directory))
+                    if field == _IMAGE
                     else _read_field(_find(value, directory), model, field)
                 )
             except ScoreFileError as error:
                 faults[name] = error.message
                 continue
-            if put in spec or put in whole:
-                faults[name] = f"{put} is given, too; remove one of them"
-            whole[put] = content
+            if twice := next((each for each in put if each in spec or each in whole), None):
+                faults[name] = f"{twice} is given, too; remove one of them"
+            whole |= put
     return whole, faults
 
 
@@ -118,32 +125,39 @@ def _find(name: object, directory: Path) -> Path:
     return directory / name
 
 
-def _read_tree(value: object, directory: Path, field: str) -> tuple[str, object]:
-    """Return *field*, and what is in the directory that *value* names, as it takes that."""
+def _read_tree(value: object, directory: Path, field: str) -> dict[str, object]:
+    """Return *field* with what is in the directory that *value* names, as it takes that."""
     try:
         named = NamedTree.model_validate(value if isinstance(value, dict) else {"path": value})
     except ValidationError as error:
         raise ScoreFileError(f"{first_problem(error)}; {_TREE_IN_WORDS}") from error
     tree = read_tree(_find(named.path, directory), named.exclude)
-    return field, {path: each.model_dump(mode="json") for path, each in tree.items()}
+    return {field: {path: each.model_dump(mode="json") for path, each in tree.items()}}
 
 
-def _read_field(path: Path, model: type[BaseModel], field: str) -> tuple[str, object]:
-    """Return the field that the file at *path* is for, and what stands there for it."""
+def _read_image(path: Path) -> dict[str, object]:
+    """Return the fields for the image in the archive at *path*."""
+    archive = read_image(path)
+    blobs = [each.model_dump(mode="json") for each in archive.blobs]
+    return {_IMAGE: archive.image, _IMAGE_BLOBS: blobs}
+
+
+def _read_field(path: Path, model: type[BaseModel], field: str) -> dict[str, object]:
+    """Return the field that the file at *path* is for, with what stands there for it."""
     for_assets = _find_asset_field(model)
     if field == for_assets:
-        return field, read_asset(path).model_dump(mode="json")
+        return {field: read_asset(path).model_dump(mode="json")}
     size_bytes = path.stat().st_size if path.is_file() else 0
     if for_assets is None or size_bytes <= INLINE_MOST_BYTES:
-        return field, _to_value(_read(path), model, field)
+        return {field: _to_value(_read(path), model, field)}
     if not field.endswith(_BASE64) and _has_references(path):
         if size_bytes <= MAX_BYTES:
-            return field, _to_value(_read(path), model, field)
+            return {field: _to_value(_read(path), model, field)}
         raise ScoreFileError(
             f"{path} has ${{…}} in it, which a file of more than {MAX_BYTES // 1024} KiB cannot refer by; if "
             f"it is to go as it is, write {for_assets}{_FROM}"
         )
-    return for_assets, read_asset(path).model_dump(mode="json")
+    return {for_assets: read_asset(path).model_dump(mode="json")}
 
 
 def _has_references(path: Path) -> bool:

@@ -14,7 +14,7 @@ from ._base import (
     in_words,
     resource_id,
 )
-from .asset import ASSET_MAX_BYTES, Asset
+from .asset import ASSET_MAX_BYTES, IMAGE_BLOB_MAX_BYTES, Asset, ImageBlob
 from .block import (
     Block,
     BlockAt,
@@ -135,6 +135,7 @@ __all__ = [
     "FIREWALL_UNIT",
     "HOLD_DIRECTORY",
     "HOLD_MOST_S",
+    "IMAGE_BLOB_MAX_BYTES",
     "Activating",
     "Active",
     "Asset",
@@ -189,6 +190,7 @@ __all__ = [
     "HostSettingAt",
     "HostSettingName",
     "HttpProbe",
+    "ImageBlob",
     "InProgress",
     "Inactive",
     "InterfaceName",

@@ -8,10 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ._base import in_words
 
-__all__ = ["ASSET_MAX_BYTES", "Asset", "Hex64"]
+__all__ = ["ASSET_MAX_BYTES", "IMAGE_BLOB_MAX_BYTES", "Asset", "Hex64", "ImageBlob"]
 
 ASSET_MAX_BYTES = 64 * 1024 * 1024
 """What a device hashes of one file at most, at each look; more belongs into an image."""
+IMAGE_BLOB_MAX_BYTES = 2 * 1024 * 1024 * 1024
+"""Of one part of an image: after it was fetched, podman looks after it, and nobody hashes it any more."""
 
 Hex64 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256, or a key, in hex."""
@@ -43,3 +45,18 @@ class Asset(BaseModel):
     def summary(self) -> str:
         """Name, size and the begin of the hash, for people."""
         return f"{self.name}, {self.size_bytes} bytes, sha256 {self.sha256[:12]}…"
+
+
+class ImageBlob(Asset):
+    """An asset that is a part of a container image: its manifest, its configuration or a layer.
+
+    `harmony_control.assets.read_image` makes those of an archive; `image_from` does in YAML.
+    """
+
+    size_bytes: Annotated[int, Field(strict=True, ge=1, le=IMAGE_BLOB_MAX_BYTES)]
+    """Of the content."""
+
+    @property
+    def digest(self) -> str:
+        """Return how images name it."""
+        return f"sha256:{self.sha256}"

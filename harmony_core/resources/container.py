@@ -19,12 +19,13 @@ from pydantic import (
 )
 
 from harmony_core.claims import collide, tree_claims
-from harmony_core.images import ImageRef
+from harmony_core.images import ImageRef, parse_image
 from harmony_core.paths import AbsolutePath
 from harmony_core.secret_values import find_words_within
 from harmony_core.steps import Created, KeptVolume, Pulled, Recreated, Renamed, Started, Step
 
 from ._base import Privilege, Resource, State, in_words
+from .asset import ImageBlob
 from .container_network import NetworkAttachment
 from .container_parts import (
     Bytes,
@@ -75,6 +76,7 @@ HOLD_DIRECTORY = "/run/harmony-hold"
 """Where a container that may hold (`harmony_core.holds`) finds its directory."""
 HOLD_MOST_S = 7 * 86_400
 _LABEL_MOST = 63
+_BLOBS_MOST = 256
 
 ContainerName = Annotated[
     str,
@@ -188,6 +190,12 @@ class ContainerFields(BaseModel):
     image: ImageRef = Field(
         description="With its registry: docker.io/library/nginx:1.29. "
         "A tag is resolved to a digest when this is pushed."
+    )
+    image_blobs: Annotated[tuple[ImageBlob, ...], Field(max_length=_BLOBS_MOST)] = Field(
+        default=(),
+        exclude_if=lambda given: not given,
+        description="What the image consists of, where it comes from an archive and not from a registry: "
+        "`image_from` writes it, and image. The device fetches what podman has not.",
     )
     login: RegistryLogin | None = Field(
         default=None,
@@ -426,6 +434,7 @@ class ContainerFields(BaseModel):
     def _goes_together(self) -> Self:
         """Refuse what podman refuses only when it is started, or leaves out without a word."""
         problems = (
+            *_image_problems(self),
             *_network_problems(self),
             *_lookup_problems(self),
             *_ipc_problems(self),
@@ -503,6 +512,24 @@ def _place_problems(fields: ContainerFields) -> Iterator[str]:
         taken = _KERNELS - {"/dev", "/sys"} if field == "mounts" else _KERNELS
         if target in taken or target.startswith("/proc/"):
             yield f"{field}: no program runs with something else at {target}; choose another target"
+
+
+def _image_problems(fields: ContainerFields) -> Iterator[str]:
+    if not fields.image_blobs:
+        return
+    image = parse_image(fields.image)
+    if image.registry != "localhost":
+        yield (
+            f"image_blobs: an image of {image.registry} comes from there; have `harmony` write both, with "
+            "image_from, or remove image_blobs"
+        )
+    if image.digest not in {each.digest for each in fields.image_blobs}:
+        yield (
+            "image_blobs: they are another image's, since none of them has the digest that image names; "
+            "have `harmony` write both, with image_from"
+        )
+    if fields.login is not None:
+        yield "login: what comes from an archive is fetched from no registry; remove login"
 
 
 def _network_problems(fields: ContainerFields) -> Iterator[str]:

@@ -19,7 +19,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from harmony_core.errors import AssetDamaged, InvalidResource
-from harmony_core.resources import Asset
+from harmony_core.resources import ASSET_MAX_BYTES, Asset, ImageBlob
 
 __all__ = [
     "CHUNK_BYTES",
@@ -141,11 +141,16 @@ def map_assets(spec: object, change: Callable[[Asset], Asset]) -> Any:
 
 
 def _read(value: object) -> Asset | None:
-    """Return the asset that *value* is: no field of anything else has just these names and values."""
+    """Return the asset that *value* is: no field of anything else has just these names and values.
+
+    What is larger than a file may be is an `ImageBlob`.
+    """
     if not isinstance(value, dict) or cast("dict[str, object]", value).keys() - {"key"} != _FIELDS:
         return None
+    size_bytes = cast("dict[str, object]", value)["size_bytes"]
+    is_large = isinstance(size_bytes, int) and size_bytes > ASSET_MAX_BYTES
     try:
-        return Asset.model_validate(value)
+        return (ImageBlob if is_large else Asset).model_validate(value)
     except ValidationError:
         return None
 

@@ -7,25 +7,33 @@ A converge never waits for a pull: it asks again until there is a result. So ask
 pull alive; one that nobody has asked for in a while, because its Score went or wants another image, is
 cancelled, and podman drops what it has fetched.
 
-An image that is at hand, in a bundle, is had from there, and its registry is not waited for any more.
+An image that is at hand, in a bundle, is had from there, and its registry is not waited for any more. One
+that comes from an archive consists of assets, and is had from them (`.image_blobs`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import platform
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from typing import Any
 
-from harmony_core.change import Progress
-from harmony_core.errors import CapabilityError, TimedOut
+from harmony_core.assets import Assets, NoAssets
+from harmony_core.change import NotReady
+from harmony_core.errors import CapabilityError, ImageNotFound, TimedOut
 from harmony_core.images import ImageName, parse_image
 from harmony_core.nearby import Blobs, NearbyImages
 from harmony_core.reconciler import Records
-from harmony_core.resources import resource_id
+from harmony_core.resources import Container, ImageBlob, resource_id
 
-from .podman import Podman
+from .image_blobs import ImageBlobs
+from .podman import PULL_SILENCE_S, Podman
 from .podman_reply import PullProgress
 
 _WAIT_S = 1.0
 _ABANDONED_AFTER_S = 60.0
+_LOOK_AGAIN_S = 0.5
 
 
 class ImagePulls:
@@ -36,6 +44,7 @@ class ImagePulls:
         podman: Podman,
         records: Records,
         nearby: NearbyImages | None = None,
+        assets: Assets | None = None,
         *,
         wait_s: float = _WAIT_S,
         abandoned_after_s: float = _ABANDONED_AFTER_S,
@@ -43,29 +52,50 @@ class ImagePulls:
         self._podman = podman
         self._records = records
         self._nearby = nearby or NearbyImages()
+        self._assets = assets or NoAssets()
         self._wait_s = wait_s
         self._abandoned_after_s = abandoned_after_s
         self._pulls: dict[str, _Pull] = {}
+        self._lacked: dict[str, frozenset[str]] = {}
+        """By asker, of what podman lacked when a pull from assets came to nothing."""
+        self._kept_nothing_of: dict[str, str] = {}
+        """By asker, the image of whose assets nothing is kept any more."""
 
     async def ask(
-        self, image: str, *, asker: str, timeout_s: float, login: tuple[str, str] | None = None
-    ) -> Progress | None:
+        self, image: str, *, for_: Container, login: tuple[str, str] | None = None
+    ) -> NotReady | None:
         """None once *image* is here; until then, within a second, how far its pull is.
 
         Raises what became of a pull that failed, once; asking after that starts another.
         That we fetched it is recorded before it is fetched. The *login* of who asks first counts; whom that
         of another fails may ask again.
         """
+        asker = for_.name
         self.leave(asker, but=image)
-        pull = await self._join(image, asker, login)
-        pull.keep_alive(asker, for_s=self._abandoned_after_s, timeout_s=timeout_s)
+        pull = await self._join(image, for_, login)
+        pull.keep_alive(asker, for_s=self._abandoned_after_s, timeout_s=for_.pull_timeout_s)
         await asyncio.wait({pull.task}, timeout=self._wait_s)
         if not pull.task.done():
-            return pull.progress.so_far()
+            return pull.tell(for_.id)
         self._leave(pull, asker)
-        if (failure := pull.failure()) is not None:
-            raise failure
-        return None
+        match pull.failure():
+            case None:
+                self._lacked.pop(asker, None)
+                return None
+            case NotReady() as signal:
+                self._lacked[asker] = pull.lacked
+                return _for(for_.id, signal)
+            case failure:
+                self._lacked[asker] = pull.lacked
+                raise failure
+
+    async def keep_nothing(self, image: str, *, of: Container) -> None:
+        """Keep no asset of *image*, which is here: the agent may have ended before it could do that. Once for
+        each container."""
+        if not of.image_blobs or self._kept_nothing_of.get(of.name) == image:
+            return
+        self._kept_nothing_of[of.name] = image
+        await self._drop(of.image_blobs)
 
     def is_asked_for(self, image: str, *, by: str) -> bool:
         """Return whether *by* has asked for *image* and not been told what became of it."""
@@ -74,6 +104,9 @@ class ImagePulls:
 
     def leave(self, asker: str, *, but: str | None = None) -> None:
         """*asker* wants no image any more, except *but*."""
+        if but is None:
+            self._lacked.pop(asker, None)
+            self._kept_nothing_of.pop(asker, None)
         for pull in list(self._pulls.values()):
             if pull.image != but:
                 self._leave(pull, asker)
@@ -86,16 +119,63 @@ class ImagePulls:
             task.cancel()
         await asyncio.gather(*pulls, return_exceptions=True)
 
-    async def _join(self, image: str, asker: str, login: tuple[str, str] | None) -> _Pull:
-        if (pull := self._find(image, asker)) is not None:
+    async def _join(self, image: str, container: Container, login: tuple[str, str] | None) -> _Pull:
+        if (pull := self._find(image, container.name)) is not None:
             return pull
         await self._records.put(image_record(image), {"pulled": True})
         # Looked for again: somebody else may have begun while this was being recorded.
-        if (pull := self._find(image, asker)) is not None:
+        if (pull := self._find(image, container.name)) is not None:
             return pull
-        blobs = self._nearby.find(parse_image(image).digest)
-        pull = self._pulls[image] = _Pull(self._podman, image, login, blobs)
+        pull = self._pulls[image] = self._begin(image, container, login)
         return pull
+
+    def _begin(self, image: str, container: Container, login: tuple[str, str] | None) -> _Pull:
+        name, progress = parse_image(image), PullProgress()
+        if (nearby := self._nearby.find(name.digest)) is not None:
+            coming = _pull_nearby(self._podman, name, progress, nearby)
+            return _Pull(image, coming, progress, nearby=nearby)
+        if not container.image_blobs:
+            return _Pull(image, self._podman.pull(image, progress, login), progress)
+        blobs = ImageBlobs(
+            self._assets,
+            container.image_blobs,
+            resource=container.id,
+            lacked_before=self._lacked.get(container.name, frozenset()),
+        )
+        coming = self._pull_from_assets(name, progress, blobs, container.image_blobs)
+        return _Pull(image, coming, progress, blobs=blobs)
+
+    async def _pull_from_assets(
+        self,
+        image: ImageName,
+        progress: PullProgress,
+        blobs: ImageBlobs,
+        assets: Sequence[ImageBlob],
+    ) -> None:
+        """Have podman fetch *image*, which consists of *assets*; of those nothing is kept then."""
+        try:
+            await blobs.begin(image.digest or "")
+            await _pull_nearby(self._podman, image, progress, blobs, silent_for_s=None)
+        except CapabilityError as error:
+            if blobs.failure is not None:
+                raise blobs.failure from error
+            if isinstance(error, ImageNotFound):
+                raise ImageNotFound(
+                    f"{image.pull} comes from an archive, in which podman finds nothing for this device "
+                    f"({error.message}); build it for {platform.machine()}, and push that"
+                ) from error
+            raise
+        finally:
+            blobs.end()
+        with suppress(CapabilityError):  # what is left goes with the next look
+            await self._drop(assets)
+
+    async def _drop(self, assets: Sequence[ImageBlob]) -> None:
+        """Keep nothing of *assets*, but what podman waits for in a pull of another image."""
+        awaited = {digest for each in self._pulls.values() for digest in each.lacked}
+        for each in assets:
+            if each.digest not in awaited:
+                await self._assets.drop(each)
 
     def _find(self, image: str, asker: str) -> _Pull | None:
         """Return the pull under way, or of which *asker* is still to be told; not one from elsewhere, where
@@ -104,7 +184,7 @@ class ImagePulls:
         if pull is None or not pull.has_news_for(asker):
             return None
         nearby = self._nearby.find(parse_image(image).digest)
-        if nearby is not None and nearby is not pull.blobs:
+        if nearby is not None and nearby is not pull.nearby:
             pull.task.cancel()
             return None
         return pull
@@ -122,20 +202,19 @@ class _Pull:
 
     def __init__(
         self,
-        podman: Podman,
         image: str,
-        login: tuple[str, str] | None,
-        blobs: Blobs | None = None,
+        coming: Coroutine[Any, Any, None],
+        progress: PullProgress,
+        *,
+        nearby: Blobs | None = None,
+        blobs: ImageBlobs | None = None,
     ) -> None:
         self.image = image
-        self.blobs = blobs
+        self.nearby = nearby
+        self._blobs = blobs
         self.askers: set[str] = set()
-        self.progress = PullProgress()
-        self.task = asyncio.ensure_future(
-            podman.pull(image, self.progress, login)
-            if blobs is None
-            else _pull_nearby(podman, parse_image(image), self.progress, blobs)
-        )
+        self._progress = progress
+        self.task = asyncio.ensure_future(coming)
         self.task.add_done_callback(self._on_end)
         self._loop = asyncio.get_running_loop()
         self._started_s = self._deadline_s = self._loop.time()
@@ -145,9 +224,27 @@ class _Pull:
         """False for who comes after the end: a result is told once to each asker."""
         return not self.task.done() or asker in self.askers
 
+    @property
+    def lacked(self) -> frozenset[str]:
+        """The digests of what podman was found to lack, of an image that consists of assets."""
+        return self._blobs.lacked if self._blobs is not None else frozenset()
+
+    def tell(self, resource: str) -> NotReady:
+        """Return how far it is."""
+        if self._blobs is not None and (signal := self._blobs.so_far()) is not None:
+            return _for(resource, signal)
+        return NotReady(
+            f"fetching {self.image}",
+            resource=resource,
+            reason="Progressing",
+            progress=self._progress.so_far(),
+            look_again_s=_LOOK_AGAIN_S,
+        )
+
     def keep_alive(self, asker: str, *, for_s: float, timeout_s: float) -> None:
         self.askers.add(asker)
-        self._deadline_s = max(self._deadline_s, self._started_s + timeout_s)
+        since_s = self._started_s if self._blobs is None else self._blobs.last_piece_s
+        self._deadline_s = max(self._deadline_s, since_s + timeout_s)
         self._stop_timer()
         if not self.task.done():
             until_s = min(self._deadline_s, self._loop.time() + for_s)
@@ -185,8 +282,24 @@ class _Pull:
             self._timer.cancel()
 
 
+def _for(resource: str, signal: NotReady) -> NotReady:
+    """Return *signal* as that of *resource*."""
+    return NotReady(
+        signal.message,
+        resource=resource,
+        reason=signal.reason,
+        progress=signal.progress,
+        look_again_s=signal.look_again_s,
+    )
+
+
 async def _pull_nearby(
-    podman: Podman, image: ImageName, progress: PullProgress, blobs: Blobs
+    podman: Podman,
+    image: ImageName,
+    progress: PullProgress,
+    blobs: Blobs,
+    *,
+    silent_for_s: float | None = PULL_SILENCE_S,
 ) -> None:
     """Have podman fetch *image* from this machine, and call it as if it came from its own registry.
 
@@ -200,7 +313,7 @@ async def _pull_nearby(
     await asyncio.to_thread(registry.begin)
     try:
         source = f"{registry.repository}:{TAG}"
-        await podman.pull(image.pull, progress, source=source)
+        await podman.pull(image.pull, progress, source=source, silent_for_s=silent_for_s)
         own = f"harmony-{digest.removeprefix('sha256:')[:32]}"
         await podman.tag(source, f"{image.registry}/{image.repository}", own)
         await podman.untag(source, registry.repository, TAG)

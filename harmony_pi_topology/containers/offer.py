@@ -32,6 +32,7 @@ def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
             secret_values=place.secret_values,
             nearby_images=place.nearby_images,
             turns=place.container_turns,
+            assets=place.assets,
         )
     }
 

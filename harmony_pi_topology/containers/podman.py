@@ -74,7 +74,7 @@ _LOG_WITHIN_S = 20.0
 _COUNTED_WITHIN_S = 30.0
 """Where there are very many files in volumes, their size is not told."""
 _LOG_BYTES = 1024 * 1024
-_PULL_SILENCE_S = 300.0
+PULL_SILENCE_S = 300.0
 """How long a registry may send nothing at all before a pull is given up."""
 
 
@@ -446,10 +446,12 @@ class Podman:
         login: tuple[str, str] | None = None,
         *,
         source: str | None = None,
+        silent_for_s: float | None = PULL_SILENCE_S,
     ) -> None:
         """Fetch *image*, telling *progress*. Cancelling it makes podman give up at once.
 
-        From *source*, where that is given: a registry of this machine, without TLS.
+        From *source*, where that is given: a registry of this machine, without TLS. It is given up where
+        podman says nothing *silent_for_s*; never with None.
 
         *login* is a user's name and password at its registry, which podman keeps nowhere; without one, podman
         looks into root's own file.
@@ -468,7 +470,7 @@ class Podman:
         cutoff = Cutoff()
         try:
             end = await self._pulls.run_within(
-                _ANY_LENGTH_S, _pull_in_thread, self._url, cutoff, question, progress
+                _ANY_LENGTH_S, _pull_in_thread, self._url, cutoff, question, progress, silent_for_s
             )
         finally:
             cutoff.cut()
@@ -534,14 +536,14 @@ def _ask_in_thread(
 
 
 def _pull_in_thread(
-    url: str, cutoff: Cutoff, question: Question, progress: PullProgress
+    url: str, cutoff: Cutoff, question: Question, progress: PullProgress, silent_for_s: float | None
 ) -> Refusal | PodmanSilent | None:
     """As above."""
     from . import podman_client  # noqa: PLC0415 - as above
 
     failure = None
     try:
-        for line in podman_client.lines(url, cutoff, question, _PULL_SILENCE_S):
+        for line in podman_client.lines(url, cutoff, question, silent_for_s):
             failure = progress.hear(line) or failure
     except PodmanSilent as silence:
         return silence

@@ -42,7 +42,9 @@ def ask(url: str, cutoff: Cutoff, question: Question, read_timeout_s: float) -> 
         return Answer(status=response.status_code, body=body)
 
 
-def lines(url: str, cutoff: Cutoff, question: Question, read_timeout_s: float) -> Iterator[Answer]:
+def lines(
+    url: str, cutoff: Cutoff, question: Question, read_timeout_s: float | None
+) -> Iterator[Answer]:
     """Send one request and yield its answer line by line, as the lines come."""
     with _Client(url, cutoff) as client:
         response = _send(client, question, read_timeout_s, stream=True)
@@ -84,7 +86,9 @@ class _Client:
         self._cutoff.close()
 
 
-def _send(client: APIClient, question: Question, read_timeout_s: float, *, stream: bool) -> Any:
+def _send(
+    client: APIClient, question: Question, read_timeout_s: float | None, *, stream: bool
+) -> Any:
     send: Any = getattr(client, question.method)
     body: dict[str, Any] = {"headers": dict(question.headers)} if question.headers else {}
     if question.body is not None:

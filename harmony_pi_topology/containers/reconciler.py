@@ -24,7 +24,8 @@ from pathlib import Path
 
 import attrs
 
-from harmony_core.change import Change, NotReady, Progress
+from harmony_core.assets import Assets
+from harmony_core.change import Change, NotReady
 from harmony_core.container_turns import ContainerTurns
 from harmony_core.errors import (
     CapabilityError,
@@ -92,7 +93,6 @@ from .stops import ContainerStops
 from .used_files import hash_used_files
 from .watch import ContainerWatcher
 
-_PULL_LOOK_AGAIN_S = 0.5
 _END_LOOK_AGAIN_S = 0.05
 _REST_LOOK_AGAIN_S = 1.0
 
@@ -142,6 +142,7 @@ class PodmanContainers:
         secret_values: SecretValues | None = None,
         nearby_images: NearbyImages | None = None,
         turns: ContainerTurns | None = None,
+        assets: Assets | None = None,
         liveness_every_s: float = LIVENESS_EVERY_S,
     ) -> None:
         records = records if records is not None else MemoryRecords()
@@ -150,7 +151,7 @@ class PodmanContainers:
         self._root = Path(root)
         self._files = PathCalls("container files", str(root), patience_s=patience_s)
         self._guard = MountGuard("/", records, device=self._root, follows=True)
-        self._pulls = ImagePulls(self._podman, records, nearby_images)
+        self._pulls = ImagePulls(self._podman, records, nearby_images, assets)
         self._images = ContainerImages(self._podman, records)
         self._restarts = ContainerRestarts(records)
         self._liveness = Liveness(liveness_every_s)
@@ -389,16 +390,12 @@ class PodmanContainers:
         container = desired.container
         self._pulls.leave(container.name, but=desired.image if steps.pull else None)
         if not steps.pull:
+            await self._pulls.keep_nothing(desired.image, of=container)
             return None
         # Before it is fetched, so that it also goes where no container is ever made from it.
         await self._images.record_chosen(container.name, desired.image)
-        so_far = await self._pulls.ask(
-            desired.image,
-            asker=container.name,
-            timeout_s=container.pull_timeout_s,
-            login=self._secrets.reveal_login(container),
-        )
-        return None if so_far is None else _fetching(container, desired.image, so_far)
+        login = self._secrets.reveal_login(container)
+        return await self._pulls.ask(desired.image, for_=container, login=login)
 
     async def _find_hold(self, name: str, found: FoundContainer | None) -> NotReady | None:
         return await self._holds.find_hold(found, name) if found is not None else None
@@ -668,16 +665,6 @@ def _shortfall(container: Container, unmet: Mapping[str, str]) -> NotReady | Non
     if not unmet:
         return None
     return NotReady(make_shortfall(container, unmet).message, resource=container.id)
-
-
-def _fetching(container: Container, image: str, so_far: Progress) -> NotReady:
-    return NotReady(
-        f"fetching {image}",
-        resource=container.id,
-        reason="Progressing",
-        progress=so_far,
-        look_again_s=_PULL_LOOK_AGAIN_S,
-    )
 
 
 def _id(name: str) -> str:

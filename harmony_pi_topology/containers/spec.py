@@ -54,7 +54,8 @@ ABSENT = "absent"
 
 _JUDGED_BY: dict[str, Any] = {
     **dict.fromkeys(
-        ("name", "image", "login", "uses", "ready", "settle_s", "pull_timeout_s"), True
+        ("name", "image", "image_blobs", "login", "uses", "ready", "settle_s", "pull_timeout_s"),
+        True,
     ),
     "mounts": {"__all__": {"live"}},
 }

@@ -1,0 +1,138 @@
+"""What an image from an archive consists of, as podman asks for it: fetched then, kept until podman has it.
+
+    podman asks for a blob -> a thread of the registry waits -> it is fetched, as any asset -> read from there
+
+So what podman has already is asked for by nobody, and is not fetched. What was fetched before a cut, or
+before the agent was started anew, is here, and is not fetched again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from harmony_core.assets import Assets
+from harmony_core.change import NotReady, Progress
+from harmony_core.errors import CapabilityError
+from harmony_core.resources import ImageBlob
+
+__all__ = ["ImageBlobs"]
+
+_PART_BYTES = 1024 * 1024
+_NOTHING_COMES_S = 120.0
+"""So long podman waits while nothing comes; then it is left alone until all is here that it lacks."""
+
+
+class ImageBlobs:
+    """`Blobs` of the image whose *blobs* these are, for one pull; `end` it. It is used from one event loop,
+    but for `find_size` and `read`.
+
+    What podman *lacked_before*, in a pull that came to nothing, is fetched by `begin`.
+    """
+
+    def __init__(
+        self,
+        assets: Assets,
+        blobs: Iterable[ImageBlob],
+        *,
+        resource: str,
+        lacked_before: Collection[str] = (),
+    ) -> None:
+        self._assets = assets
+        self._blobs = {each.digest: each for each in blobs}
+        self._resource = resource
+        self._lacked = {each: 0 for each in lacked_before if each in self._blobs}
+        self._signals: dict[str, NotReady] = {}
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[Path]] = set()
+        self._is_over = False
+        self.last_piece_s = self._loop.time()
+        """When something has come, by the loop's clock."""
+        self.failure: Exception | None = None
+        """Why podman was not given what it has asked for."""
+
+    @property
+    def lacked(self) -> frozenset[str]:
+        """The digests of all that podman was found to lack."""
+        return frozenset(self._lacked)
+
+    def so_far(self) -> NotReady | None:
+        """Return what is being fetched, and how far all is that podman lacks; None while nothing is."""
+        if not self._signals:
+            return None
+        # The one that is under way has begun; others wait for their turn.
+        signal = max(
+            self._signals.values(), key=lambda each: each.progress.done if each.progress else 0
+        )
+        total = sum(self._blobs[each].size_bytes for each in self._lacked)
+        return NotReady(
+            signal.message,
+            resource=signal.resource,
+            reason=signal.reason,
+            progress=Progress(done=sum(self._lacked.values()), total=total, unit="bytes"),
+        )
+
+    async def begin(self, digest: str) -> None:
+        """Fetch the manifest, which is *digest*, and what podman lacked before: it is not bothered where not
+        even that comes. Raises what `Assets.fetch` raises; `NotReady` where nothing comes."""
+        for each in (digest, *self._lacked):
+            if each in self._blobs:
+                await self._have(self._blobs[each])
+
+    def end(self) -> None:
+        """Give nobody anything any more."""
+        self._is_over = True
+        for each in self._tasks:
+            each.cancel()
+
+    # As `harmony_core.nearby.Blobs` has it: in any thread.
+
+    def find_size(self, digest: str) -> int | None:
+        """As `Blobs.find_size`."""
+        found = self._blobs.get(digest)
+        return None if found is None else found.size_bytes
+
+    def read(self, digest: str) -> Iterator[bytes]:
+        """As `Blobs.read`; first it waits until that blob is here."""
+        having = asyncio.run_coroutine_threadsafe(self._give(self._blobs[digest]), self._loop)
+        with having.result().open("rb") as file:
+            while part := file.read(_PART_BYTES):
+                yield part
+
+    async def _give(self, blob: ImageBlob) -> Path:
+        if self._is_over:
+            raise asyncio.CancelledError
+        task = asyncio.ensure_future(self._have(blob))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            return await task
+        except (NotReady, CapabilityError) as error:
+            self.failure = self.failure or error
+            raise
+
+    async def _have(self, blob: ImageBlob) -> Path:
+        """Return the file that has *blob*, once it is here."""
+        self._lacked.setdefault(blob.digest, 0)
+        try:
+            while (path := self._assets.find(blob)) is None:
+                try:
+                    await self._assets.fetch(blob, resource=self._resource)
+                except NotReady as signal:
+                    self._note(blob, signal)
+                    if self._loop.time() - self.last_piece_s > _NOTHING_COMES_S:
+                        raise
+                    await asyncio.sleep(signal.look_again_s)
+        finally:
+            self._signals.pop(blob.digest, None)
+        self._lacked[blob.digest] = blob.size_bytes
+        self.last_piece_s = self._loop.time()
+        return path
+
+    def _note(self, blob: ImageBlob, signal: NotReady) -> None:
+        done = signal.progress.done if signal.progress is not None else 0
+        if done > self._lacked[blob.digest]:
+            self.last_piece_s = self._loop.time()
+        self._lacked[blob.digest] = done
+        self._signals[blob.digest] = signal

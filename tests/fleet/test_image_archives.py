@@ -1,0 +1,372 @@
+"""Images from archives: saved by podman on one machine, pushed, and run by the podman of another. No registry."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import attrs
+import pytest
+from nats.aio.msg import Msg
+
+from harmony_control.assets import read_image
+from harmony_control.bus.connection import admin
+from harmony_control.device import Device
+from harmony_core.outcome import Failure, Running
+from harmony_core.resources import ImageBlob
+from harmony_core.wire.actual_state import ActualState
+from harmony_core.wire.assets import chunk_count
+from harmony_pi_topology import PiTopology
+from tests.archives import Archive, busybox_layer, called, layer_of, write_tar
+from tests.box import Bed, Box
+from tests.fleet.ground import (
+    AGENT,
+    SERVE,
+    ControlPlane,
+    Host,
+    Said,
+    heard_again,
+    in_shell,
+    until,
+)
+from tests.fleet.test_bundles_in_box import images, load
+
+Pi: TypeAlias = Device[PiTopology]
+
+ASKED = "$JS.API.DIRECT.GET.KV_assets.$KV.assets."
+BALLAST_BYTES = 24_000_000
+"""So much that it can be cut on its way."""
+CACHE = "/var/lib/harmony/assets"
+CONTAINERFILE = """\
+FROM {image}
+COPY page /www/index.html
+"""
+
+
+@pytest.fixture(scope="module")
+def laptop(boot: Callable[[], Box]) -> Box:
+    """Where images are built: a box without an agent."""
+    return boot()
+
+
+@attrs.define
+class Asked:
+    """The pieces for which devices have asked the server, in order."""
+
+    keys: list[str] = attrs.Factory(list[str])
+    news: asyncio.Event = attrs.Factory(asyncio.Event)
+
+    async def note(self, message: Msg) -> None:
+        self.keys.append(message.subject.removeprefix(ASKED))
+        self.news.set()
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(60):
+            while len(self.keys) < count:
+                self.news.clear()
+                await self.news.wait()
+
+    @property
+    def is_each_once(self) -> bool:
+        return len(set(self.keys)) == len(self.keys)
+
+
+@pytest.fixture
+async def asked(plane: ControlPlane) -> AsyncGenerator[Asked]:
+    found = Asked()
+    async with admin(plane.home) as client:
+        await client.subscribe(f"{ASKED}>", cb=found.note)
+        await client.flush()
+        yield found
+
+
+@attrs.frozen
+class Ground:
+    """A device, and a directory with an archive and a Score file of it."""
+
+    plane: ControlPlane
+    device: Pi
+    pi: Box
+    host: Host
+    directory: Path
+
+    def write(self, members: dict[str, bytes], **fields: Any) -> tuple[ImageBlob, ...]:
+        """Have them be the archive; what the image consists of."""
+        write_tar(self.directory / "app.tar", members)
+        self.write_score(**fields)
+        return read_image(self.directory / "app.tar").blobs
+
+    def write_score(self, **fields: Any) -> None:
+        quick = {"settle_s": 0.5, "stop_timeout_s": 0}
+        spec = {"name": "app", "image_from": "./app.tar", **quick, **fields}
+        file = self.directory / "app.json"
+        file.write_text(json.dumps([{"id": "app", "kind": "ContainerScore", "spec": spec}]))
+
+    async def push(self, *more: str, ends: int = 0) -> Said:
+        said = await self.plane.harmony(
+            "push-score", self.pi.name, str(self.directory / "app.json"), *more
+        )
+        assert said.status == ends, (said, self.pi.journal(AGENT)[-6000:])
+        return said
+
+    async def stored(self) -> int:
+        """How many pieces the server has."""
+        said = await self.plane.harmony("assets", "list", "--json")
+        return sum(each["pieces"] for each in said.documents)
+
+    def runs(self) -> bool:
+        found = self.host.container("app")
+        return found is not None and found["State"]["Status"] == "running"
+
+    def page(self) -> str:
+        return self.pi.text("podman", "exec", "app", "cat", "/www/index.html")
+
+    def kept(self) -> list[str]:
+        """What the agent keeps of assets."""
+        return sorted(each.name for each in (self.pi.root / CACHE.lstrip("/")).iterdir())
+
+    @asynccontextmanager
+    async def without_network(self) -> AsyncGenerator[None]:
+        self.pi.cut_network()
+        try:
+            yield
+        finally:
+            self.pi.restore_network()
+        await heard_again(self.device)
+
+
+@pytest.fixture
+def ground(device: Pi, plane: ControlPlane, pi: Box, host: Host, tmp_path: Path) -> Ground:
+    return Ground(plane, device, pi, host, tmp_path)
+
+
+@pytest.fixture
+def busybox(pi: Box) -> bytes:
+    return busybox_layer(pi.root / "usr/bin/busybox")
+
+
+def image_of(*layers: bytes) -> dict[str, bytes]:
+    archive = Archive()
+    return archive.members(
+        archive.add_image(*layers, command=in_shell(SERVE), **called("localhost/app:1"))
+    )
+
+
+def large() -> bytes:
+    """A layer that takes a while to come."""
+    return layer_of({"ballast": os.urandom(BALLAST_BYTES)})
+
+
+def message_of(state: ActualState) -> str:
+    match state.scores["app"].outcome if "app" in state.scores else None:
+        case Failure() as failure:
+            return f"{failure.error.code}: {failure.error.message}"
+        case Running() as running:
+            return running.message
+        case _:
+            return ""
+
+
+def succeeded(state: ActualState) -> bool:
+    return "app" in state.scores and state.scores["app"].outcome.status == "SUCCESS"
+
+
+def build(laptop: Box, base: str, page: str, archive: Path) -> None:
+    """As the documentation says it."""
+    laptop.write("/root/app/Containerfile", CONTAINERFILE.format(image=base))
+    laptop.write("/root/app/page", page)
+    laptop.run(["podman", "build", "-q", "-t", "localhost/app:1", "/root/app"])
+    laptop.run(["rm", "-f", "/root/app.tar"])
+    save = ["podman", "save", "-q", "--format", "oci-archive", "-o", "/root/app.tar"]
+    laptop.run([*save, "localhost/app:1"])
+    archive.write_bytes(laptop.read("/root/app.tar"))
+
+
+async def test_what_podman_builds_runs_and_a_new_version_brings_its_new_layer_alone(
+    ground: Ground, bed: Bed, laptop: Box, asked: Asked, tmp_path: Path
+) -> None:
+    base = bed.registry.push_busybox("base", "1", command=in_shell(SERVE), ballast_bytes=2_000_000)
+    build(laptop, base, "one\n", tmp_path / "app.tar")
+    ground.write_score()
+    first = read_image(tmp_path / "app.tar")
+    said = await ground.push()
+    assert "SUCCESS" in said.out
+    assert ground.page() == "one"
+    name, _, digest = first.image.partition(":1@")
+    assert images(ground.pi) == [f"{name}:harmony-{digest[7:39]}"]
+    assert ground.pi.run(["podman", "image", "exists", f"{name}@{digest}"]).returncode == 0
+    # Nothing of it takes its room twice.
+    assert ground.kept() == []
+    assert len(asked.keys) == sum(map(chunk_count, first.blobs)) == await ground.stored()
+    assert asked.is_each_once
+    assert "unchanged" in (await ground.push()).out
+
+    asked.keys.clear()
+    before = await ground.stored()
+    build(laptop, base, "two\n", tmp_path / "app.tar")
+    second = read_image(tmp_path / "app.tar")
+    new = [each for each in second.blobs if each not in first.blobs]
+    assert [each.name for each in new] == [
+        "app:1: the image's manifest",
+        "app:1: the configuration",
+        "app:1: layer 2 of 2",
+    ]
+    told = await ground.plane.harmony(
+        "diff", ground.pi.name, str(ground.directory / "app.json")
+    )
+    assert "~ container:app  pulled, recreated: image changed, started" in told.out, told
+    await ground.push()
+    assert ground.page() == "two"
+    assert ground.kept() == []
+    assert len(asked.keys) == len(new) == await ground.stored() - before
+    assert len(images(ground.pi)) == 2  # the older one is kept to go back to
+
+    await ground.device.remove("app")
+    assert images(ground.pi) == []
+    assert ground.kept() == []
+
+
+async def test_what_is_cut_waits_and_says_so_and_goes_on_where_it_was(
+    ground: Ground, busybox: bytes, asked: Asked
+) -> None:
+    blobs = ground.write(image_of(busybox, large()))
+    await ground.push("--no-wait")
+    await asked.until(20)
+    async with ground.without_network():
+        await asyncio.sleep(0)
+        assert not ground.runs()
+        assert [each.endswith(".part") for each in ground.kept()].count(True) == 1
+    await until(ground.device, succeeded)
+    assert ground.runs()
+    assert ground.kept() == []
+    # One may have been asked for as the cable was pulled.
+    assert len(asked.keys) <= sum(map(chunk_count, blobs)) + 1
+
+
+async def test_an_agent_that_is_killed_meanwhile_goes_on_where_it_was(
+    ground: Ground, busybox: bytes, asked: Asked
+) -> None:
+    blobs = ground.write(image_of(busybox, large()))
+    await ground.push("--no-wait")
+    await asked.until(20)
+    ground.pi.run(["systemctl", "kill", "-s", "KILL", AGENT])
+    await until(ground.device, succeeded)
+    assert ground.runs()
+    assert ground.kept() == []
+    assert len(asked.keys) <= sum(map(chunk_count, blobs)) + 1
+
+
+async def test_what_was_kept_as_the_agent_ended_goes_at_the_next_look(
+    ground: Ground, busybox: bytes
+) -> None:
+    blobs = ground.write(image_of(busybox))
+    await ground.push()
+    ground.pi.run(["systemctl", "stop", AGENT])
+    for each in blobs:
+        ground.pi.write(f"{CACHE}/{each.sha256}", b"x" * each.size_bytes)
+    ground.pi.run(["systemctl", "start", AGENT])
+    await heard_again(ground.device)
+    async with asyncio.timeout(30):
+        while ground.kept():
+            await asyncio.sleep(0.1)
+    assert ground.runs()
+
+
+async def test_an_image_that_somebody_removed_comes_anew_once_the_server_is_reached(
+    ground: Ground, busybox: bytes, asked: Asked
+) -> None:
+    blobs = ground.write(image_of(busybox))
+    await ground.push()
+    ground.pi.run(["podman", "rmi", "-f", "-a"])
+    await until(ground.device, lambda _: ground.runs())
+    assert len(asked.keys) == 2 * sum(map(chunk_count, blobs))
+
+    async with ground.without_network():
+        ground.pi.run(["podman", "rmi", "-f", "-a"])
+        waits = "waiting for the control plane to go on fetching app:1"
+        await asyncio.to_thread(
+            ground.pi.wait_for,
+            lambda: waits in ground.pi.text("systemctl", "status", "--no-pager", AGENT),
+        )
+        assert not ground.runs()
+    await until(ground.device, lambda _: ground.runs())
+    assert ground.kept() == []
+
+
+async def test_a_piece_that_is_another_one_is_refused_until_it_is_pushed_again(
+    ground: Ground, busybox: bytes
+) -> None:
+    ground.write(image_of(busybox))
+    await ground.push()
+    before = ground.host.container("app")
+    ground.write(image_of(busybox, layer_of({"www/index.html": b"new\n"})))
+    async with ground.without_network():
+        await ground.push("--no-wait")
+        listed = (await ground.plane.harmony("assets", "list", "--json")).documents
+        damaged = next(each["asset"] for each in listed if "app:1: layer 2 of 2" in each["names"])
+        async with admin(ground.plane.home) as client:
+            await client.jetstream().publish(f"$KV.assets.{damaged[0]}.{damaged}.0", b"another")
+    state = await until(ground.device, lambda state: "AssetDamaged" in message_of(state))
+    assert f"harmony assets remove {damaged}" in message_of(state)
+    assert ground.host.container("app") == before
+
+    said = await ground.plane.harmony("assets", "remove", damaged)
+    assert said.status == 0, said
+    await ground.push()
+    assert ground.page() == "new"
+    assert ground.kept() == []
+
+
+async def test_a_bundle_brings_it_to_where_no_network_is(
+    ground: Ground, busybox: bytes, tmp_path: Path
+) -> None:
+    ground.write(image_of(busybox))
+    ground.pi.cut_network()
+    try:
+        await ground.push("--no-wait")
+        said = await ground.plane.harmony("bundle", ground.pi.name, str(tmp_path / "bundle"))
+        assert said.status == 0, said
+        said = await load(ground.pi, tmp_path / "bundle")
+        assert "SUCCESS" in said.out
+        assert ground.runs()
+        assert ground.kept() == []
+    finally:
+        ground.pi.restore_network()
+    await heard_again(ground.device)
+
+
+async def test_of_an_archive_of_several_platforms_the_device_s_own_comes(
+    ground: Ground, busybox: bytes, asked: Asked
+) -> None:
+    archive = Archive()
+    ours = archive.add_image(busybox, command=in_shell(SERVE))
+    theirs = archive.add_image(layer_of({"theirs": b"x"}), architecture="s390x")
+    both = archive.members(archive.add_index(theirs, ours, **called("localhost/app:2")))
+    blobs = ground.write(both)
+    assert len(blobs) == 7
+    await ground.push()
+    assert ground.runs()
+    assert len(asked.keys) == 4  # the index, the manifest, the configuration, the layer
+    assert ground.kept() == []
+
+
+async def test_a_class_brings_it(ground: Ground, busybox: bytes) -> None:
+    ground.write(image_of(busybox))
+    name, file = ground.pi.name, str(ground.directory / "app.json")
+    said = await ground.plane.harmony("label", name, "role=app", "--no-wait")
+    assert said.status == 0, said
+    said = await ground.plane.harmony(
+        *("push-score", "--class", "apps", "--selector", "role=app", file)
+    )
+    assert said.status == 0, (said, ground.pi.journal(AGENT)[-6000:])
+    assert ground.runs()
+    assert ground.kept() == []
+    said = await ground.plane.harmony("remove-score", "--class", "apps", "app")
+    assert said.status == 0, said
+    await until(ground.device, lambda state: "app" not in state.scores)
+    assert images(ground.pi) == []
