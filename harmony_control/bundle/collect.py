@@ -25,6 +25,7 @@ from harmony_control.store.home import Home
 from harmony_control.store.roots import read_believed
 from harmony_core import plugins
 from harmony_core.errors import EntryRefused, ManifestRejected, StoreError, UsageError
+from harmony_core.images import parse_image
 from harmony_core.resources import Asset
 from harmony_core.wire import strict_json
 from harmony_core.wire.assets import asset_id, find_assets, find_fetched
@@ -58,7 +59,7 @@ class Contents:
     """By ``<bucket>/<key>``."""
     assets: tuple[Asset, ...]
     images: tuple[str, ...]
-    """Each by its digest."""
+    """Of registries, each by its digest: those from archives are among the assets."""
     warnings: tuple[str, ...]
 
 
@@ -75,7 +76,13 @@ async def collect(
     documents |= await _read_classes(client, fleet, manifest.labels)
     payloads = [_parse(name, each) for name, each in documents.items() if _has_scores(name)]
     assets = {asset_id(each): each for each in _find_all_assets(payloads)}
-    images = dict.fromkeys(each for payload in payloads for each in find_pinned_images(payload))
+    in_assets = {f"sha256:{each.sha256}" for each in assets.values()}
+    images = dict.fromkeys(
+        each
+        for payload in payloads
+        for each in find_pinned_images(payload)
+        if parse_image(each).digest not in in_assets
+    )
     return Contents(
         fleet=fleet,
         agent_id=agent_id,

@@ -95,7 +95,7 @@ class ImagePulls:
         if not of.image_blobs or self._kept_nothing_of.get(of.name) == image:
             return
         self._kept_nothing_of[of.name] = image
-        await self._drop(of.image_blobs)
+        await self._drop(image, of.image_blobs)
 
     def is_asked_for(self, image: str, *, by: str) -> bool:
         """Return whether *by* has asked for *image* and not been told what became of it."""
@@ -142,37 +142,39 @@ class ImagePulls:
             resource=container.id,
             lacked_before=self._lacked.get(container.name, frozenset()),
         )
-        coming = self._pull_from_assets(name, progress, blobs, container.image_blobs)
+        coming = self._pull_from_assets(image, progress, blobs, container.image_blobs)
         return _Pull(image, coming, progress, blobs=blobs)
 
     async def _pull_from_assets(
         self,
-        image: ImageName,
+        image: str,
         progress: PullProgress,
         blobs: ImageBlobs,
         assets: Sequence[ImageBlob],
     ) -> None:
         """Have podman fetch *image*, which consists of *assets*; of those nothing is kept then."""
+        name = parse_image(image)
         try:
-            await blobs.begin(image.digest or "")
-            await _pull_nearby(self._podman, image, progress, blobs, silent_for_s=None)
+            await blobs.begin(name.digest or "")
+            await _pull_nearby(self._podman, name, progress, blobs, silent_for_s=None)
         except CapabilityError as error:
             if blobs.failure is not None:
                 raise blobs.failure from error
             if isinstance(error, ImageNotFound):
                 raise ImageNotFound(
-                    f"{image.pull} comes from an archive, in which podman finds nothing for this device "
+                    f"{image} comes from an archive, in which podman finds nothing for this device "
                     f"({error.message}); build it for {platform.machine()}, and push that"
                 ) from error
             raise
         finally:
             blobs.end()
         with suppress(CapabilityError):  # what is left goes with the next look
-            await self._drop(assets)
+            await self._drop(image, assets)
 
-    async def _drop(self, assets: Sequence[ImageBlob]) -> None:
-        """Keep nothing of *assets*, but what podman waits for in a pull of another image."""
-        awaited = {digest for each in self._pulls.values() for digest in each.lacked}
+    async def _drop(self, image: str, assets: Sequence[ImageBlob]) -> None:
+        """Keep nothing of *assets*, of which *image* consists, but what others lack that are being fetched."""
+        others = (each for each in self._pulls.values() if each.image != image)
+        awaited = {digest for each in others for digest in each.lacked}
         for each in assets:
             if each.digest not in awaited:
                 await self._assets.drop(each)
@@ -314,11 +316,17 @@ async def _pull_nearby(
     try:
         source = f"{registry.repository}:{TAG}"
         await podman.pull(image.pull, progress, source=source, silent_for_s=silent_for_s)
-        own = f"harmony-{digest.removeprefix('sha256:')[:32]}"
-        await podman.tag(source, f"{image.registry}/{image.repository}", own)
+        repository, _, own = own_name(image).rpartition(":")
+        await podman.tag(source, repository, own)
         await podman.untag(source, registry.repository, TAG)
     finally:
         await asyncio.to_thread(registry.end)
+
+
+def own_name(image: ImageName) -> str:
+    """Return what *image* is called by us, by a tag in its own repository, where it came from no registry."""
+    digest = (image.digest or "").removeprefix("sha256:")
+    return f"{image.registry}/{image.repository}:harmony-{digest[:32]}"
 
 
 def image_record(image: str) -> str:

@@ -14,10 +14,11 @@ import attrs
 import cattrs
 
 from harmony_core.errors import CapabilityError
+from harmony_core.images import parse_image
 from harmony_core.reconciler import Records
 from harmony_core.resources import Container, resource_id
 
-from .image_pull import image_record
+from .image_pull import image_record, own_name
 from .podman import Podman
 
 
@@ -84,7 +85,11 @@ class ContainerImages:
             if self._records.get(image_record(image)) is None:
                 continue
             with contextlib.suppress(CapabilityError):
-                if await self._podman.remove_image(image):
+                # By digest podman removes nothing that has several names, as the same image can have by
+                # archives that call it otherwise. Ours goes, and the image with the last one.
+                if await self._podman.remove_image(
+                    own_name(parse_image(image))
+                ) and await self._podman.remove_image(image):
                     await self._records.forget(image_record(image))
 
     def _load(self, name: str) -> _Kept | None:
