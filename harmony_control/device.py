@@ -26,6 +26,7 @@ from harmony_core.wire.replies import (
     VolumeLoaded,
 )
 
+from .assets.image import has_read_images
 from .audit.ask import audit
 from .audit.verify import AuditFault, AuditResult
 from .bus.devices import refuse_not_enrolled, refuse_unknown
@@ -268,11 +269,20 @@ class Device(Generic[TopologyT_co]):
         report = await self._reports.read_report(self.id)
         if report is not None and report.state is not None and not force:
             check(report.state, plain)
+        if has_read_images() and not force:
+            await self._refuse_other_platforms(checked)
         if resolve:
             for name, entry in (await with_digests(plain)).items():
                 if entry.score is not plain[name].score:
                     checked[name] = serialize(name, entry)
         return checked, report
+
+    async def _refuse_other_platforms(self, entries: Mapping[str, SerializedScore]) -> None:
+        from .push.platforms import refuse_other_platforms
+
+        said = await self.read_inventory()
+        if said is not None and said.value is not None:
+            refuse_other_platforms(self.id, said.value.architecture, entries)
 
     async def diff(
         self,

@@ -1,4 +1,4 @@
-"""Images as archives, written as the image specification says it: by tarfile, and by nothing that Harmony has."""
+"""Images as archives, written as the image specification says it, and by nothing that Harmony has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ from typing import Any
 
 import attrs
 
-__all__ = ["ARCHITECTURE", "CONFIG", "INDEX", "LAYER", "MANIFEST", "Archive", "busybox_layer", "layer_of"]
+__all__ = [
+    "INDEX",
+    "LAYER",
+    "MANIFEST",
+    "Archive",
+    "busybox_layer",
+    "called",
+    "digest_of",
+    "layer_of",
+    "write_tar",
+]
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"

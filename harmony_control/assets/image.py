@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -25,13 +24,14 @@ from harmony_core.resources import IMAGE_BLOB_MAX_BYTES, ImageBlob
 
 from .local import note_part, open_regular, to_name
 
-__all__ = ["ImageArchive", "find_platforms", "read_image"]
+__all__ = ["ImageArchive", "find_platforms", "has_read_images", "read_image"]
 
 _DOCUMENT_MAX_BYTES = 4 * 1024 * 1024
 _MEMBERS_MOST = 10_000
 _MANIFESTS_MOST = 32
 _TOLD_MOST = 5
 _BLOB = "blobs/sha256/"
+_PLATFORM = re.compile(r"[a-z0-9]{1,20}/[a-z0-9_]{1,20}\Z")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _INDEXES = frozenset(
     {
@@ -78,6 +78,11 @@ def read_image(path: Path | str) -> ImageArchive:
     return image
 
 
+def has_read_images() -> bool:
+    """Return whether this process has read any archive."""
+    return bool(_PLATFORMS)
+
+
 def find_platforms(digest: str) -> frozenset[str] | None:
     """Return for what the image of *digest* is made; None where this process has read no archive of it."""
     return _PLATFORMS.get(digest)
@@ -93,6 +98,8 @@ class _Member:
 
 def _list_members(path: Path, file: BinaryIO) -> dict[str, _Member]:
     """Return the plain files of the archive, by name: links and devices are as if they were not there."""
+    import tarfile  # most pushes read none
+
     if file.read(6).startswith(_COMPRESSED):
         raise ScoreFileError(
             f"{path} is compressed; name the archive itself, unpacked: gunzip {path}"
@@ -195,7 +202,8 @@ class _Reader:
             raise self._refuse("has an image without layers, which is none that runs; save another")
         for number, each in enumerate(layers, start=1):
             self._take(each, f"layer {number} of {len(layers)}")
-        self.platforms.add(f"{config.get('os', '')}/{config.get('architecture', '')}")
+        of = f"{config.get('os')}/{config.get('architecture')}"
+        self.platforms.add(of if _PLATFORM.match(of) else "unknown")
 
     def _read_document(self, descriptor: object, what: str) -> Mapping[str, Any]:
         """Take a blob, and return what it says."""
@@ -283,8 +291,8 @@ def _is_runnable(descriptor: Mapping[str, Any]) -> bool:
 def _find_name(entry: Mapping[str, Any]) -> str:
     """Return what the archive calls its image; empty where it says nothing."""
     said = entry.get("annotations")
-    annotations = cast("Mapping[str, Any]", said) if isinstance(said, dict) else {}
-    named = (annotations.get(each) for each in _NAMES)
+    annotations = cast("dict[str, object]", said) if isinstance(said, dict) else {}
+    named = [annotations.get(each) for each in _NAMES]
     return next((each for each in named if isinstance(each, str) and each), "")
 
 

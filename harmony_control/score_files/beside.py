@@ -29,14 +29,21 @@ from harmony_core.trees import TreeEntry
 
 from .document import MAX_BYTES
 
-__all__ = ["INLINE_MOST_BYTES", "NamedTree", "find_content_fields", "find_trees", "put_in_files"]
+__all__ = [
+    "IMAGE",
+    "INLINE_MOST_BYTES",
+    "NamedTree",
+    "find_content_fields",
+    "find_trees",
+    "put_in_files",
+]
 
 INLINE_MOST_BYTES = 64 * 1024
 """Of one file, within a manifest: that has 256 KiB for all Scores of a device."""
 
 _TREE_IN_WORDS = 'write the path of a directory, or {path: ./nginx, exclude: ["*.bak"]}'
 _FROM = "_from"
-_IMAGE = "image"
+IMAGE = "image"
 _IMAGE_BLOBS = "image_blobs"
 _BASE64 = "_base64"
 
@@ -59,7 +66,7 @@ def find_content_fields(model: type[BaseModel]) -> Mapping[str, str]:
         if CONTENT_MARK in (*field.metadata, *_marks(field.annotation))
         or _holds(field.annotation, Asset)
         or _holds(field.annotation, TreeEntry)
-        or (name == _IMAGE and _IMAGE_BLOBS in model.model_fields)
+        or (name == IMAGE and _IMAGE_BLOBS in model.model_fields)
     }
 
 
@@ -90,7 +97,7 @@ def put_in_files(
                     _read_tree(value, directory, field)
                     if field in trees
                     else _read_image(_find(value, directory))
-                    if field == _IMAGE
+                    if field == IMAGE
                     else _read_field(_find(value, directory), model, field)
                 )
             except ScoreFileError as error:
@@ -139,7 +146,7 @@ def _read_image(path: Path) -> dict[str, object]:
     """Return the fields for the image in the archive at *path*."""
     archive = read_image(path)
     blobs = [each.model_dump(mode="json") for each in archive.blobs]
-    return {_IMAGE: archive.image, _IMAGE_BLOBS: blobs}
+    return {IMAGE: archive.image, _IMAGE_BLOBS: blobs}
 
 
 def _read_field(path: Path, model: type[BaseModel], field: str) -> dict[str, object]:

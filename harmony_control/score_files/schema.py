@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 from harmony_core.score import AnyScore
 from harmony_core.wire.manifest import SerializedScore
 
-from .beside import NamedTree, find_content_fields, find_trees
+from .beside import IMAGE, NamedTree, find_content_fields, find_trees
 
 __all__ = ["score_file_schema"]
 
@@ -64,12 +64,12 @@ def _allow_files(score: type[AnyScore], spec: Schema) -> None:
     """Let *spec* name a file in the place of each content."""
     trees = find_trees(score)
     for name, field in find_content_fields(score).items():
-        of_tree = field in trees
+        of_tree, of_image = field in trees, field == IMAGE
+        what = "a directory" if of_tree else "an archive" if of_image else "a file"
         path: Schema = {
             "type": "string",
             "minLength": 1,
-            "description": f"The path of a {'directory' if of_tree else 'file'} beside this one that has "
-            f"{field}.",
+            "description": f"The path of {what} beside this one that has {field}.",
         }
         spec["properties"][name] = (
             {"anyOf": [path, NamedTree.model_json_schema()]} if of_tree else path

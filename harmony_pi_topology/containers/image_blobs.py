@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 from harmony_core.assets import Assets
@@ -95,8 +96,14 @@ class ImageBlobs:
 
     def read(self, digest: str) -> Iterator[bytes]:
         """As `Blobs.read`; first it waits until that blob is here."""
-        having = asyncio.run_coroutine_threadsafe(self._give(self._blobs[digest]), self._loop)
-        with having.result().open("rb") as file:
+        giving = asyncio.run_coroutine_threadsafe(self._give(self._blobs[digest]), self._loop)
+        try:
+            path = giving.result()
+        except CancelledError as error:
+            raise OSError("the pull has ended") from error
+        except (NotReady, CapabilityError) as error:
+            raise OSError(error.message) from error
+        with path.open("rb") as file:
             while part := file.read(_PART_BYTES):
                 yield part
 

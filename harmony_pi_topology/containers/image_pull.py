@@ -172,7 +172,7 @@ class ImagePulls:
             await self._drop(image, assets)
 
     async def _drop(self, image: str, assets: Sequence[ImageBlob]) -> None:
-        """Keep nothing of *assets*, of which *image* consists, but what others lack that are being fetched."""
+        """Keep nothing of *assets*, of which *image* consists, but what other pulls wait for."""
         others = (each for each in self._pulls.values() if each.image != image)
         awaited = {digest for each in others for digest in each.lacked}
         for each in assets:

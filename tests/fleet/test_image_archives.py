@@ -1,4 +1,4 @@
-"""Images from archives: saved by podman on one machine, pushed, and run by the podman of another. No registry."""
+"""Images from archives: saved by podman on one machine, pushed, and run by another's. No registry."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ import pytest
 from nats.aio.msg import Msg
 
 from harmony_control.assets import read_image
-from harmony_control.bus.connection import admin
+from harmony_control.bus.connection import Bucket, admin
 from harmony_control.device import Device
 from harmony_core.outcome import Failure, Running
 from harmony_core.resources import ImageBlob
 from harmony_core.wire.actual_state import ActualState
 from harmony_core.wire.assets import chunk_count
+from harmony_core.wire.names import ASSETS
 from harmony_pi_topology import PiTopology
 from tests.archives import Archive, busybox_layer, called, layer_of, write_tar
 from tests.box import Bed, Box
@@ -80,7 +81,7 @@ class Asked:
 async def asked(plane: ControlPlane) -> AsyncGenerator[Asked]:
     found = Asked()
     async with admin(plane.home) as client:
-        await client.subscribe(f"{ASKED}>", cb=found.note)
+        await client.subscribe(f"{ASKED}>", cb=found.note)  # pyright: ignore[reportUnknownMemberType] - half typed there
         await client.flush()
         yield found
 
@@ -214,9 +215,7 @@ async def test_what_podman_builds_runs_and_a_new_version_brings_its_new_layer_al
         "app:1: the configuration",
         "app:1: layer 2 of 2",
     ]
-    told = await ground.plane.harmony(
-        "diff", ground.pi.name, str(ground.directory / "app.json")
-    )
+    told = await ground.plane.harmony("diff", ground.pi.name, str(ground.directory / "app.json"))
     assert "~ container:app  pulled, recreated: image changed, started" in told.out, told
     await ground.push()
     assert ground.page() == "two"
@@ -308,7 +307,7 @@ async def test_a_piece_that_is_another_one_is_refused_until_it_is_pushed_again(
         listed = (await ground.plane.harmony("assets", "list", "--json")).documents
         damaged = next(each["asset"] for each in listed if "new:1: layer 2 of 2" in each["names"])
         async with admin(ground.plane.home) as client:
-            await client.jetstream().publish(f"$KV.assets.{damaged[0]}.{damaged}.0", b"another")
+            await Bucket(client, ASSETS).put(f"{damaged[0]}.{damaged}.0", b"another")
     state = await until(ground.device, lambda state: "AssetDamaged" in message_of(state))
     assert f"harmony assets remove {damaged}" in message_of(state)
     assert ground.host.container("app") == before
