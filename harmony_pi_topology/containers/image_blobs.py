@@ -9,16 +9,20 @@ before the agent was started anew, is here, and is not fetched again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator
+import hashlib
+from collections.abc import Collection, Coroutine, Iterable, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
+from typing import Any, TypeVar
 
 from harmony_core.assets import Assets
 from harmony_core.change import NotReady, Progress
-from harmony_core.errors import CapabilityError
+from harmony_core.errors import AssetDamaged, CapabilityError
 from harmony_core.resources import ImageBlob
 
 __all__ = ["ImageBlobs"]
+
+T = TypeVar("T")
 
 _PART_BYTES = 1024 * 1024
 _NOTHING_COMES_S = 120.0
@@ -95,17 +99,30 @@ class ImageBlobs:
         return None if found is None else found.size_bytes
 
     def read(self, digest: str) -> Iterator[bytes]:
-        """As `Blobs.read`; first it waits until that blob is here."""
-        giving = asyncio.run_coroutine_threadsafe(self._give(self._blobs[digest]), self._loop)
+        """As `Blobs.read`; first it waits until that blob is here. What was kept of it, and is something else by
+        now, is not kept any longer."""
+        blob, found = self._blobs[digest], hashlib.sha256()
+        with self._await(self._give(blob)).open("rb") as file:
+            while part := file.read(_PART_BYTES):
+                found.update(part)
+                yield part
+        if found.hexdigest() != blob.sha256:
+            self._await(self._discard(blob))
+
+    def _await(self, asked: Coroutine[Any, Any, T]) -> T:
+        """Return what comes of *asked* in the event loop. OSError."""
         try:
-            path = giving.result()
+            return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
         except CancelledError as error:
             raise OSError("the pull has ended") from error
         except (NotReady, CapabilityError) as error:
             raise OSError(error.message) from error
-        with path.open("rb") as file:
-            while part := file.read(_PART_BYTES):
-                yield part
+
+    async def _discard(self, blob: ImageBlob) -> None:
+        self.failure = self.failure or AssetDamaged(
+            f"{blob.summary}: what was kept of it here is something else by now; it is fetched again"
+        )
+        await self._assets.drop(blob)
 
     async def _give(self, blob: ImageBlob) -> Path:
         if self._is_over:

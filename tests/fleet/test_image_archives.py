@@ -369,6 +369,33 @@ async def test_of_an_archive_of_several_platforms_the_device_s_own_comes(
     assert ground.kept() == []
 
 
+async def test_an_image_for_another_processor_is_told_by_whoever_notices_first(
+    ground: Ground, busybox: bytes
+) -> None:
+    archive = Archive()
+    theirs = archive.add_image(busybox, architecture="s390x")
+    ground.write(archive.members(archive.add_index(theirs, **called("localhost/app:3"))))
+    said = await ground.push(ends=3)
+    assert f"app: its image is made for linux/s390x, and {ground.pi.name} is linux/" in said.err
+    said = await ground.push("--force", ends=1)
+    assert "ImageNotFound" in said.out
+    assert "comes from an archive, in which podman finds nothing for this device" in said.out
+    assert not ground.runs()
+
+
+async def test_what_is_kept_and_is_something_else_by_now_is_told_and_fetched_anew(
+    ground: Ground, busybox: bytes
+) -> None:
+    *_, layer = ground.write(image_of(busybox))
+    await ground.push()
+    async with ground.without_network():
+        ground.pi.run(["podman", "rmi", "-f", "-a"])
+        ground.pi.write(f"{CACHE}/{layer.sha256}", b"x" * layer.size_bytes)
+    await until(ground.device, lambda _: ground.runs())
+    assert "AssetDamaged: app:1: layer 1 of 1" in ground.pi.journal(AGENT)
+    assert ground.kept() == []
+
+
 async def test_a_class_brings_it(ground: Ground, busybox: bytes) -> None:
     ground.write(image_of(busybox))
     name, file = ground.pi.name, str(ground.directory / "app.json")

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from harmony_core.change import NotReady, Progress
-from harmony_core.errors import AssetMissing
+from harmony_core.errors import AssetDamaged, AssetMissing
 from harmony_core.resources import Asset, Download, ImageBlob
 from harmony_pi_topology.containers.image_blobs import ImageBlobs
 
@@ -148,6 +148,16 @@ async def test_why_podman_was_given_nothing_is_kept(kept: Kept) -> None:
     with pytest.raises(OSError, match="app: 1 is not on the server"):
         await read(blobs, CONFIG)
     assert "app: 2" in str(blobs.failure)  # the first
+
+
+async def test_what_was_kept_and_is_something_else_now_is_not_kept_any_longer(kept: Kept) -> None:
+    blobs = ImageBlobs(kept, BLOBS, resource=RESOURCE)
+    await blobs.begin(LAYER)
+    (kept.directory / BLOBS[2].sha256).write_bytes(b"another")
+    await read(blobs, LAYER)
+    assert isinstance(blobs.failure, AssetDamaged)
+    assert "is something else by now; it is fetched again" in blobs.failure.message
+    assert kept.here == set()
 
 
 async def test_nobody_is_left_waiting_when_a_pull_ends(kept: Kept) -> None:
