@@ -26,7 +26,6 @@ from harmony_core.wire.replies import (
     VolumeLoaded,
 )
 
-from .assets.image import has_read_images
 from .audit.ask import audit
 from .audit.verify import AuditFault, AuditResult
 from .bus.devices import refuse_not_enrolled, refuse_unknown
@@ -269,7 +268,7 @@ class Device(Generic[TopologyT_co]):
         report = await self._reports.read_report(self.id)
         if report is not None and report.state is not None and not force:
             check(report.state, plain)
-        if has_read_images() and not force:
+        if not force and any("image_blobs" in each.spec for each in checked.values()):
             await self._refuse_other_platforms(checked)
         if resolve:
             for name, entry in (await with_digests(plain)).items():

@@ -24,7 +24,7 @@ from harmony_core.resources import IMAGE_BLOB_MAX_BYTES, ImageBlob
 
 from .local import note_part, open_regular, to_name
 
-__all__ = ["ImageArchive", "find_platforms", "has_read_images", "read_image"]
+__all__ = ["PLATFORMS_READ", "ImageArchive", "read_image"]
 
 _DOCUMENT_MAX_BYTES = 4 * 1024 * 1024
 _MEMBERS_MOST = 10_000
@@ -50,7 +50,8 @@ _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 """Where an archive says what its image is called: containerd's whole name, and what others have."""
 _REMEDY = "podman save --format oci-archive -o FILE IMAGE, or docker save of Docker 25 or newer"
 _PLATFORMS: dict[str, frozenset[str]] = {}
-"""For what the images are made that this process has read, by digest."""
+PLATFORMS_READ: Mapping[str, frozenset[str]] = _PLATFORMS
+"""For what the images are made of which this process has read archives, by digest."""
 
 
 @attrs.frozen(kw_only=True)
@@ -76,16 +77,6 @@ def read_image(path: Path | str) -> ImageArchive:
         image = _Reader(path, file, _list_members(path, file)).read()
     _PLATFORMS[parse_image(image.image).digest or ""] = image.platforms
     return image
-
-
-def has_read_images() -> bool:
-    """Return whether this process has read any archive."""
-    return bool(_PLATFORMS)
-
-
-def find_platforms(digest: str) -> frozenset[str] | None:
-    """Return for what the image of *digest* is made; None where this process has read no archive of it."""
-    return _PLATFORMS.get(digest)
 
 
 @attrs.frozen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harmony_control.assets.image import find_platforms
+from harmony_control.assets.image import PLATFORMS_READ
 from harmony_control.bundle.images import Platform
 from harmony_core.errors import MissingCapability
 from harmony_core.images import parse_image
@@ -23,8 +23,8 @@ _RUN_TOO: Mapping[str, frozenset[str]] = {
 def refuse_other_platforms(
     agent_id: str, machine: str, entries: Mapping[str, SerializedScore]
 ) -> None:
-    """Raise `MissingCapability` for an image of an archive that was read here, and does not run on a *machine*,
-    as the device's kernel calls itself. One that is not known here is not judged."""
+    """Raise `MissingCapability` for an image of an archive that was read here, and does not run on a
+    *machine*, as the device's kernel calls itself. One that is not known here is not judged."""
     platform = Platform.of_machine(machine)
     if platform is None:
         return
@@ -32,7 +32,7 @@ def refuse_other_platforms(
     runs = {f"linux/{each}" for each in (own, *_RUN_TOO.get(own, ()))}
     for name, entry in entries.items():
         for image in find_pinned_images(entry.spec):
-            made_for = find_platforms(parse_image(image).digest or "")
+            made_for = PLATFORMS_READ.get(parse_image(image).digest or "")
             if made_for is not None and not made_for & runs:
                 raise MissingCapability(
                     f"{name}: its image is made for {', '.join(sorted(made_for))}, and {agent_id} is "

@@ -99,8 +99,8 @@ class ImageBlobs:
         return None if found is None else found.size_bytes
 
     def read(self, digest: str) -> Iterator[bytes]:
-        """As `Blobs.read`; first it waits until that blob is here. What was kept of it, and is something else by
-        now, is not kept any longer."""
+        """As `Blobs.read`; first it waits until that blob is here. What was kept of it, and is something else
+        by now, is not kept any longer."""
         blob, found = self._blobs[digest], hashlib.sha256()
         with self._await(self._give(blob)).open("rb") as file:
             while part := file.read(_PART_BYTES):

@@ -16,6 +16,7 @@ from harmony_core.resources import (
     Download,
     Ethernet,
     File,
+    ImageBlob,
     Job,
     Link,
     Mount,
@@ -636,6 +637,24 @@ def test_an_appliance_says_from_where_it_would_have_to_download() -> None:
         found = DevicePolicy("/etc/harmony", rules=allowed)
         assert found.refusal(File(path="/srv/model", content=download)) is None
     assert opened().download_refusal("https://example.org/model") is None
+
+
+def test_an_appliance_takes_images_of_archives_where_localhost_is_listed() -> None:
+    blob = ImageBlob(sha256="1" * 64, size_bytes=7, name="app: the image's manifest")
+    image = f"localhost/app:1@sha256:{'1' * 64}"
+    wanted = Container(name="app", image=image, image_blobs=(blob,))
+    for listed, is_refused in (
+        ('"ghcr.io"', True),
+        ('"localhost/other"', True),
+        ('"localhost"', False),
+        ('"localhost/app"', False),
+    ):
+        rules = PolicyTable.read_text(f'preset = "appliance"\nregistries = [{listed}]\n')
+        refusal = DevicePolicy("/etc/harmony", rules=rules).refusal(wanted)
+        assert (refusal is not None) == is_refused, listed
+        if refusal is not None:
+            assert "localhost/app comes from nowhere that this device takes images from" in refusal
+            assert 'add "localhost/app" to registries there' in refusal
 
 
 def test_no_secret_comes_into_the_file_of_a_unit_since_nobody_could_judge_it() -> None:

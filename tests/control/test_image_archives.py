@@ -9,6 +9,7 @@ import random
 import tarfile
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import attrs
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harmony_control.assets import read_image
-from harmony_control.assets.image import find_platforms
+from harmony_control.assets.image import PLATFORMS_READ
 from harmony_control.assets.stored import list_assets
 from harmony_control.assets.upload import list_stored
 from harmony_control.bundle.collect import collect
@@ -63,7 +64,7 @@ def test_an_image_is_named_by_the_digest_of_its_manifest_and_consists_of_all_tha
     archive, entry = an_image()
     found = read_image(write(tmp_path, archive.members(entry)))
     assert found.image == f"localhost/app:1@{entry['digest']}"
-    assert found.platforms == find_platforms(entry["digest"])
+    assert found.platforms == PLATFORMS_READ[entry["digest"]]
     assert found.blobs[0].digest == entry["digest"]
     assert {each.digest: each.size_bytes for each in found.blobs} == {
         digest: len(content) for digest, content in archive.blobs.items()
@@ -328,14 +329,13 @@ def test_whatever_is_changed_in_an_archive_is_refused_or_makes_no_difference(
     at = data.draw(st.integers(0, len(raw) - 1))
     end = data.draw(st.integers(at + 1, min(at + 600, len(raw))))
     raw[at:end] = data.draw(st.binary(min_size=end - at, max_size=end - at))
-    path = Path("/tmp") / f"harmony-{random.randrange(2**63)}.tar"  # noqa: S108 - removed at once
-    path.write_bytes(raw)
-    try:
-        found = read_image(path)
-    except ScoreFileError:
-        return
-    finally:
-        path.unlink()
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "app.tar"
+        path.write_bytes(raw)
+        try:
+            found = read_image(path)
+        except ScoreFileError:
+            return
     assert {each.digest for each in found.blobs} <= archive.blobs.keys()
 
 

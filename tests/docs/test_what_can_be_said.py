@@ -18,6 +18,7 @@ from harmony_control.score_files.document import yaml_document
 from harmony_control.score_files.read import read_score_files
 from harmony_core.plugins import Registry
 from harmony_scores import ComposeScore, harmony_scores
+from tests.archives import Archive, layer_of, write_tar
 
 PAGE = Path(__file__).parents[2] / "docs/what-can-be-said.md"
 REGISTRY = Registry(harmony_scores())
@@ -93,6 +94,8 @@ def test_each_entry_can_be_pushed(tmp_path: Path, row: list[str]) -> None:
     for name in ("app.conf", "model.bin", "site/index.html"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("a\n")
+    image = Archive()
+    write_tar(tmp_path / "app.tar", image.members(image.add_image(layer_of({"bin/app": b"a\n"}))))
     (tmp_path / "all.yaml").write_text(f"- {{id: one, {code(entry).removeprefix('{')}\n")
     entries = read_score_files([str(tmp_path / "all.yaml")], REGISTRY)
     assert serialize("one", entries["one"]).kind == yaml(code(entry))["kind"]
