@@ -153,6 +153,18 @@ def _in_two_indexes() -> dict[str, bytes]:
     return archive.members(archive.add_index(inner))
 
 
+def _several() -> dict[str, bytes]:
+    archive = Archive()
+    first = archive.add_image(LAYERS[0], **called("localhost/a:1"))
+    return archive.members(first, archive.add_image(LAYERS[1], **called("localhost/b:1")))
+
+
+def _without_layers() -> dict[str, bytes]:
+    archive = Archive()
+    config = archive.add_json({}, "")
+    return archive.members(archive.add_json({"config": config, "layers": "none"}, MANIFEST))
+
+
 REFUSED: Mapping[str, tuple[Callable[[], Mapping[str, bytes]], str]] = {
     "Docker's older format": (
         lambda: {"manifest.json": b"[]", "repositories": b"{}"},
@@ -176,16 +188,7 @@ REFUSED: Mapping[str, tuple[Callable[[], Mapping[str, bytes]], str]] = {
         "has no image in it",
     ),
     "several images": (
-        lambda: (
-            (
-                (archive := Archive())
-                and archive.members(
-                    archive.add_image(LAYERS[0], **called("localhost/a:1")),
-                    archive.add_image(LAYERS[1], **called("localhost/b:1")),
-                )
-            )
-            or {}
-        ),
+        _several,
         "has several images: 'localhost/a:1', 'localhost/b:1'; save one alone",
     ),
     "a missing layer": (
@@ -213,20 +216,7 @@ REFUSED: Mapping[str, tuple[Callable[[], Mapping[str, bytes]], str]] = {
         "names the configuration by no SHA-256",
     ),
     "no configuration": (lambda: _of({"layers": []}), "names the configuration by no SHA-256"),
-    "no layers": (
-        lambda: (
-            (
-                (archive := Archive())
-                and archive.members(
-                    archive.add_json(
-                        {"config": archive.add_json({}, ""), "layers": "none"}, MANIFEST
-                    )
-                )
-            )
-            or {}
-        ),
-        "has an image without layers",
-    ),
+    "no layers": (_without_layers, "has an image without layers"),
     "an index of nothing": (
         lambda: _of({"manifests": []}, INDEX),
         "the image of none of its platforms",

@@ -88,7 +88,7 @@ async def test_a_blob_is_fetched_once_it_is_asked_for_and_others_are_not(kept: K
 
 @pytest.mark.looptime
 async def test_how_far_it_is_counts_all_that_podman_lacks(kept: Kept) -> None:
-    kept.trouble = lambda blob: waiting(blob, done=700) if blob.digest == LAYER else None
+    kept.trouble = lambda blob: waiting(blob, done=700) if blob == BLOBS[2] else None
     blobs = ImageBlobs(kept, BLOBS, resource=RESOURCE)
     await blobs.begin(MANIFEST)
     assert blobs.so_far() is None
