@@ -399,7 +399,7 @@ class DevicePolicy:
         return None
 
     def _network(self, profile: NetworkProfile) -> str | None:
-        interface = profile.link.interface or ""
+        interface = profile.interface or ""
         if interface == "lo" or interface.startswith(CONTAINERS_INTERFACES):
             return (
                 f"{interface} belongs to the system or to its containers, not to a Score; "

@@ -97,23 +97,18 @@ from .mount_point import (
     MountSource,
     MountState,
 )
+from .network_link import Bridge, Ethernet, InterfaceName, Link, MacAddress, Vlan, Wifi
 from .network_profile import (
-    Bridge,
     Connected,
     Connecting,
     Disconnected,
-    Ethernet,
-    InterfaceName,
     Ipv4,
     Ipv4Route,
     Ipv6,
     Ipv6Route,
-    Link,
     NetworkProfile,
     NetworkState,
     ProfileName,
-    Vlan,
-    Wifi,
 )
 from .probes import HttpProbe, Port, Probe, Seconds, TcpProbe
 from .reboot_rule import RebootRule, RebootRuleAt, RebootWhen
@@ -206,6 +201,7 @@ __all__ = [
     "LinkAt",
     "LinkState",
     "LinkTarget",
+    "MacAddress",
     "Mount",
     "MountOption",
     "MountPath",

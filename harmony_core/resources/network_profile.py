@@ -23,25 +23,19 @@ from pydantic import (
 )
 
 from ._base import ConfirmWithin, Privilege, Resource, State
-from .file import SecretRef
+from .network_link import Ethernet, Link, Wifi
 
 __all__ = [
-    "Bridge",
     "Connected",
     "Connecting",
     "Disconnected",
-    "Ethernet",
-    "InterfaceName",
     "Ipv4",
     "Ipv4Route",
     "Ipv6",
     "Ipv6Route",
-    "Link",
     "NetworkProfile",
     "NetworkState",
     "ProfileName",
-    "Vlan",
-    "Wifi",
 ]
 
 ProfileName = Annotated[
@@ -49,11 +43,7 @@ ProfileName = Annotated[
 ]
 """What NetworkManager calls a connection's id: ``office``, ``Wired connection 1``."""
 
-InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,14}$")]
-"""As the kernel names them: ``eth0``, ``wlan0``, ``eth0.7``."""
-
 DomainName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_~]([a-zA-Z0-9_.-]{0,252})$")]
-Mtu = Annotated[int, Field(ge=576, le=65_535)]
 Metric = Annotated[int, Field(ge=0, le=4_294_967_295)]
 
 
@@ -133,6 +123,8 @@ class _Ip(_Part):
     """Of its routes: the least wins where several interfaces lead somewhere."""
     default_route: bool | None = None
     """False never makes it the way to everywhere else."""
+    ignore_auto_dns: bool | None = None
+    """Whether the name servers that DHCP, or the router, tells are left out."""
 
     def _check(self, addresses: tuple[str, ...] | None, gateway: str | None) -> None:
         if self.method == "manual" and not addresses:
@@ -181,69 +173,6 @@ class Ipv6(_Ip):
         return self
 
 
-class Ethernet(_Part):
-    """A wired interface; with a *bridge*, a port of it, which has no addresses of its own."""
-
-    type: Literal["ethernet"] = "ethernet"
-    """Which kind of link it is."""
-    interface: InterfaceName
-    """The interface."""
-    bridge: InterfaceName | None = None
-    """The bridge of which it is a port; none for no bridge."""
-    mtu: Mtu | None = None
-    """The largest packet, in bytes; none leaves it."""
-
-
-class Vlan(_Part):
-    """A virtual network of a wired one. Its interface is made, and goes with the profile."""
-
-    type: Literal["vlan"] = "vlan"
-    """Which kind of link it is."""
-    interface: InterfaceName
-    """The interface that is made."""
-    parent: InterfaceName
-    """The interface it stands on."""
-    id: Annotated[int, Field(ge=1, le=4094)]
-    """The number of the VLAN."""
-
-
-class Bridge(_Part):
-    """A switch in software. Its interface is made, and goes with the profile."""
-
-    type: Literal["bridge"] = "bridge"
-    """Which kind of link it is."""
-    interface: InterfaceName
-    """The interface that is made."""
-    stp: bool = True
-    """The spanning tree protocol, which keeps loops from forming; ports then take half a minute to open."""
-
-
-class Wifi(_Part):
-    """A wireless network. NetworkManager uses it when it is in range; without *psk* it is an open one."""
-
-    type: Literal["wifi"] = "wifi"
-    """Which kind of link it is."""
-    ssid: Annotated[str, Field(min_length=1, max_length=32)]
-    """The network's name."""
-    psk: SecretRef | None = None
-    """The password, as a secret of the device; none for an open network."""
-    security: Literal["wpa-psk", "sae"] = "wpa-psk"
-    """``wpa-psk`` is WPA2, or WPA3 beside it; ``sae`` is WPA3 alone."""
-    hidden: bool = False
-    """Whether the network does not tell its name."""
-    interface: InterfaceName | None = None
-    """None is any that can."""
-
-    @model_validator(mode="after")
-    def _fits_into_a_beacon(self) -> Self:
-        if len(self.ssid.encode(errors="replace")) > 32:
-            raise ValueError("ssid: is longer than 32 bytes")
-        return self
-
-
-Link = Annotated[Ethernet | Vlan | Bridge | Wifi, Field(discriminator="type")]
-
-
 class NetworkProfile(Resource):
     """The profile *name* has these settings, and is in use or only kept.
 
@@ -290,6 +219,15 @@ class NetworkProfile(Resource):
     @property
     def privileges(self) -> frozenset[Privilege]:
         return frozenset()
+
+    @property
+    def interface(self) -> str | None:
+        """Which interface it is for, by its name or its MAC address; None for any that can."""
+        match self.link:
+            case Ethernet(mac=mac, interface=name) | Wifi(mac=mac, interface=name):
+                return name or mac
+            case _:
+                return self.link.interface
 
     @property
     def is_to_be_up(self) -> bool:

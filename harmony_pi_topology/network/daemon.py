@@ -23,7 +23,8 @@ class NetworkDaemon(Protocol):
     """Keeps profiles, and uses them. Raises `CapabilityError`s alone, but for `CheckpointTaken`."""
 
     async def look(self, name: str, uuid: str, interface: str | None) -> FoundNetwork:
-        """Return what is there under *uuid*, who else is called *name*, and how *interface* is."""
+        """Return what is there under *uuid*, who else is called *name*, and how *interface* is, which is told
+        by its name or its MAC address."""
         ...
 
     async def add(

@@ -42,7 +42,7 @@ class NetworkUse:
             return
         if plan.steps.bring_up != "apply" or not await self._daemon.apply(plan.uuid):
             self._pushed_out.add((plan.profile.name, plan.found.interface.uses))
-            await self._daemon.activate(plan.uuid, plan.profile.link.interface)
+            await self._daemon.activate(plan.uuid, plan.interface)
         self._asked_s[plan.uuid] = self._monotonic_s()
 
     def patient(self, plan: NetworkPlan) -> NetworkPlan:

@@ -36,6 +36,8 @@ from .nm_dbus import (
     IpConfig6,
     NetworkManager,
     Settings,
+    Wired,
+    Wireless,
 )
 
 __all__ = ["ANSWER_WITHIN_S", "NetworkBus", "NetworkLink"]
@@ -71,6 +73,12 @@ class NetworkLink:
 
     def device(self, path: str) -> Device:
         return Device.new_proxy(NETWORK_MANAGER, path, self.bus)
+
+    def wired(self, path: str) -> Wired:
+        return Wired.new_proxy(NETWORK_MANAGER, path, self.bus)
+
+    def wireless(self, path: str) -> Wireless:
+        return Wireless.new_proxy(NETWORK_MANAGER, path, self.bus)
 
     def ip4(self, path: str) -> IpConfig4:
         return IpConfig4.new_proxy(NETWORK_MANAGER, path, self.bus)

@@ -34,6 +34,8 @@ __all__ = [
     "NetworkManager",
     "RawSettings",
     "Settings",
+    "Wired",
+    "Wireless",
 ]
 
 NETWORK_MANAGER: Final = "org.freedesktop.NetworkManager"
@@ -223,6 +225,15 @@ class Device(DbusInterfaceCommonAsync, interface_name="org.freedesktop.NetworkMa
         """10 unmanaged, 20 unavailable, 30 disconnected … 100 activated, 110 deactivating, 120 failed."""
         raise NotImplementedError
 
+    @dbus_property_async("u")
+    def device_type(self) -> int:
+        raise NotImplementedError
+
+    @dbus_property_async("s")
+    def hw_address(self) -> str:
+        """The one that it has now."""
+        raise NotImplementedError
+
     @dbus_property_async("(uu)")
     def state_reason(self) -> tuple[int, int]:
         raise NotImplementedError
@@ -243,6 +254,26 @@ class Device(DbusInterfaceCommonAsync, interface_name="org.freedesktop.NetworkMa
     @dbus_property_async("ao")
     def ports(self) -> list[str]:
         """The devices that are ports of this one."""
+        raise NotImplementedError
+
+
+class Wired(DbusInterfaceCommonAsync, interface_name="org.freedesktop.NetworkManager.Device.Wired"):
+    """A wired interface."""
+
+    @dbus_property_async("s")
+    def perm_hw_address(self) -> str:
+        """The address that it was made with; empty where nobody knows."""
+        raise NotImplementedError
+
+
+class Wireless(
+    DbusInterfaceCommonAsync, interface_name="org.freedesktop.NetworkManager.Device.Wireless"
+):
+    """A wireless interface."""
+
+    @dbus_property_async("s")
+    def perm_hw_address(self) -> str:
+        """The address that it was made with; empty where nobody knows."""
         raise NotImplementedError
 
 

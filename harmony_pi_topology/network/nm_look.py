@@ -21,6 +21,9 @@ __all__ = ["active_path", "device_path", "look", "profile_path", "whole"]
 
 _UNSAVED: Final = 1
 _USES: Final[Mapping[int, Use]] = MappingProxyType({1: "coming", 2: "up", 3: "going"})
+_WIRED: Final = frozenset({1, 20})
+"""Devices of Ethernet, and pairs that are one cable."""
+_WIRELESS: Final = 2
 _UNMANAGED: Final = 10
 _UNAVAILABLE: Final = 20
 _REASONS: Final[Mapping[int, str]] = MappingProxyType(
@@ -51,9 +54,8 @@ _Data: TypeAlias = "list[dict[str, tuple[str, Any]]]"
 async def look(link: NetworkLink, name: str, uuid: str, interface: str | None) -> FoundNetwork:
     """Return what is there under *uuid*, who else is called *name*, and how *interface* is."""
     path = await profile_path(link, uuid)
-    found, there, settling = await asyncio.gather(
-        _profile(link, path, uuid), _interface(link, interface), link.manager.startup
-    )
+    there, settling = await asyncio.gather(_interface(link, interface), link.manager.startup)
+    found = await _profile(link, path, uuid, there.name)
     return FoundNetwork(
         profile=found,
         # Who is called so matters only as long as there is none of ours.
@@ -69,8 +71,29 @@ async def profile_path(link: NetworkLink, uuid: str) -> str | None:
 
 
 async def device_path(link: NetworkLink, interface: str) -> str | None:
-    """Return the device of that interface; None when there is none."""
+    """Return the device of that interface, told by its name or its MAC address; None when there is none."""
+    if ":" in interface:
+        return await _device_with(link, interface)
     return await _or_none(link.manager.get_device_by_ip_iface(interface))
+
+
+async def _device_with(link: NetworkLink, mac: str) -> str | None:
+    """Return the device that was made with the address *mac*, as NetworkManager itself finds it."""
+    paths = await link.manager.devices
+    addresses = await asyncio.gather(*(_permanent_address(link, path) for path in paths))
+    return dict(zip(reversed(addresses), reversed(paths), strict=True)).get(mac)
+
+
+async def _permanent_address(link: NetworkLink, path: str) -> str:
+    """Return the address that a wired or wireless device was made with, or has; empty for others."""
+    kind = await link.device(path).device_type
+    if kind in _WIRED:
+        made_with = await link.wired(path).perm_hw_address
+    elif kind == _WIRELESS:
+        made_with = await link.wireless(path).perm_hw_address
+    else:
+        return ""
+    return (made_with or await link.device(path).hw_address).upper()
 
 
 async def active_path(link: NetworkLink, uuid: str) -> str | None:
@@ -100,7 +123,9 @@ async def _secrets(profile: Connection, section: str) -> dict[str, tuple[str, An
         raise
 
 
-async def _profile(link: NetworkLink, path: str | None, uuid: str) -> FoundProfile | None:
+async def _profile(
+    link: NetworkLink, path: str | None, uuid: str, interface: str
+) -> FoundProfile | None:
     if path is None:
         return None
     raw, flags, active = await asyncio.gather(
@@ -113,12 +138,14 @@ async def _profile(link: NetworkLink, path: str | None, uuid: str) -> FoundProfi
         label=label_of(raw),
         saved=not flags & _UNSAVED,
     )
-    return await _in_use(link, found, active)
+    return await _in_use(link, found, active, interface)
 
 
-async def _in_use(link: NetworkLink, found: FoundProfile, active: str | None) -> FoundProfile:
+async def _in_use(
+    link: NetworkLink, found: FoundProfile, active: str | None, interface: str
+) -> FoundProfile:
     if active is None:
-        interface = str(found.settings.get("connection.interface-name", ""))
+        interface = str(found.settings.get("connection.interface-name", "")) or interface
         return attrs.evolve(found, reason=await _reason(link, interface))
     state, devices = await asyncio.gather(link.active(active).state, link.active(active).devices)
     found = attrs.evolve(found, use=_USES.get(state, "coming" if state == 0 else "down"))
@@ -164,9 +191,11 @@ async def _interface(link: NetworkLink, name: str | None) -> FoundInterface:
     if path is None:
         return FoundInterface(name=name, readiness="absent")
     device = link.device(path)
-    state, active = await asyncio.gather(device.state, device.active_connection)
+    own_name, state, active = await asyncio.gather(
+        device.interface, device.state, device.active_connection
+    )
     return FoundInterface(
-        name=name,
+        name=own_name,
         readiness=_readiness(state),
         uses=await link.active(active).id if active != NO_OBJECT else "",
     )

@@ -114,12 +114,23 @@ def _read_ssid(raw: bytes) -> str:
     return bytes(raw).decode(errors="replace")
 
 
+def _mac(address: str) -> bytes:
+    return bytes.fromhex(address.replace(":", ""))
+
+
+def _read_mac(raw: bytes) -> str:
+    return bytes(raw).hex(":").upper()
+
+
 def _same(value: Any) -> Any:
     return value
 
 
 def _plain(signature: str, *keys: str) -> _Codec:
     return _Codec(keys, signature, _same, dict.fromkeys(keys, _same))
+
+
+_MAC: Final = _Codec(("mac-address",), "ay", _mac, {"mac-address": _read_mac})
 
 
 def _ip(family: str, dns: _Codec) -> dict[str, _Codec]:
@@ -136,6 +147,7 @@ def _ip(family: str, dns: _Codec) -> dict[str, _Codec]:
         f"{family}.dns-search": _Codec(("dns-search",), "as", list, {"dns-search": tuple}),
         f"{family}.route-metric": _plain("x", "route-metric"),
         f"{family}.never-default": _plain("b", "never-default"),
+        f"{family}.ignore-auto-dns": _plain("b", "ignore-auto-dns"),
     }
 
 
@@ -148,12 +160,15 @@ _CODECS: Final[Mapping[str, _Codec]] = MappingProxyType(
         # Since 1.46 these have other names too; the old ones are understood by all.
         "connection.controller": _plain("s", "master", "controller"),
         "connection.port-type": _plain("s", "slave-type", "port-type"),
+        "802-3-ethernet.mac-address": _MAC,
         "802-3-ethernet.mtu": _plain("u", "mtu"),
         "vlan.parent": _plain("s", "parent"),
         "vlan.id": _plain("u", "id"),
         "bridge.stp": _plain("b", "stp"),
         "802-11-wireless.ssid": _Codec(("ssid",), "ay", _ssid, {"ssid": _read_ssid}),
         "802-11-wireless.hidden": _plain("b", "hidden"),
+        "802-11-wireless.mac-address": _MAC,
+        "802-11-wireless.powersave": _plain("u", "powersave"),
         "802-11-wireless-security.key-mgmt": _plain("s", "key-mgmt"),
         **_ip(
             "ipv4", _Codec(("dns", "dns-data"), "au", _dns4, {"dns-data": tuple, "dns": _read_dns4})

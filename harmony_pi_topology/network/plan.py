@@ -111,7 +111,7 @@ def _refuse_to_lose_its_place(profile: NetworkProfile, found: FoundNetwork) -> N
     there = found.profile
     if profile.is_to_be_up or there is None or there.use == "down":
         return
-    if not profile.autoconnect or profile.link.interface not in {None, there.interface or None}:
+    if not profile.autoconnect or found.interface.name not in {"", there.interface}:
         raise NetworkFailed(
             f"{profile.name} is in use on {there.interface}, and would not be used there again after a "
             "reboot; bring another profile up in its place first",
@@ -198,7 +198,7 @@ def _bring_up(
         return "activate" if due else None
     if there.use == "going":
         return None
-    if profile.link.interface not in {None, there.interface}:
+    if found.interface.name not in {"", there.interface}:
         return "activate" if profile.is_to_be_up else None
     if there.use != "up":
         return None  # what it takes on is to be seen once it is
@@ -218,7 +218,9 @@ def predict_state(found: FoundNetwork, steps: NetworkSteps) -> NetworkState | No
     now: Settings = there.settings if there is not None else {}
     after = {**now, **steps.write}
     own = [after.get(f"{family}.addresses", ()) for family in ("ipv4", "ipv6")]
-    interface = after.get("connection.interface-name", there.interface if there else "")
+    interface = after.get("connection.interface-name") or (
+        found.interface.name or (there.interface if there is not None else "")
+    )
     gateway = after.get("ipv4.gateway", "")
     return Connected(
         interface=str(interface),

@@ -107,10 +107,15 @@ class NetworkPlan:
         return {"bridge": 0, "ethernet": 1, "wifi": 1, "vlan": 2}[self.profile.link.type]
 
     @property
+    def interface(self) -> str | None:
+        """The name of the one that it is for; None for any that can."""
+        return self.found.interface.name or None
+
+    @property
     def interfaces(self) -> frozenset[str]:
         """All whose use may change."""
         link = self.profile.link
-        names = {link.interface, self.there.interface if self.there is not None else None}
+        names = {self.interface, self.there.interface if self.there is not None else None}
         match link:
             case Ethernet(bridge=bridge):
                 names.add(bridge)

@@ -127,7 +127,7 @@ class NetworkReconciler:
         try:
             desired = await self._resolve_desired(profile)
             record = await self._record(desired, apply=apply)
-            found = await self._daemon.look(profile.name, record.uuid, profile.link.interface)
+            found = await self._daemon.look(profile.name, record.uuid, profile.interface)
             before = await self._read_backup(profile, record)
             plan = self._use.patient(plan_profile(desired, found, record, before))
             if apply and not plan.is_on_trial:
@@ -259,7 +259,7 @@ class NetworkReconciler:
         await self._records.put(plan.id, plan.wrote.written)
         if not steps:
             return plan.change(plan.found, self._use.pending(plan, plan.found))
-        found = await self._daemon.look(plan.profile.name, plan.uuid, plan.profile.link.interface)
+        found = await self._daemon.look(plan.profile.name, plan.uuid, plan.profile.interface)
         if steps.create or steps.change or steps.keep:
             error = plan.find_what_did_not_stick(found, steps.write, on_disk=True)
             if error is not None:

@@ -36,6 +36,7 @@ class FoundInterface:
     """The interface that a profile names; one of no name is always ready."""
 
     name: str = ""
+    """As the kernel has it; of one that is not there, what the profile says."""
     readiness: Literal["ready", "no carrier", "unmanaged", "absent"] = "ready"
     uses: str = ""
     """The name of the profile that is in use there."""

@@ -67,6 +67,7 @@ _IP: Final[Settings] = MappingProxyType(
         "dns-search": (),
         "route-metric": -1,
         "never-default": False,
+        "ignore-auto-dns": False,
     }
 )
 DEFAULTS: Final[Settings] = MappingProxyType(
@@ -77,12 +78,15 @@ DEFAULTS: Final[Settings] = MappingProxyType(
         "connection.autoconnect-priority": 0,
         "connection.controller": "",
         "connection.port-type": "",
+        "802-3-ethernet.mac-address": "",
         "802-3-ethernet.mtu": 0,
         "vlan.parent": "",
         "vlan.id": 0,
         "bridge.stp": True,
         "802-11-wireless.ssid": "",
         "802-11-wireless.hidden": False,
+        "802-11-wireless.mac-address": "",
+        "802-11-wireless.powersave": 0,
         "802-11-wireless-security.key-mgmt": "",
         **{f"ipv4.{name}": value for name, value in _IP.items()},
         **{f"ipv6.{name}": value for name, value in _IP.items()},
@@ -105,6 +109,8 @@ _TYPES: Final = {
     "bridge": "bridge",
     "wifi": "802-11-wireless",
 }
+_POWERSAVE: Final = {False: 2, True: 3}
+"""NetworkManager's numbers; 0 is as it has it by default."""
 _NAMESPACE: Final = UUID("b0d5e9d2-51a5-4a5e-9a35-6d1a3f0b7c11")
 
 
@@ -203,6 +209,9 @@ def _of_link(link: Link) -> Iterator[tuple[str, Setting]]:
     yield "connection.type", _TYPES[link.type]
     if link.interface is not None:
         yield "connection.interface-name", link.interface
+    if isinstance(link, Ethernet | Wifi) and link.mac is not None:
+        yield "connection.interface-name", ""
+        yield f"{_TYPES[link.type]}.mac-address", link.mac
     match link:
         case Ethernet():
             yield "connection.controller", link.bridge or ""
@@ -217,6 +226,8 @@ def _of_link(link: Link) -> Iterator[tuple[str, Setting]]:
         case Wifi():
             yield "802-11-wireless.ssid", link.ssid
             yield "802-11-wireless.hidden", link.hidden
+            if link.powersave is not None:
+                yield "802-11-wireless.powersave", _POWERSAVE[link.powersave]
             yield "802-11-wireless-security.key-mgmt", link.security if link.psk else ""
         case _:
             assert_never(link)
@@ -232,6 +243,7 @@ def _of_ip(ip: Ipv4 | Ipv6) -> Iterator[tuple[str, Setting]]:
         "dns-search": ip.dns_search,
         "route-metric": ip.metric,
         "never-default": None if ip.default_route is None else not ip.default_route,
+        "ignore-auto-dns": ip.ignore_auto_dns,
     }
     return ((name, value) for name, value in given.items() if value is not None)
 

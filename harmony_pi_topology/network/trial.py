@@ -285,7 +285,7 @@ class Trials:
         return plan_profile(plan.desired, await self._look(plan), plan.record, plan.before)
 
     async def _look(self, plan: NetworkPlan) -> FoundNetwork:
-        return await self._daemon.look(plan.profile.name, plan.uuid, plan.profile.link.interface)
+        return await self._daemon.look(plan.profile.name, plan.uuid, plan.profile.interface)
 
     async def _refuse(self, plan: NetworkPlan, why: str) -> Exception:
         await self.undo(plan.id, plan.record)

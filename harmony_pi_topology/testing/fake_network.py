@@ -6,7 +6,9 @@ that keeps the profiles is another. Beside the reconciler's verbs stand those of
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 import attrs
 
@@ -23,6 +25,10 @@ from .fake_reconciler import FakeReconciler
 __all__ = ["FakeNetwork"]
 
 _LOOKS = 1000
+_NMCLI: Final[Mapping[tuple[str, Setting], str]] = MappingProxyType(
+    {("802-11-wireless.powersave", 2): "disable", ("802-11-wireless.powersave", 3): "enable"}
+)
+"""The words of nmcli for numbers."""
 
 
 class FakeNetwork(FakeReconciler):
@@ -140,7 +146,7 @@ class FakeNetwork(FakeReconciler):
         value = kept.settings.get(setting, kept.others.get(setting, DEFAULTS.get(setting, "")))
         if isinstance(value, tuple):
             return value
-        return () if value in {"", -1} else (_word(value),)
+        return () if value in {"", -1} else (_word(setting, value),)
 
     async def profiles(self) -> set[str]:
         """The names of all."""
@@ -173,6 +179,10 @@ class FakeNetwork(FakeReconciler):
     async def delete(self, name: str) -> None:
         """A bystander removes a profile."""
         await self._daemon.delete(self._find_kept(name).uuid)
+
+    async def mac(self, interface: str) -> str:
+        """The MAC address of an interface."""
+        return self._daemon.interfaces[interface].mac
 
     async def addresses(self, interface: str) -> set[str]:
         """What an interface has, as the kernel says it."""
@@ -287,5 +297,7 @@ def _parse(setting: str, value: str) -> Setting:
             return value
 
 
-def _word(value: Setting) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+def _word(setting: str, value: Setting) -> str:
+    if isinstance(value, bool):
+        return {True: "yes", False: "no"}[value]
+    return _NMCLI.get((setting, value), str(value))

@@ -44,6 +44,10 @@ class Kept:
         return str(self.settings.get("connection.interface-name", ""))
 
     @property
+    def mac(self) -> str:
+        return str(self.settings.get(f"{self.type}.mac-address", ""))
+
+    @property
     def type(self) -> str:
         return str(self.settings.get("connection.type", ""))
 
@@ -63,6 +67,7 @@ class Interface:
     """One interface, and what it has taken on."""
 
     name: str
+    mac: str = ""
     carrier: bool = True
     made: bool = False
     uses: str = ""
@@ -90,7 +95,10 @@ class FakeNetworkDaemon:
     def __init__(self, interfaces: Iterable[str], *, changed: Callable[[], None]) -> None:
         self.profiles: dict[str, Kept] = {}
         self.on_disk: dict[str, Kept] = {}
-        self.interfaces = {name: Interface(name=name) for name in interfaces}
+        self.interfaces = {
+            name: Interface(name=name, mac=f"02:00:00:00:00:{number:02X}")
+            for number, name in enumerate(interfaces)
+        }
         self.leases: dict[str, str] = {}
         """What a DHCP server gives on an interface."""
         self.forgets = set[str]()
@@ -144,7 +152,7 @@ class FakeNetworkDaemon:
     async def apply(self, uuid: str) -> bool:
         profile_on = self.profile_on(uuid)
         kept = self.profiles[uuid]
-        if profile_on is None or profile_on.name != kept.interface:
+        if profile_on is None or not _fits(kept, profile_on):
             return False
         if kept.settings.get("connection.controller", "") != profile_on.applied.get(
             "connection.controller", ""
@@ -212,7 +220,7 @@ class FakeNetworkDaemon:
         self.begin_anew()
         self.profiles = copy.deepcopy(self.on_disk)
         self.interfaces = {
-            name: Interface(name=name, carrier=each.carrier)
+            name: Interface(name=name, mac=each.mac, carrier=each.carrier)
             for name, each in self.interfaces.items()
             if not each.made
         }
@@ -275,13 +283,17 @@ class FakeNetworkDaemon:
     def _readiness(self, interface: str | None) -> FoundInterface:
         if interface is None:
             return FoundInterface()
-        there = self.interfaces.get(interface)
+        there = self._find_interface(interface)
         if there is None:
             return FoundInterface(name=interface, readiness="absent")
         uses = self.profiles[there.uses].name if there.uses else ""
         if there.carrier or there.made:
-            return FoundInterface(name=interface, uses=uses)
-        return FoundInterface(name=interface, readiness="no carrier", uses=uses)
+            return FoundInterface(name=there.name, uses=uses)
+        return FoundInterface(name=there.name, readiness="no carrier", uses=uses)
+
+    def _find_interface(self, name_or_mac: str) -> Interface | None:
+        macs = {each.mac: each for each in self.interfaces.values()}
+        return self.interfaces.get(name_or_mac) or macs.get(name_or_mac)
 
     def _interface(self, kept: Kept, interface: str | None) -> Interface:
         name = interface or kept.interface
@@ -309,7 +321,7 @@ class FakeNetworkDaemon:
     def _autoconnect(self) -> None:
         """Idle interfaces use what they may."""
         for each in self.interfaces.values():
-            fitting = [kept for kept in self.profiles.values() if kept.interface == each.name]
+            fitting = [kept for kept in self.profiles.values() if _fits(kept, each)]
             best = max(fitting, key=lambda kept: kept.rank, default=None)
             if not each.uses and each.carrier and best is not None and best.rank[0]:
                 self._count += 1
@@ -323,3 +335,7 @@ class FakeNetworkDaemon:
             self._count += 1
             self.interfaces[name] = attrs.evolve(before, activation=self._count)
         self._changed()
+
+
+def _fits(kept: Kept, interface: Interface) -> bool:
+    return interface.name == kept.interface or bool(kept.mac and kept.mac == interface.mac)

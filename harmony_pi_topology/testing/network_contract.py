@@ -414,6 +414,60 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         assert await host.bystander.profiles() == {"start"}
         assert await host.bystander.addresses("br7") == set()
 
+    async def test_an_interface_is_found_by_its_mac_address(self, host: NetworkUnderTest) -> None:
+        by_mac = Ethernet(mac=await host.bystander.mac(self.WIRE))
+        desired = self.profile(link=by_mac)
+        planned = await host.plan_one(desired)
+        change = await host.apply_one(desired)
+        assert change.after == planned.after
+        assert change.after == Connected(interface=self.WIRE, addresses=(self.GOOD,), gateway=None)
+        assert await host.bystander.in_use(self.WIRE) == "office"
+        assert await host.bystander.read("office", "connection.interface-name") == ()
+        assert (await host.look(desired)).actions == ()
+        change = await host.apply_one(self.profile(self.ALSO_GOOD, link=by_mac))
+        assert change.actions == ("changed ipv4.addresses", "applied", self.CONFIRMED)
+        error = await host.expect_failure(self.profile(self.BAD, link=by_mac))
+        assert isinstance(error, NetworkRolledBack)
+        await host.has(self.WIRE, self.ALSO_GOOD)
+
+    async def test_a_mac_address_that_nothing_has_is_a_failure_and_nothing_is_touched(
+        self, host: NetworkUnderTest
+    ) -> None:
+        nobody = Ethernet(mac="02:12:34:56:78:9a")
+        error = await host.expect_failure(self.profile(link=nobody))
+        assert isinstance(error, NetworkFailed)
+        assert "02:12:34:56:78:9A" in error.message
+        assert await host.bystander.profiles() == {"start"}
+        assert (await host.apply_one(self.profile(link=nobody, state="kept"))).actions == (
+            "created",
+        )
+
+    async def test_name_servers_that_dhcp_tells_are_left_out_where_that_is_wished(
+        self, host: NetworkUnderTest
+    ) -> None:
+        desired = self.change_ipv4(self.profile(), dns=(self.BUS,), ignore_auto_dns=True)
+        await host.apply_one(desired)
+        assert await host.bystander.read("office", "ipv4.ignore-auto-dns") == ("yes",)
+        assert (await host.look(desired)).actions == ()
+        await host.apply_one(self.profile())
+        assert await host.bystander.read("office", "ipv4.ignore-auto-dns") == ("no",)
+
+    async def test_whether_a_radio_sleeps_is_kept_and_its_mac_address(
+        self, host: NetworkUnderTest
+    ) -> None:
+        link = Wifi(ssid="open", mac="02:12:34:56:78:9a", powersave=False)
+        desired = self.profile(name="wireless", link=link, ipv4=None)
+        await host.apply_one(desired)
+        assert (await host.look(desired)).actions == ()
+        told = await host.bystander.read("wireless", "802-11-wireless.powersave")
+        assert told == ("disable",)
+        told = await host.bystander.read("wireless", "802-11-wireless.mac-address")
+        assert told == ("02:12:34:56:78:9A",)
+        without = self.profile(name="wireless", link=Wifi(ssid="open"), ipv4=None)
+        change = await host.apply_one(without)
+        assert change.actions == ("changed 802-11-wireless.mac-address, 802-11-wireless.powersave",)
+        assert (await host.look(without)).actions == ()
+
     async def test_an_interface_that_is_not_there_is_a_failure_and_nothing_is_touched(
         self, host: NetworkUnderTest
     ) -> None:

@@ -64,6 +64,10 @@ class NetworkBystander(Protocol):
     async def delete(self, name: str) -> None:
         """Remove a profile."""
 
+    async def mac(self, interface: str) -> str:
+        """The MAC address that an interface was made with."""
+        ...
+
     async def addresses(self, interface: str) -> set[str]:
         """The addresses that an interface has, as the kernel says it; without link-local ones."""
         ...

@@ -41,7 +41,7 @@ TREE = Path(__file__).parents[2]
 SUITE = "trixie"
 PACKAGES = (
     "systemd,systemd-sysv,dbus,podman,crun,netavark,aardvark-dns,nftables,iproute2,procps,python3,"
-    "python3-venv,network-manager,ca-certificates,busybox-static,docker-registry,libfaketime,sudo,openssh-server"
+    "python3-venv,network-manager,dnsmasq-base,ca-certificates,busybox-static,docker-registry,libfaketime,sudo,openssh-server"
 )
 CONTAINERS_CONF = """\
 # A box may neither raise limits nor hand out control groups.

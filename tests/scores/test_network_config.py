@@ -49,10 +49,14 @@ PASSWORD = SecretRef.model_validate({"secret": "password"})
         NetworkConfigScore(name="seven", link=Vlan(interface="eth0.7", parent="eth0", id=7)),
         NetworkConfigScore(name="bridge", link=Bridge(interface="br0")),
         NetworkConfigScore(name="port", link=Ethernet(interface="eth0", bridge="br0")),
+        NetworkConfigScore(
+            name="mac", link=Ethernet(mac="02:00:00:00:00:00"), ipv4=Ipv4(ignore_auto_dns=True)
+        ),
         NetworkConfigScore(name="home", link=Wifi(ssid="home", psk=PASSWORD, hidden=True)),
+        NetworkConfigScore(name="awake", link=Wifi(ssid="home", powersave=False)),
         NetworkConfigScore(name="open", link=Wifi(ssid="Freifunk", interface="wlan0")),
     ],
-    ids=["least", "full", "vlan", "bridge", "port", "wifi", "open wifi"],
+    ids=["least", "full", "vlan", "bridge", "port", "mac", "wifi", "awake", "open wifi"],
 )
 async def test_interpreted_twice_it_is_success_then_noop(score: NetworkConfigScore) -> None:
     pi = FakePi()
@@ -97,6 +101,7 @@ def test_addresses_are_written_in_one_way() -> None:
     ipv6 = Ipv6(method="manual", addresses=("2001:DB8:0:0::0007/64",), dns=("2001:db8::0:1",))
     assert ipv6.addresses == ("2001:db8::7/64",)
     assert ipv6.dns == ("2001:db8::1",)
+    assert Ethernet(mac="d8:3a:dd:01:02:03").mac == "D8:3A:DD:01:02:03"
 
 
 ADDRESS = {"method": "manual", "addresses": ["192.168.7.20/24"]}
@@ -110,6 +115,14 @@ ADDRESS = {"method": "manual", "addresses": ["192.168.7.20/24"]}
         ({"name": ""}, "name: "),
         ({"link": {"type": "ethernet", "interface": "eth 0"}}, "link.ethernet.interface: "),
         ({"link": {"type": "ethernet", "interface": "a" * 16}}, "link.ethernet.interface: "),
+        ({"link": {"type": "ethernet"}}, "link.ethernet: interface: "),
+        (
+            {"link": {"type": "ethernet", "interface": "eth0", "mac": "02:00:00:00:00:00"}},
+            "link.ethernet: mac: ",
+        ),
+        ({"link": {"type": "ethernet", "mac": "02:00:00:00:00"}}, "link.ethernet.mac: "),
+        ({"link": {"type": "wifi", "ssid": "x", "mac": "02-00-00-00-00-00"}}, "link.wifi.mac: "),
+        ({"link": {"type": "wifi", "ssid": "x", "powersave": "2"}}, "link.wifi.powersave: "),
         ({"link": {"type": "token-ring", "interface": "tr0"}}, "link: "),
         ({"link": {"interface": "eth0"}}, "link: "),
         ({"link": {"type": "vlan", "interface": "v", "parent": "e", "id": 4095}}, "link.vlan.id: "),

@@ -210,6 +210,10 @@ class BoxNetwork:
     async def delete(self, name: str) -> None:
         await self.nmcli("connection", "delete", name)
 
+    async def mac(self, interface: str) -> str:
+        done = await self.run("cat", f"/sys/class/net/{interface}/address")
+        return done.stdout.decode().strip()
+
     async def addresses(self, interface: str) -> set[str]:
         done = await self.run("ip", "-json", "address", "show", "dev", interface, check=False)
         if done.returncode:

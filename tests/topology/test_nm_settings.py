@@ -37,7 +37,9 @@ LINKS: st.SearchStrategy[Link] = st.sampled_from(
         Ethernet(interface="eth0"),
         Vlan(interface="eth0.7", parent="eth0", id=7),
         Bridge(interface="br0", stp=False),
+        Ethernet(mac="d8:3a:dd:01:02:03"),
         Wifi(ssid="Büro 📶", hidden=True),
+        Wifi(ssid="home", mac="d8:3a:dd:01:02:03", powersave=True),
     ]
 )
 
@@ -64,6 +66,7 @@ IPV4 = st.builds(
     ).map(tuple),
     dns=st.none() | st.lists(ADDRESSES4, max_size=3).map(tuple),
     dns_search=st.none() | st.just(("example.org",)),
+    ignore_auto_dns=st.none() | st.booleans(),
     metric=st.none() | st.integers(0, 2**32 - 1),
 )
 IPV6 = st.builds(
