@@ -24,7 +24,8 @@ class NetworkConfigScore(Score[HasNetwork]):
 
     name: ProfileName = Field(description="The profile's name, such as office.")
     link: Link = Field(
-        description="What it is for: an Ethernet interface, a VLAN, a bridge, or a Wi-Fi network."
+        description="What it is for: an Ethernet interface, a VLAN, a bridge, or a Wi-Fi network, "
+        "that of others or an access point."
     )
     ipv4: Ipv4 | None = Field(
         default=None, description="Addresses, routes and name servers of IPv4; by DHCP unless set."
@@ -42,8 +43,9 @@ class NetworkConfigScore(Score[HasNetwork]):
     )
     state: Literal["up", "kept"] | None = Field(
         default=None,
-        description="Whether it must be in use now (up), or only be there (kept), as Wi-Fi always is. Only "
-        "kept, it takes no other's place by itself until the device was once reached by it.",
+        description="Whether it must be in use now (up), or only be there (kept), as a Wi-Fi network of "
+        "others always is. Only kept, it takes no other's place by itself until the device was once reached "
+        "by it.",
     )
     take_over: bool = Field(
         default=False,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, TypeAlias
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -38,6 +40,14 @@ MacAddress = Annotated[
 """The address that an interface was made with: ``D8:3A:DD:01:02:03``."""
 
 Mtu = Annotated[int, Field(ge=576, le=65_535)]
+
+_CHANNELS: Final[Mapping[str, Sequence[int]]] = MappingProxyType(
+    {
+        "2.4GHz": range(1, 15),
+        "5GHz": (*range(36, 65, 4), *range(100, 141, 4), *range(149, 166, 4)),
+    }
+)
+"""By band, as NetworkManager knows them."""
 
 
 class _Link(BaseModel):
@@ -93,20 +103,30 @@ class Bridge(_Link):
 
 
 class Wifi(_Link):
-    """A wireless network. NetworkManager uses it when it is in range; without *psk* it is an open one."""
+    """A wireless network, that of an access point or one of the device's own.
+
+    NetworkManager uses another's when it is in range, and one without *psk* is an open network. With the mode
+    ``ap`` the device is the access point: for whom it is also the way to elsewhere, says ``ipv4``.
+    """
 
     type: Literal["wifi"] = "wifi"
     """Which kind of link it is."""
     ssid: Annotated[str, Field(min_length=1, max_length=32)]
     """The network's name."""
+    mode: Literal["infrastructure", "ap"] = "infrastructure"
+    """``infrastructure`` joins a network, ``ap`` makes one."""
     psk: SecretRef | None = None
     """The password, as a secret of the device; none for an open network."""
-    security: Literal["wpa-psk", "sae"] = "wpa-psk"
-    """``wpa-psk`` is WPA2, or WPA3 beside it; ``sae`` is WPA3 alone."""
+    security: Literal["wpa-psk", "sae", "none"] = "wpa-psk"
+    """``wpa-psk`` is WPA2, or WPA3 beside it; ``sae`` is WPA3 alone; ``none`` says that anybody may join."""
     hidden: bool = False
     """Whether the network does not tell its name."""
+    band: Literal["2.4GHz", "5GHz"] | None = None
+    """The band; none leaves it to NetworkManager."""
+    channel: int | None = None
+    """The channel in the band, as in 6 or 36; none leaves it to NetworkManager."""
     interface: InterfaceName | None = None
-    """None is any that can."""
+    """None is any that can; an access point needs it, or the MAC address."""
     mac: MacAddress | None = None
     """The interface with this MAC address, which it was made with, whatever its name."""
     powersave: bool | None = None
@@ -118,6 +138,40 @@ class Wifi(_Link):
             raise ValueError("ssid: is longer than 32 bytes")
         _refuse_both(self.interface, self.mac)
         return self
+
+    @model_validator(mode="after")
+    def _is_secured_as_it_says(self) -> Self:
+        if self.security == "none" and self.psk is not None:
+            raise ValueError('psk: security "none" has none; leave one of them out')
+        return self
+
+    @model_validator(mode="after")
+    def _has_its_channel(self) -> Self:
+        if self.channel is None:
+            return self
+        if self.band is None:
+            raise ValueError("channel: needs its band beside it, 2.4GHz or 5GHz")
+        if self.channel not in _CHANNELS[self.band]:
+            known = ", ".join(map(str, _CHANNELS[self.band]))
+            raise ValueError(f"channel: {self.band} has {known}, and no {self.channel}")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_an_access_point(self) -> Self:
+        if self.mode != "ap":
+            return self
+        if self.interface is None and self.mac is None:
+            raise ValueError("interface: an access point needs it, as in wlan0; or mac")
+        if self.security != "none" and self.psk is None:
+            raise ValueError(
+                'psk: an access point needs a password; for one that anybody may join, say security "none"'
+            )
+        return self
+
+    @property
+    def may_be_out_of_range(self) -> bool:
+        """Whether it can be used in some places alone."""
+        return self.mode == "infrastructure"
 
 
 Link: TypeAlias = Annotated[Ethernet | Vlan | Bridge | Wifi, Field(discriminator="type")]

@@ -115,8 +115,8 @@ class Ipv6Route(_Part):
 class _Ip(_Part):
     """What is None is left as it is in the profile."""
 
-    method: Literal["auto", "manual", "link-local", "disabled"] = "auto"
-    """How addresses are found."""
+    method: Literal["auto", "manual", "link-local", "shared", "disabled"] = "auto"
+    """How addresses are found; ``shared`` gives others theirs, and is their way to everywhere else."""
     dns_search: tuple[DomainName, ...] | None = None
     """Domains in which short names are looked up."""
     metric: Metric | None = None
@@ -126,7 +126,14 @@ class _Ip(_Part):
     ignore_auto_dns: bool | None = None
     """Whether the name servers that DHCP, or the router, tells are left out."""
 
-    def _check(self, addresses: tuple[str, ...] | None, gateway: str | None) -> None:
+    def _check(
+        self,
+        addresses: tuple[str, ...] | None,
+        gateway: str | None,
+        dns: tuple[str, ...] | None,
+    ) -> None:
+        if self.method == "shared":
+            self._check_shared(addresses, gateway, dns)
         if self.method == "manual" and not addresses:
             raise ValueError('addresses: method "manual" needs at least one')
         if addresses and self.method in {"disabled", "link-local"}:
@@ -135,6 +142,24 @@ class _Ip(_Part):
             raise ValueError("gateway: needs an address of our own beside it, in addresses")
         if gateway is not None and self.default_route is False:
             raise ValueError("gateway: is of no use while default_route is false")
+
+    def _check_shared(
+        self,
+        addresses: tuple[str, ...] | None,
+        gateway: str | None,
+        dns: tuple[str, ...] | None,
+    ) -> None:
+        if addresses is not None and len(addresses) > 1:
+            raise ValueError(
+                'addresses: method "shared" takes one, which others have as their gateway'
+            )
+        if gateway is not None:
+            raise ValueError(
+                'gateway: method "shared" takes none: the device is that of the others'
+            )
+        if dns or self.dns_search:
+            field = "dns" if dns else "dns_search"
+            raise ValueError(f'{field}: method "shared" takes none; give them to the way out')
 
 
 class Ipv4(_Ip):
@@ -151,7 +176,7 @@ class Ipv4(_Ip):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        self._check(self.addresses, self.gateway)
+        self._check(self.addresses, self.gateway, self.dns)
         return self
 
 
@@ -169,7 +194,7 @@ class Ipv6(_Ip):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        self._check(self.addresses, self.gateway)
+        self._check(self.addresses, self.gateway, self.dns)
         return self
 
 
@@ -198,7 +223,8 @@ class NetworkProfile(Resource):
     priority: Annotated[int, Field(ge=-999, le=999)] = 0
     """Of several proven profiles that fit one interface, the greatest is used."""
     state: Literal["up", "kept"] | None = None
-    """Whether it must be in use now; None: ``up``, but ``kept`` for Wi-Fi, which may be out of range."""
+    """Whether it must be in use now; None: ``up``, but ``kept`` for the Wi-Fi of others, which may be out of
+    range."""
     take_over: bool = False
     """Whether a profile of this name that somebody else made is changed, and put back in the end."""
     confirm_within_s: ConfirmWithin = 60
@@ -231,12 +257,22 @@ class NetworkProfile(Resource):
 
     @property
     def is_to_be_up(self) -> bool:
-        return (self.state or ("kept" if self.link.type == "wifi" else "up")) == "up"
+        return (self.state or ("kept" if self.may_be_out_of_range else "up")) == "up"
+
+    @property
+    def may_be_out_of_range(self) -> bool:
+        """Whether it can be used in some places alone."""
+        return isinstance(self.link, Wifi) and self.link.may_be_out_of_range
+
+    @property
+    def shares(self) -> bool:
+        """Whether others get their addresses from it."""
+        return "shared" in {ip.method for ip in (self.ipv4, self.ipv6) if ip is not None}
 
     @model_validator(mode="after")
     def _can_be(self) -> Self:
         match self.link:
-            case Wifi() if self.state == "up":
+            case Wifi(may_be_out_of_range=True) if self.state == "up":
                 raise ValueError(
                     "state: a Wi-Fi network may be out of range, so its profile is only kept; leave it out"
                 )

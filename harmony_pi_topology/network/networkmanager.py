@@ -13,11 +13,13 @@ What is to be done (`.profile_plan`), and how a change proves itself (`.trial`),
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from harmony_core.change import Change
 from harmony_core.reconciler import Availability, Backups, OnChange, Reachability, Records
 from harmony_core.resources import NetworkProfile, NetworkState
 from harmony_pi_topology.common.availability import availability_by
+from harmony_pi_topology.common.presence import is_there
 from harmony_pi_topology.common.secrets import read_secret
 from harmony_pi_topology.common.worker import Worker
 
@@ -32,7 +34,10 @@ _SECRET_WITHIN_S = 10.0
 
 
 class SdbusNetworkManager:
-    """The NetworkManager on the bus at *address*, or this machine's. Connects when first asked."""
+    """The NetworkManager on the bus at *address*, or this machine's. Connects when first asked.
+
+    The files that it will read are looked for below *root*.
+    """
 
     def __init__(
         self,
@@ -41,11 +46,13 @@ class SdbusNetworkManager:
         backups: Backups,
         reachability: Reachability,
         secrets_directory: str,
+        root: str = "/",
         address: str | None = None,
         answer_within_s: float = ANSWER_WITHIN_S,
     ) -> None:
+        self._root = Path(root)
         self._secrets_directory = secrets_directory
-        self._worker = Worker("network secrets", threads=1, timeout_s=_SECRET_WITHIN_S)
+        self._worker = Worker("network files", threads=1, timeout_s=_SECRET_WITHIN_S)
         self._bus = NetworkBus(address, answer_within_s=answer_within_s)
         self._watch = NetworkWatch(self._bus)
         self._reconciler = NetworkReconciler(
@@ -54,6 +61,7 @@ class SdbusNetworkManager:
             backups=backups,
             reachability=reachability,
             read_secret=self._secret,
+            find_file=self._find_file,
         )
 
     @property
@@ -91,6 +99,9 @@ class SdbusNetworkManager:
         await self._watch.end()
         self._bus.close()
         self._worker.close()
+
+    async def _find_file(self, path: str) -> bool:
+        return await self._worker.run(is_there, self._root / path.lstrip("/"))
 
     async def _secret(self, name: str) -> bytes:
         return await self._worker.run(read_secret, self._secrets_directory, name)

@@ -261,5 +261,8 @@ def _flags(keep: bool) -> int:
 
 
 def _quiet(raw: RawSettings) -> int:
-    """A wired profile is not brought up because it was written. A Wi-Fi network may be what is waited for."""
-    return 0 if raw["connection"]["type"][1] == "802-11-wireless" else _BLOCK_AUTOCONNECT
+    """A wired profile, or an access point, is not brought up because it was written. A Wi-Fi network of others
+    may be what is waited for."""
+    mode = raw.get("802-11-wireless", {}).get("mode", ("s", "infrastructure"))[1]
+    waited_for = raw["connection"]["type"][1] == "802-11-wireless" and mode != "ap"
+    return 0 if waited_for else _BLOCK_AUTOCONNECT

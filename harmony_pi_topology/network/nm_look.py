@@ -39,6 +39,8 @@ _REASONS: Final[Mapping[int, str]] = MappingProxyType(
         15: "DHCP could not be started",
         16: "DHCP failed",
         17: "DHCP failed",
+        18: "what is shared could not be given out; see dnsmasq in the journal",
+        19: "what is shared could not be given out; see dnsmasq in the journal",
         38: "the profile was removed",
         39: "somebody took it down",
         40: "the cable was pulled",

@@ -130,6 +130,10 @@ def _plain(signature: str, *keys: str) -> _Codec:
     return _Codec(keys, signature, _same, dict.fromkeys(keys, _same))
 
 
+def _words(key: str) -> _Codec:
+    return _Codec((key,), "as", list, {key: tuple})
+
+
 _MAC: Final = _Codec(("mac-address",), "ay", _mac, {"mac-address": _read_mac})
 
 
@@ -144,7 +148,7 @@ def _ip(family: str, dns: _Codec) -> dict[str, _Codec]:
         f"{family}.gateway": _plain("s", "gateway"),
         f"{family}.routes": routes,
         f"{family}.dns": dns,
-        f"{family}.dns-search": _Codec(("dns-search",), "as", list, {"dns-search": tuple}),
+        f"{family}.dns-search": _words("dns-search"),
         f"{family}.route-metric": _plain("x", "route-metric"),
         f"{family}.never-default": _plain("b", "never-default"),
         f"{family}.ignore-auto-dns": _plain("b", "ignore-auto-dns"),
@@ -166,10 +170,16 @@ _CODECS: Final[Mapping[str, _Codec]] = MappingProxyType(
         "vlan.id": _plain("u", "id"),
         "bridge.stp": _plain("b", "stp"),
         "802-11-wireless.ssid": _Codec(("ssid",), "ay", _ssid, {"ssid": _read_ssid}),
+        "802-11-wireless.mode": _plain("s", "mode"),
+        "802-11-wireless.band": _plain("s", "band"),
+        "802-11-wireless.channel": _plain("u", "channel"),
         "802-11-wireless.hidden": _plain("b", "hidden"),
         "802-11-wireless.mac-address": _MAC,
         "802-11-wireless.powersave": _plain("u", "powersave"),
         "802-11-wireless-security.key-mgmt": _plain("s", "key-mgmt"),
+        "802-11-wireless-security.proto": _words("proto"),
+        "802-11-wireless-security.pairwise": _words("pairwise"),
+        "802-11-wireless-security.group": _words("group"),
         **_ip(
             "ipv4", _Codec(("dns", "dns-data"), "au", _dns4, {"dns-data": tuple, "dns": _read_dns4})
         ),

@@ -18,7 +18,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -38,10 +38,19 @@ from .removal import NetworkRemover
 from .settings import DesiredProfile, Settings, profile_uuid, resolve_desired
 from .trial import Trials
 
-__all__ = ["NetworkReconciler", "ReadSecret"]
+__all__ = ["FindFile", "NetworkReconciler", "ReadSecret"]
 
 ReadSecret: TypeAlias = Callable[[str], Awaitable[bytes]]
 """The content of a secret of this name; `SecretMissing`."""
+
+FindFile: TypeAlias = Callable[[str], Awaitable[bool]]
+"""Whether there is anything at that path of the device."""
+
+_DNSMASQ: Final = tuple(
+    f"{directory}/dnsmasq"
+    for directory in ("/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin")
+)
+"""Where NetworkManager looks for it."""
 
 _Result: TypeAlias = Change | Exception
 _Work: TypeAlias = Callable[[Sequence[NetworkPlan]], Awaitable[Sequence[_Result]]]
@@ -58,12 +67,14 @@ class NetworkReconciler:
         backups: Backups,
         reachability: Reachability,
         read_secret: ReadSecret,
+        find_file: FindFile,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._daemon = daemon
         self._records = records
         self._backups = backups
         self._read_secret = read_secret
+        self._find_file = find_file
         self._use = NetworkUse(daemon, monotonic_s=monotonic_s)
         self._trials = Trials(
             daemon=daemon,
@@ -125,6 +136,7 @@ class NetworkReconciler:
 
     async def _plan_one(self, profile: NetworkProfile, *, apply: bool) -> NetworkPlan | Exception:
         try:
+            await self._refuse_what_lacks_files(profile)
             desired = await self._resolve_desired(profile)
             record = await self._record(desired, apply=apply)
             found = await self._daemon.look(profile.name, record.uuid, profile.interface)
@@ -136,6 +148,15 @@ class NetworkReconciler:
         except Exception as error:  # noqa: BLE001 - one profile's error is that profile's answer
             return error
         return plan
+
+    async def _refuse_what_lacks_files(self, profile: NetworkProfile) -> None:
+        """NetworkManager would accept it, and it would only not work."""
+        if profile.shares and not any([await self._find_file(path) for path in _DNSMASQ]):
+            raise NetworkFailed(
+                f"{profile.name} gives others their addresses, for which NetworkManager needs dnsmasq, and "
+                "this device has none; run: apt-get install dnsmasq-base",
+                resource=profile.id,
+            )
 
     async def _resolve_desired(self, profile: NetworkProfile) -> DesiredProfile:
         link = profile.link

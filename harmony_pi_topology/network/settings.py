@@ -84,10 +84,16 @@ DEFAULTS: Final[Settings] = MappingProxyType(
         "vlan.id": 0,
         "bridge.stp": True,
         "802-11-wireless.ssid": "",
+        "802-11-wireless.mode": "infrastructure",
+        "802-11-wireless.band": "",
+        "802-11-wireless.channel": 0,
         "802-11-wireless.hidden": False,
         "802-11-wireless.mac-address": "",
         "802-11-wireless.powersave": 0,
         "802-11-wireless-security.key-mgmt": "",
+        "802-11-wireless-security.proto": (),
+        "802-11-wireless-security.pairwise": (),
+        "802-11-wireless-security.group": (),
         **{f"ipv4.{name}": value for name, value in _IP.items()},
         **{f"ipv6.{name}": value for name, value in _IP.items()},
     }
@@ -100,6 +106,9 @@ LIVE: Final = frozenset(DEFAULTS) - {"connection.autoconnect", "connection.autoc
 BARE: Final[Settings] = MappingProxyType({"ipv4.method": "disabled", "ipv6.method": "disabled"})
 """No addresses at all."""
 
+_NEWER: Final = frozenset({("802-11-wireless.mode", "infrastructure")})
+"""What goes without saying, and once was not said: what was confirmed then is confirmed still."""
+
 LAST: Final = -999
 """The least priority that there is."""
 
@@ -109,6 +118,7 @@ _TYPES: Final = {
     "bridge": "bridge",
     "wifi": "802-11-wireless",
 }
+_BANDS: Final = {"2.4GHz": "bg", "5GHz": "a"}
 _POWERSAVE: Final = {False: 2, True: 3}
 """NetworkManager's numbers; 0 is as it has it by default."""
 _NAMESPACE: Final = UUID("b0d5e9d2-51a5-4a5e-9a35-6d1a3f0b7c11")
@@ -128,7 +138,8 @@ class DesiredProfile:
 
         What "was this confirmed?" compares.
         """
-        return hashlib.sha256(json.dumps(self.live, sort_keys=True).encode()).hexdigest()
+        known = {name: value for name, value in self.live.items() if (name, value) not in _NEWER}
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
     @property
     def on_trial(self) -> Settings:
@@ -141,7 +152,7 @@ class DesiredProfile:
 
         A Wi-Fi network may be the only one where the device is taken next, so it is used where no other is.
         """
-        if self.profile.link.type == "wifi":
+        if self.profile.may_be_out_of_range:
             return {**self.settings, "connection.autoconnect-priority": LAST}
         return self.on_trial
 
@@ -224,13 +235,27 @@ def _of_link(link: Link) -> Iterator[tuple[str, Setting]]:
         case Bridge():
             yield "bridge.stp", link.stp
         case Wifi():
-            yield "802-11-wireless.ssid", link.ssid
-            yield "802-11-wireless.hidden", link.hidden
-            if link.powersave is not None:
-                yield "802-11-wireless.powersave", _POWERSAVE[link.powersave]
-            yield "802-11-wireless-security.key-mgmt", link.security if link.psk else ""
+            yield from _of_wifi(link)
         case _:
             assert_never(link)
+
+
+def _of_wifi(link: Wifi) -> Iterator[tuple[str, Setting]]:
+    yield "802-11-wireless.ssid", link.ssid
+    yield "802-11-wireless.mode", link.mode
+    yield "802-11-wireless.hidden", link.hidden
+    if link.band is not None:
+        yield "802-11-wireless.band", _BANDS[link.band]
+    if link.channel is not None:
+        yield "802-11-wireless.channel", link.channel
+    if link.powersave is not None:
+        yield "802-11-wireless.powersave", _POWERSAVE[link.powersave]
+    yield "802-11-wireless-security.key-mgmt", link.security if link.psk else ""
+    if link.mode == "ap" and link.psk:
+        # Else it would let in by WPA and TKIP, too, which are broken.
+        yield "802-11-wireless-security.proto", ("rsn",)
+        yield "802-11-wireless-security.pairwise", ("ccmp",)
+        yield "802-11-wireless-security.group", ("ccmp",)
 
 
 def _of_ip(ip: Ipv4 | Ipv6) -> Iterator[tuple[str, Setting]]:

@@ -58,6 +58,8 @@ class FakeNetwork(FakeReconciler):
         self._patient = patient
         self.forgets = set[str]()
         """Settings that the daemon takes and does not keep."""
+        self.lacks = set[str]()
+        """Files that are not on the device; all others are."""
         self._secrets: dict[str, bytes] = {}
         self._daemon = FakeNetworkDaemon(interfaces, changed=self._watch.tell_all)
         self._daemon.forgets = self.forgets
@@ -206,6 +208,7 @@ class FakeNetwork(FakeReconciler):
             backups=self._backups,
             reachability=self,
             read_secret=self._secret,
+            find_file=self._find_file,
             monotonic_s=lambda: self._daemon.now_s,
         )
 
@@ -267,6 +270,9 @@ class FakeNetwork(FakeReconciler):
     def _find_kept(self, name: str) -> Kept:
         (kept,) = (each for each in self._daemon.profiles.values() if each.name == name)
         return kept
+
+    async def _find_file(self, path: str) -> bool:
+        return path not in self.lacks
 
     async def _secret(self, name: str) -> bytes:
         try:

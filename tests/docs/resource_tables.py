@@ -91,7 +91,9 @@ def _default(model: type[BaseModel], name: str) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is None or value in ((), {}):
         return "none"
-    return f"`0o{value:o}`" if name == "mode" else f"`{json.dumps(value)}`"
+    return (
+        f"`0o{value:o}`" if name == "mode" and isinstance(value, int) else f"`{json.dumps(value)}`"
+    )
 
 
 def table_of(model: type[BaseModel]) -> str:

@@ -39,6 +39,9 @@ FULL = NetworkConfigScore(
     confirm_within_s=30,
 )
 PASSWORD = SecretRef.model_validate({"secret": "password"})
+ACCESS_POINT = Wifi(
+    mode="ap", ssid="kiosk", psk=PASSWORD, interface="wlan0", band="5GHz", channel=36, hidden=True
+)
 
 
 @pytest.mark.parametrize(
@@ -54,9 +57,14 @@ PASSWORD = SecretRef.model_validate({"secret": "password"})
         ),
         NetworkConfigScore(name="home", link=Wifi(ssid="home", psk=PASSWORD, hidden=True)),
         NetworkConfigScore(name="awake", link=Wifi(ssid="home", powersave=False)),
+        NetworkConfigScore(
+            name="ap",
+            link=ACCESS_POINT,
+            ipv4=Ipv4(method="shared", addresses=("10.42.0.1/24",)),
+        ),
         NetworkConfigScore(name="open", link=Wifi(ssid="Freifunk", interface="wlan0")),
     ],
-    ids=["least", "full", "vlan", "bridge", "port", "mac", "wifi", "awake", "open wifi"],
+    ids=["least", "full", "vlan", "bridge", "port", "mac", "wifi", "awake", "ap", "open wifi"],
 )
 async def test_interpreted_twice_it_is_success_then_noop(score: NetworkConfigScore) -> None:
     pi = FakePi()
@@ -79,6 +87,46 @@ async def test_a_change_that_cuts_the_device_off_is_a_failure_that_says_so() -> 
         "192.168.8.20/24",
         "2001:db8::7/64",
     }
+
+
+async def test_an_access_point_is_brought_up_unless_it_is_only_to_be_kept() -> None:
+    pi = FakePi()
+    pi.network.put_secret("password", b"correct horse")
+    score = NetworkConfigScore(name="ap", link=ACCESS_POINT, state="kept")
+    await interpret_once(score, pi.offers)
+    assert await pi.network.in_use("wlan0") is None
+    assert await pi.network.read("ap", "connection.autoconnect") == ("no",)
+    await interpret_once(score.model_copy(update={"state": None}), pi.offers)
+    assert await pi.network.in_use("wlan0") == "ap"
+
+
+async def test_an_access_point_on_the_radio_by_which_the_device_is_reached_is_taken_back() -> None:
+    pi = FakePi()
+    pi.network.put_secret("password", b"correct horse")
+    await pi.network.make_strange("home", "wlan0", "192.168.7.20/24")
+    pi.network.silent_after_changes = True
+    outcome = (
+        await interpret_once(NetworkConfigScore(name="ap", link=ACCESS_POINT), pi.offers)
+    ).outcome
+    assert isinstance(outcome, Failure)
+    assert outcome.error.code == "NetworkRolledBack"
+    assert await pi.network.in_use("wlan0") == "home"
+    assert await pi.network.profiles() == {"home"}
+
+
+async def test_sharing_needs_dnsmasq_on_the_device_and_says_so() -> None:
+    pi = FakePi()
+    pi.network.lacks = {
+        *("/usr/sbin/dnsmasq", "/usr/local/sbin/dnsmasq"),
+        *("/usr/bin/dnsmasq", "/usr/local/bin/dnsmasq"),
+    }
+    score = NetworkConfigScore(
+        name="ap", link=Ethernet(interface="eth0"), ipv4=Ipv4(method="shared")
+    )
+    outcome = (await interpret_once(score, pi.offers)).outcome
+    assert isinstance(outcome, Failure)
+    assert "apt-get install dnsmasq-base" in outcome.error.message
+    assert await pi.network.profiles() == set()
 
 
 async def test_a_dry_run_says_what_would_happen_and_does_nothing() -> None:
@@ -104,6 +152,14 @@ def test_addresses_are_written_in_one_way() -> None:
     assert Ethernet(mac="d8:3a:dd:01:02:03").mac == "D8:3A:DD:01:02:03"
 
 
+AP = {
+    "type": "wifi",
+    "mode": "ap",
+    "ssid": "x",
+    "interface": "wlan0",
+    "psk": {"secret": "password"},
+}
+SHARED = {"method": "shared", "addresses": ["10.42.0.1/24"]}
 ADDRESS = {"method": "manual", "addresses": ["192.168.7.20/24"]}
 
 
@@ -123,6 +179,18 @@ ADDRESS = {"method": "manual", "addresses": ["192.168.7.20/24"]}
         ({"link": {"type": "ethernet", "mac": "02:00:00:00:00"}}, "link.ethernet.mac: "),
         ({"link": {"type": "wifi", "ssid": "x", "mac": "02-00-00-00-00-00"}}, "link.wifi.mac: "),
         ({"link": {"type": "wifi", "ssid": "x", "powersave": "2"}}, "link.wifi.powersave: "),
+        ({"link": AP | {"psk": None}}, "link.wifi: psk: "),
+        ({"link": AP | {"security": "none"}}, "link.wifi: psk: "),
+        ({"link": AP | {"interface": None}}, "link.wifi: interface: "),
+        ({"link": AP | {"channel": 6}}, "link.wifi: channel: "),
+        ({"link": AP | {"band": "5GHz", "channel": 6}}, "link.wifi: channel: "),
+        ({"link": AP | {"band": "2.4GHz", "channel": 15}}, "link.wifi: channel: "),
+        ({"link": AP | {"band": "6GHz"}}, "link.wifi.band: "),
+        ({"link": AP | {"mode": "mesh"}}, "link.wifi.mode: "),
+        ({"ipv4": SHARED | {"gateway": "10.42.0.2"}}, "ipv4: gateway: "),
+        ({"ipv4": SHARED | {"dns": ["10.42.0.2"]}}, "ipv4: dns: "),
+        ({"ipv4": SHARED | {"dns_search": ["example.org"]}}, "ipv4: dns_search: "),
+        ({"ipv4": SHARED | {"addresses": ["10.1.0.1/24", "10.2.0.1/24"]}}, "ipv4: addresses: "),
         ({"link": {"type": "token-ring", "interface": "tr0"}}, "link: "),
         ({"link": {"interface": "eth0"}}, "link: "),
         ({"link": {"type": "vlan", "interface": "v", "parent": "e", "id": 4095}}, "link.vlan.id: "),

@@ -18,7 +18,7 @@ from harmony_pi_topology.testing.network_contract import NetworkConfiguratorCont
 from harmony_pi_topology.testing.network_under_test import NetworkUnderTest
 from tests.box import Box
 
-__all__ = ["BUS", "WIRE", "BoxNetwork", "NetworksOfABox", "cabled", "emptied"]
+__all__ = ["BUS", "WIRE", "BoxNetwork", "NetworksOfABox", "cabled", "emptied", "find_other_end"]
 
 WIRE = NetworkConfiguratorContract.WIRE
 BUS = NetworkConfiguratorContract.BUS
@@ -37,7 +37,7 @@ ip address flush dev {WIRE}
 
 def cabled(box: Box, network: str) -> None:
     """Plug the second cable in, and start NetworkManager and the relay to its bus."""
-    end = _other_end(box)
+    end = find_other_end(box)
     for command in (
         f"ip -n {network} link add {end} type veth peer name {WIRE} netns {box.pid}",
         f"ip -n {network} address add {BUS}/24 dev {end}",
@@ -60,7 +60,7 @@ def _plug_in_alone(box: Box, network: str) -> None:
     ).stdout
     for each in json.loads(listed):
         if (name := each["ifname"]).startswith(_END):
-            state = "up" if name == _other_end(box) else "down"
+            state = "up" if name == find_other_end(box) else "down"
             subprocess.run(["ip", "-n", network, "link", "set", name, state], check=True)
 
 
@@ -102,6 +102,7 @@ class NetworksOfABox:
             backups=self._backups,
             reachability=self.bystander,
             secrets_directory=str(self._secrets),
+            root=str(self._box.root),
             address=self.address,
         )
         self._opened.append(network)
@@ -118,7 +119,7 @@ class NetworksOfABox:
     async def cable(self, *, plugged_in: bool) -> None:
         """Pull the second cable, or put it back."""
         state = "up" if plugged_in else "down"
-        command = f"ip -n {self._network} link set {_other_end(self._box)} {state}"
+        command = f"ip -n {self._network} link set {find_other_end(self._box)} {state}"
         await asyncio.to_thread(subprocess.run, command.split(), check=True)
 
     async def close(self) -> None:
@@ -244,7 +245,8 @@ class BoxNetwork:
         return await asyncio.to_thread(self.box.run, command, check=check)
 
 
-def _other_end(box: Box) -> str:
+def find_other_end(box: Box) -> str:
+    """Return the name, in the bed, of the other end of a box's second cable."""
     return f"{_END}{box.name}"[:15]
 
 

@@ -39,6 +39,7 @@ LINKS: st.SearchStrategy[Link] = st.sampled_from(
         Bridge(interface="br0", stp=False),
         Ethernet(mac="d8:3a:dd:01:02:03"),
         Wifi(ssid="Büro 📶", hidden=True),
+        Wifi(ssid="kiosk", mode="ap", interface="wlan0", security="none", band="5GHz", channel=36),
         Wifi(ssid="home", mac="d8:3a:dd:01:02:03", powersave=True),
     ]
 )

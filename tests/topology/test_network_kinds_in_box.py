@@ -1,0 +1,198 @@
+"""Kinds of network that no machine of tests has, such as access points, on a real NetworkManager.
+
+That such a profile is accepted, kept with exactly what was wished for, changed, and taken away; and what is
+told where the device cannot bring it up. An Ethernet network that is shared is up in truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harmony_core.errors import NetworkFailed
+from harmony_core.resources import Connected, Ethernet, Ipv4, NetworkProfile, SecretRef, Wifi
+from harmony_pi_topology.testing.network_contract import NetworkConfiguratorContract
+from harmony_pi_topology.testing.network_under_test import NetworkUnderTest
+from tests.box import Bed, Box
+from tests.topology.box_network import NetworksOfABox, cabled, emptied, find_other_end
+from tests.topology.dhcp import ask_for_an_address
+
+WIRE = NetworkConfiguratorContract.WIRE
+FIRST, GOOD = NetworkConfiguratorContract.FIRST, NetworkConfiguratorContract.GOOD
+SECRET = "correct horse"
+
+
+@pytest.fixture(scope="module")
+def wired(pi: Box, bed: Bed) -> Box:
+    """A Pi with a second cable."""
+    cabled(pi, bed.name)
+    return pi
+
+
+@pytest.fixture
+async def networks(wired: Box, bed: Bed, tmp_path: Path) -> AsyncGenerator[NetworksOfABox]:
+    emptied(wired, bed.name)
+    networks = NetworksOfABox(wired, bed.name, tmp_path)
+    await networks.bystander.silence(False)
+    await networks.bystander.make_strange("start", WIRE, FIRST)
+    networks.bystander.put_secret("password", f"{SECRET}\n".encode())
+    yield networks
+    await networks.close()
+
+
+@pytest.fixture
+def host(networks: NetworksOfABox) -> NetworkUnderTest:
+    return networks.under_test()
+
+
+def profile(link: Any, **fields: Any) -> NetworkProfile:
+    return NetworkProfile.model_validate(
+        {"name": "new", "link": link, "confirm_within_s": 5, **fields}
+    )
+
+
+async def read_all(networks: NetworksOfABox, *settings: str) -> list[str]:
+    """Return what is on disk of the profile `new`, by NetworkManager's own words."""
+    assert await networks.bystander.is_on_disk("new")
+    return [", ".join(await networks.bystander.read("new", setting)) for setting in settings]
+
+
+async def stays_as_it_is(host: NetworkUnderTest, desired: NetworkProfile) -> None:
+    """Neither this agent nor one that starts again finds anything to do."""
+    for network in (host.network, host.reopen()):
+        (change,) = await network.converge([desired], apply=True)
+        assert not isinstance(change, Exception)
+        assert change.actions == ()
+        assert change.pending is None
+
+
+def access_point(**fields: Any) -> Wifi:
+    given = {"ssid": "Büro", "mode": "ap", "interface": "wlan0", "psk": {"secret": "password"}}
+    return Wifi.model_validate({**given, **fields})
+
+
+SHARED = Ipv4(method="shared", addresses=("10.42.0.1/24",))
+
+
+async def test_an_access_point_is_kept_as_it_was_wished_for_changed_and_taken_away(
+    networks: NetworksOfABox, host: NetworkUnderTest
+) -> None:
+    link = access_point(band="2.4GHz", channel=6, hidden=True)
+    desired = profile(link, ipv4=SHARED, state="kept")
+    planned = await host.plan_one(desired)
+    change = await host.apply_one(desired)
+    assert change.actions == ("created",)
+    assert SECRET not in f"{planned}{change}"
+    wifi, security = "802-11-wireless", "802-11-wireless-security"
+    assert await read_all(
+        networks,
+        f"{wifi}.ssid",
+        f"{wifi}.mode",
+        f"{wifi}.band",
+        f"{wifi}.channel",
+        f"{wifi}.hidden",
+        f"{security}.key-mgmt",
+        f"{security}.proto",
+        f"{security}.pairwise",
+        f"{security}.group",
+        "ipv4.method",
+        "ipv4.addresses",
+        "connection.interface-name",
+        "connection.autoconnect",  # nothing has shown that the device is reached beside it
+    ) == [
+        *("Büro", "ap", "bg", "6", "yes", "wpa-psk", "rsn", "ccmp", "ccmp"),
+        *("shared", "10.42.0.1/24", "wlan0", "no"),
+    ]
+    told = await networks.bystander.nmcli(
+        "-s", "-g", f"{security}.psk", "connection", "show", "new"
+    )
+    assert told == SECRET
+    await stays_as_it_is(host, desired)
+    faster = profile(access_point(band="5GHz", channel=36), ipv4=SHARED, state="kept")
+    assert (await host.apply_one(faster)).actions == (
+        "changed 802-11-wireless.hidden, 802-11-wireless.band, 802-11-wireless.channel",
+    )
+    await stays_as_it_is(host, faster)
+    opened = profile(access_point(psk=None, security="none"), ipv4=SHARED, state="kept")
+    await host.apply_one(opened)
+    assert await read_all(networks, f"{security}.key-mgmt", f"{wifi}.channel") == ["", "0"]
+    await stays_as_it_is(host, opened)
+    assert (await host.remove_one("new")).actions == ("removed",)
+    assert await networks.bystander.profiles() == {"start"}
+
+
+async def test_a_network_of_others_becomes_an_access_point_and_one_of_others_again(
+    networks: NetworksOfABox, host: NetworkUnderTest
+) -> None:
+    client = profile(Wifi(ssid="Büro", psk=SecretRef(secret="password")))
+    await host.apply_one(client)
+    await host.apply_one(profile(access_point(), state="kept"))
+    assert await read_all(networks, "802-11-wireless.mode", "connection.autoconnect") == [
+        "ap",
+        "no",
+    ]
+    await host.apply_one(client)
+    assert await read_all(
+        networks,
+        "802-11-wireless.mode",
+        "802-11-wireless-security.proto",
+        "connection.interface-name",
+        "connection.autoconnect",
+    ) == ["", "", "", "yes"]
+    await stays_as_it_is(host, client)
+
+
+async def test_an_access_point_without_a_radio_is_a_failure_and_nothing_is_touched(
+    networks: NetworksOfABox, host: NetworkUnderTest
+) -> None:
+    identity = await networks.bystander.identity("start")
+    error = await host.expect_failure(profile(access_point(), ipv4=SHARED))
+    assert isinstance(error, NetworkFailed)
+    assert "no network interface wlan0" in error.message
+    assert await networks.bystander.profiles() == {"start"}
+    assert await networks.bystander.identity("start") == identity
+
+
+async def test_an_ethernet_network_that_is_shared_gives_others_their_addresses(
+    networks: NetworksOfABox, host: NetworkUnderTest
+) -> None:
+    """By the cable by which the device is reached: so it is on trial, and the device is reached after it."""
+    shared = profile(
+        Ethernet(interface=WIRE), ipv4=Ipv4(method="shared", addresses=(GOOD,)), confirm_within_s=20
+    )
+    change = await host.apply_one(shared)
+    assert NetworkConfiguratorContract.CONFIRMED in change.actions
+    assert change.after == Connected(interface=WIRE, addresses=(GOOD,), gateway=None)
+    assert await read_all(networks, "ipv4.method", "connection.autoconnect") == ["shared", "yes"]
+    given = await asyncio.to_thread(ask_for_an_address, find_other_end(networks.bystander.box))
+    assert given.startswith("10.79.0.")
+    tables = (await networks.bystander.run("nft", "list", "tables")).stdout.decode()
+    assert f"nm-shared-{WIRE}" in tables
+    await stays_as_it_is(host, shared)
+    await host.remove_one("new")
+    await host.wait_used(WIRE, "start")
+    tables = (await networks.bystander.run("nft", "list", "tables")).stdout.decode()
+    assert f"nm-shared-{WIRE}" not in tables
+
+
+async def test_without_dnsmasq_what_would_be_shared_is_told_before_anything_is_touched(
+    networks: NetworksOfABox, host: NetworkUnderTest
+) -> None:
+    """NetworkManager would try for half a minute, and then say nothing."""
+    bystander = networks.bystander
+    identity = await bystander.identity("start")
+    await bystander.run("mv", "/usr/sbin/dnsmasq", "/usr/sbin/dnsmasq.away")
+    try:
+        shared = profile(Ethernet(interface=WIRE), ipv4=Ipv4(method="shared"))
+        error = await host.expect_failure(shared)
+        assert isinstance(error, NetworkFailed)
+        assert "apt-get install dnsmasq-base" in error.message
+        assert isinstance((await host.network.converge([shared], apply=False))[0], NetworkFailed)
+        assert await bystander.profiles() == {"start"}
+        assert await bystander.identity("start") == identity
+    finally:
+        await bystander.run("mv", "/usr/sbin/dnsmasq.away", "/usr/sbin/dnsmasq")
