@@ -97,7 +97,7 @@ from .mount_point import (
     MountSource,
     MountState,
 )
-from .network_link import Bridge, Ethernet, InterfaceName, Link, MacAddress, Vlan, Wifi
+from .network_link import Bridge, Enterprise, Ethernet, InterfaceName, Link, MacAddress, Vlan, Wifi
 from .network_profile import (
     Connected,
     Connecting,
@@ -167,6 +167,7 @@ __all__ = [
     "Disconnected",
     "DiskGone",
     "Download",
+    "Enterprise",
     "Environment",
     "Ethernet",
     "Exited",

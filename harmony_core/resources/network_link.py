@@ -15,11 +15,15 @@ from pydantic import (
     model_validator,
 )
 
+from harmony_core.paths import AbsolutePath
+
 from ._base import in_words
 from .file import SecretRef
 
 __all__ = [
     "Bridge",
+    "DomainName",
+    "Enterprise",
     "Ethernet",
     "InterfaceName",
     "Link",
@@ -39,6 +43,12 @@ MacAddress = Annotated[
 ]
 """The address that an interface was made with: ``D8:3A:DD:01:02:03``."""
 
+DomainName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_~]([a-zA-Z0-9_.-]{0,252})$")]
+LoginText = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,253}$"),
+    in_words("write one line, as in pi-7@example.org"),
+]
 Mtu = Annotated[int, Field(ge=576, le=65_535)]
 
 _CHANNELS: Final[Mapping[str, Sequence[int]]] = MappingProxyType(
@@ -102,6 +112,79 @@ class Bridge(_Link):
     """The spanning tree protocol, which keeps loops from forming; ports then take half a minute to open."""
 
 
+class Enterprise(_Link):
+    """A login at a Wi-Fi network where everybody has one of their own (WPA-Enterprise, 802.1X).
+
+    The server proves itself by a certificate that *ca_certificate* stands behind; files are on the device.
+    """
+
+    eap: Literal["peap", "ttls", "tls"]
+    """The way in: ``peap`` and ``ttls`` by a password, ``tls`` by a certificate."""
+    identity: LoginText
+    """The name by which the device logs in."""
+    anonymous_identity: LoginText | None = None
+    """The name that everybody on the air may read; with peap and ttls, the identity itself unless set."""
+    password: SecretRef | None = None
+    """The password, as a secret of the device, for peap and ttls."""
+    phase2: Literal["mschapv2", "mschap", "chap", "pap", "gtc", "md5"] | None = None
+    """How the password is given to the server, once it has proven itself; mschapv2 unless set."""
+    ca_certificate: AbsolutePath | None = None
+    """Who stands behind the server, as a file in PEM: its own CA, or /etc/ssl/certs/ca-certificates.crt."""
+    allow_any_server: bool = False
+    """Have no server prove itself: whoever makes a network of this name may ask for the password."""
+    domain_suffix_match: DomainName | None = None
+    """The end of the server's name, as in radius.example.org; without it, any that the CA stands behind."""
+    client_certificate: AbsolutePath | None = None
+    """The device's certificate, for tls."""
+    private_key: AbsolutePath | None = None
+    """The key of that certificate, for tls."""
+    private_key_password: SecretRef | None = None
+    """What unlocks the key, as a secret of the device; none for one that is not locked."""
+
+    @property
+    def phase2_auth(self) -> str:
+        """How the password is given; empty where there is none."""
+        return "" if self.eap == "tls" else self.phase2 or "mschapv2"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that have to be on the device."""
+        named = (self.ca_certificate, self.client_certificate, self.private_key)
+        return tuple(path for path in named if path is not None)
+
+    @model_validator(mode="after")
+    def _knows_its_server(self) -> Self:
+        if self.allow_any_server and (self.ca_certificate or self.domain_suffix_match):
+            field = "ca_certificate" if self.ca_certificate else "domain_suffix_match"
+            raise ValueError(f"{field}: is not looked at while allow_any_server is true")
+        if self.ca_certificate is None and not self.allow_any_server:
+            raise ValueError(
+                "ca_certificate: is needed, or anybody who makes a network of this name is logged in to; "
+                "if that is what you want, say allow_any_server: true"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_it_logs_in_by(self) -> Self:
+        by_certificate = ("client_certificate", "private_key")
+        by_password = ("password",)
+        needed = by_certificate if self.eap == "tls" else by_password
+        of_no_use = (
+            (*by_password, "phase2")
+            if self.eap == "tls"
+            else (*by_certificate, "private_key_password")
+        )
+        for field in needed:
+            if getattr(self, field) is None:
+                raise ValueError(f"{field}: eap {self.eap} needs it")
+        for field in of_no_use:
+            if getattr(self, field) is not None:
+                raise ValueError(f"{field}: eap {self.eap} has none")
+        if self.eap == "peap" and self.phase2 in {"mschap", "chap", "pap"}:
+            raise ValueError(f"phase2: peap has mschapv2, gtc and md5, and no {self.phase2}")
+        return self
+
+
 class Wifi(_Link):
     """A wireless network, that of an access point or one of the device's own.
 
@@ -117,8 +200,11 @@ class Wifi(_Link):
     """``infrastructure`` joins a network, ``ap`` makes one."""
     psk: SecretRef | None = None
     """The password, as a secret of the device; none for an open network."""
-    security: Literal["wpa-psk", "sae", "none"] = "wpa-psk"
-    """``wpa-psk`` is WPA2, or WPA3 beside it; ``sae`` is WPA3 alone; ``none`` says that anybody may join."""
+    security: Literal["wpa-psk", "sae", "wpa-eap", "none"] = "wpa-psk"
+    """``wpa-psk`` is WPA2, or WPA3 beside it; ``sae`` is WPA3 alone; ``wpa-eap`` is by a login of one's own;
+    ``none`` says that anybody may join."""
+    enterprise: Enterprise | None = None
+    """The login of one's own, with ``wpa-eap``."""
     hidden: bool = False
     """Whether the network does not tell its name."""
     band: Literal["2.4GHz", "5GHz"] | None = None
@@ -141,8 +227,12 @@ class Wifi(_Link):
 
     @model_validator(mode="after")
     def _is_secured_as_it_says(self) -> Self:
-        if self.security == "none" and self.psk is not None:
-            raise ValueError('psk: security "none" has none; leave one of them out')
+        if self.security in {"none", "wpa-eap"} and self.psk is not None:
+            raise ValueError(f'psk: security "{self.security}" has none; leave one of them out')
+        if self.security == "wpa-eap" and self.enterprise is None:
+            raise ValueError('enterprise: security "wpa-eap" needs it, with eap and identity')
+        if self.security != "wpa-eap" and self.enterprise is not None:
+            raise ValueError('enterprise: is of no use without security: "wpa-eap"')
         return self
 
     @model_validator(mode="after")
@@ -162,6 +252,8 @@ class Wifi(_Link):
             return self
         if self.interface is None and self.mac is None:
             raise ValueError("interface: an access point needs it, as in wlan0; or mac")
+        if self.security == "wpa-eap":
+            raise ValueError('security: an access point is "wpa-psk", "sae" or "none"')
         if self.security != "none" and self.psk is None:
             raise ValueError(
                 'psk: an access point needs a password; for one that anybody may join, say security "none"'

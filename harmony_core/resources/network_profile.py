@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from ._base import ConfirmWithin, Privilege, Resource, State
-from .network_link import Ethernet, Link, Wifi
+from .network_link import DomainName, Ethernet, Link, Wifi
 
 __all__ = [
     "Connected",
@@ -43,7 +43,6 @@ ProfileName = Annotated[
 ]
 """What NetworkManager calls a connection's id: ``office``, ``Wired connection 1``."""
 
-DomainName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_~]([a-zA-Z0-9_.-]{0,252})$")]
 Metric = Annotated[int, Field(ge=0, le=4_294_967_295)]
 
 
@@ -263,6 +262,12 @@ class NetworkProfile(Resource):
     def may_be_out_of_range(self) -> bool:
         """Whether it can be used in some places alone."""
         return isinstance(self.link, Wifi) and self.link.may_be_out_of_range
+
+    @property
+    def read_files(self) -> tuple[str, ...]:
+        """The files of the device that are read when it is used."""
+        login = self.link.enterprise if isinstance(self.link, Wifi) else None
+        return login.files if login is not None else ()
 
     @property
     def shares(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from .records import FoundNetwork
-from .settings import Settings
+from .settings import Secrets, Settings
 
 __all__ = ["CheckpointTaken", "NetworkDaemon"]
 
@@ -28,12 +28,12 @@ class NetworkDaemon(Protocol):
         ...
 
     async def add(
-        self, uuid: str, name: str, settings: Settings, psk: str | None, *, keep: bool
+        self, uuid: str, name: str, settings: Settings, secrets: Secrets, *, keep: bool
     ) -> None:
         """Make a profile, labelled as the resource of this name. It is not brought up."""
 
-    async def change(self, uuid: str, settings: Settings, psk: str | None, *, keep: bool) -> None:
-        """Set these settings, and the secret unless it is None; everything else stays as it is."""
+    async def change(self, uuid: str, settings: Settings, secrets: Secrets, *, keep: bool) -> None:
+        """Set these settings, and these secrets; everything else stays as it is."""
 
     async def delete(self, uuid: str) -> None:
         """Take a profile away, and what uses it down. Free when there is none."""

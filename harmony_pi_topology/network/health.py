@@ -49,7 +49,7 @@ class NetworkUse:
         """*plan*, without asking again for what was asked for a moment ago."""
         there = plan.there
         waits = there is not None and there.use == "up" and plan.steps.bring_up == "apply"
-        if waits and not plan.steps.change and plan.uuid in self._asked_s:
+        if waits and not plan.steps.changed and plan.uuid in self._asked_s:
             return attrs.evolve(plan, steps=attrs.evolve(plan.steps, bring_up=None))
         return plan
 

@@ -21,7 +21,7 @@ from .nm_dbus import NO_OBJECT, RawSettings
 from .nm_look import active_path, device_path, look, profile_path, whole
 from .nm_settings import from_bytes, merge, read_known, to_bytes
 from .records import FoundNetwork
-from .settings import Settings
+from .settings import Secrets, Settings
 
 __all__ = ["NetworkManagerDaemon"]
 
@@ -49,21 +49,21 @@ class NetworkManagerDaemon:
         )
 
     async def add(
-        self, uuid: str, name: str, settings: Settings, psk: str | None, *, keep: bool
+        self, uuid: str, name: str, settings: Settings, secrets: Secrets, *, keep: bool
     ) -> None:
         """As `NetworkDaemon.add`."""
-        raw = merge({}, settings, psk, name=name, uuid=uuid)
+        raw = merge({}, settings, secrets, name=name, uuid=uuid)
         await self._bus.ask(
             f"cannot make the network profile {name}",
             lambda link: link.settings.add_connection2(raw, _flags(keep) | _quiet(raw), {}),
         )
 
-    async def change(self, uuid: str, settings: Settings, psk: str | None, *, keep: bool) -> None:
+    async def change(self, uuid: str, settings: Settings, secrets: Secrets, *, keep: bool) -> None:
         """As `NetworkDaemon.change`."""
 
         async def change(link: NetworkLink) -> None:
             path = await _there(link, uuid)
-            raw = merge(await whole(link, path), settings, psk)
+            raw = merge(await whole(link, path), settings, secrets)
             await _write(link, path, raw, uuid, keep=keep)
 
         await self._bus.ask("cannot change a network profile", change)
@@ -261,8 +261,8 @@ def _flags(keep: bool) -> int:
 
 
 def _quiet(raw: RawSettings) -> int:
-    """A wired profile, or an access point, is not brought up because it was written. A Wi-Fi network of others
-    may be what is waited for."""
+    """A wired profile, or an access point, is not brought up because it was written. A Wi-Fi network of
+    others may be what is waited for."""
     mode = raw.get("802-11-wireless", {}).get("mode", ("s", "infrastructure"))[1]
     waited_for = raw["connection"]["type"][1] == "802-11-wireless" and mode != "ap"
     return 0 if waited_for else _BLOCK_AUTOCONNECT

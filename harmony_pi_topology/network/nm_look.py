@@ -14,7 +14,7 @@ from harmony_pi_topology.common.dbus import error_name
 
 from .nm_bus import NetworkLink
 from .nm_dbus import NO_OBJECT, Connection, RawSettings
-from .nm_settings import SECRETS_IN, addresses_in, label_of, psk_of, read_known
+from .nm_settings import SECRETS_IN, addresses_in, label_of, read_known, read_secrets
 from .records import FoundInterface, FoundNetwork, FoundProfile, Use
 
 __all__ = ["active_path", "device_path", "look", "profile_path", "whole"]
@@ -136,7 +136,7 @@ async def _profile(
     found = FoundProfile(
         uuid=uuid,
         settings=read_known(raw),
-        psk=psk_of(raw),
+        secrets=read_secrets(raw),
         label=label_of(raw),
         saved=not flags & _UNSAVED,
     )

@@ -21,7 +21,7 @@ import attrs
 from harmony_core.resources import NetworkProfile, resource_id
 
 from .nm_dbus import RawSettings
-from .settings import DEFAULTS, Setting, Settings
+from .settings import DEFAULTS, SECRETS, Secrets, Setting, Settings
 
 __all__ = [
     "LABEL",
@@ -30,8 +30,8 @@ __all__ = [
     "from_bytes",
     "label_of",
     "merge",
-    "psk_of",
     "read_known",
+    "read_secrets",
     "to_bytes",
 ]
 
@@ -40,7 +40,14 @@ LABEL: Final = "harmony.resource"
 SECRETS_IN: Final = ("802-11-wireless-security", "802-1x")
 """The sections that may have secrets, which are told by a call of their own."""
 
-_WIFI: Final = "802-11-wireless-security"
+_ABOUT: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "802-11-wireless-security": "802-11-wireless-security.key-mgmt",
+        "802-1x": "802-1x.eap",
+    }
+)
+"""The setting without which a section is about nothing, and goes with its secrets."""
+_FILE: Final = "file://"
 _Variant: TypeAlias = "tuple[str, Any]"
 
 
@@ -122,6 +129,16 @@ def _read_mac(raw: bytes) -> str:
     return bytes(raw).hex(":").upper()
 
 
+def _path(path: str) -> bytes:
+    return f"{_FILE}{path}\0".encode()
+
+
+def _read_path(raw: bytes) -> str:
+    """Return the path; "a copy" where somebody has put the file itself into the profile."""
+    text = bytes(raw).decode(errors="replace").removesuffix("\0")
+    return text.removeprefix(_FILE) if text.startswith(_FILE) else "a copy"
+
+
 def _same(value: Any) -> Any:
     return value
 
@@ -132,6 +149,10 @@ def _plain(signature: str, *keys: str) -> _Codec:
 
 def _words(key: str) -> _Codec:
     return _Codec((key,), "as", list, {key: tuple})
+
+
+def _file(key: str) -> _Codec:
+    return _Codec((key,), "ay", _path, {key: _read_path})
 
 
 _MAC: Final = _Codec(("mac-address",), "ay", _mac, {"mac-address": _read_mac})
@@ -180,6 +201,15 @@ _CODECS: Final[Mapping[str, _Codec]] = MappingProxyType(
         "802-11-wireless-security.proto": _words("proto"),
         "802-11-wireless-security.pairwise": _words("pairwise"),
         "802-11-wireless-security.group": _words("group"),
+        "802-1x.eap": _words("eap"),
+        "802-1x.identity": _plain("s", "identity"),
+        "802-1x.anonymous-identity": _plain("s", "anonymous-identity"),
+        "802-1x.ca-cert": _file("ca-cert"),
+        "802-1x.domain-suffix-match": _plain("s", "domain-suffix-match"),
+        "802-1x.phase2-auth": _plain("s", "phase2-auth"),
+        "802-1x.client-cert": _file("client-cert"),
+        "802-1x.private-key": _file("private-key"),
+        "802-1x.private-key-password-flags": _plain("u", "private-key-password-flags"),
         **_ip(
             "ipv4", _Codec(("dns", "dns-data"), "au", _dns4, {"dns-data": tuple, "dns": _read_dns4})
         ),
@@ -203,10 +233,14 @@ def read_known(raw: RawSettings) -> Settings:
     return found
 
 
-def psk_of(raw: RawSettings) -> str | None:
-    """Return the Wi-Fi password; None when it has none, or was read without secrets."""
-    value = raw.get(_WIFI, {}).get("psk")
-    return None if value is None else str(value[1])
+def read_secrets(raw: RawSettings) -> Mapping[str, str]:
+    """Return the secrets that *raw* has; none when it was read without them."""
+    found = dict[str, str]()
+    for name in SECRETS:
+        section, _, key = name.rpartition(".")
+        if key in raw.get(section, {}):
+            found[name] = str(raw[section][key][1])
+    return found
 
 
 def label_of(raw: RawSettings) -> str:
@@ -218,22 +252,23 @@ def label_of(raw: RawSettings) -> str:
 def merge(
     raw: RawSettings,
     settings: Settings,
-    psk: str | None,
+    secrets: Secrets,
     *,
     name: str | None = None,
     uuid: str = "",
 ) -> RawSettings:
-    """*raw* with these settings, and the secret unless it is None. *name* and *uuid* make it a new one."""
+    """*raw* with these settings, and these secrets. *name* and *uuid* make it a new one."""
     result = {section: dict(values) for section, values in raw.items()}
     for setting, value in settings.items():
         _put(result, setting, value)
     if settings.get("connection.controller"):
         for family in ("ipv4", "ipv6"):
             result.pop(family, None)  # a port has no addresses
-    if settings.get(f"{_WIFI}.key-mgmt") == "":
-        result.pop(_WIFI, None)
-    if psk is not None:
-        result.setdefault(_WIFI, {})["psk"] = ("s", psk)
+    for section, about in _ABOUT.items():
+        if about in settings and settings[about] == DEFAULTS[about]:
+            result.pop(section, None)
+    for secret, content in secrets.items():
+        _put_secret(result, secret, content)
     if name is not None:
         label = resource_id(NetworkProfile.resource_type, name)
         result.setdefault("connection", {}).update(id=("s", name), uuid=("s", uuid))
@@ -250,6 +285,14 @@ def _put(raw: RawSettings, setting: str, value: Setting) -> None:
         keys[codec.keys[0]] = (codec.signature, codec.write(value))
     elif not keys:
         del raw[section]
+
+
+def _put_secret(raw: RawSettings, name: str, content: str | None) -> None:
+    section, _, key = name.rpartition(".")
+    if content is not None:
+        raw.setdefault(section, {})[key] = ("s", content)
+    elif section in raw:
+        raw[section].pop(key, None)
 
 
 def to_bytes(raw: RawSettings) -> bytes:

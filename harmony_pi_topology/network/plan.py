@@ -17,17 +17,18 @@ from harmony_core.errors import InvalidResource, NetworkFailed, NotOurs
 from harmony_core.resources import Connected, Disconnected, NetworkProfile, NetworkState
 from harmony_core.steps import Created, Did, Left, Step, list_due
 
+from .desired import DesiredProfile
+from .link_settings import TYPES
 from .records import FoundNetwork, FoundProfile, NetworkRecord
 from .settings import (
     BARE,
     DEFAULTS,
     LIVE,
-    PSK,
-    DesiredProfile,
     Setting,
     Settings,
     diff_settings,
     differences,
+    find_other_secrets,
 )
 
 __all__ = [
@@ -55,6 +56,8 @@ class NetworkSteps:
     create: bool = False
     change: tuple[str, ...] = ()
     """The settings that differ."""
+    change_secrets: tuple[str, ...] = ()
+    """The secrets that do."""
     write: Settings = attrs.field(factory=dict[str, Setting])
     """All that is written: those wished for, and those that go back to what they were."""
     keep: bool = False
@@ -65,10 +68,15 @@ class NetworkSteps:
         return bool(self.in_order)
 
     @property
+    def changed(self) -> tuple[str, ...]:
+        """The names of all that differs."""
+        return (*self.change, *self.change_secrets)
+
+    @property
     def in_order(self) -> tuple[Step, ...]:
         steps: dict[Step, bool] = {
             Created(): self.create,
-            Did(f"changed {', '.join(self.change)}"): bool(self.change),
+            Did(f"changed {', '.join(self.changed)}"): bool(self.changed),
             Did("kept"): self.keep,
             Did("brought up"): self.bring_up == "activate",
             Did("applied"): self.bring_up == "apply",
@@ -79,9 +87,7 @@ class NetworkSteps:
 def refuse_what_cannot_be(profile: NetworkProfile, found: FoundNetwork) -> None:
     """Raise what stands in the way of *profile*, before anything is touched."""
     there = found.profile.settings.get("connection.type") if found.profile is not None else None
-    desired = {"wifi": "802-11-wireless", "ethernet": "802-3-ethernet"}.get(
-        profile.link.type, profile.link.type
-    )
+    desired = TYPES[profile.link.type]
     if there not in {None, desired}:
         raise InvalidResource(
             f"the network profile {profile.name} that is there is of type {there}, which cannot be "
@@ -147,15 +153,16 @@ def plan_steps(
         return NetworkSteps(create=True, write=target, bring_up=up)
     target = {**_give_back(desired, there, record, before), **target}
     changed = differences(there.settings, target, DEFAULTS)
-    if desired.psk is not None and there.psk != desired.psk:
-        changed = (*changed, PSK)
+    secrets = find_other_secrets(there.secrets, desired.secrets)
     return NetworkSteps(
         change=changed,
+        change_secrets=secrets,
         write=target,
         keep=not there.saved
         and not changed
+        and not secrets
         and (is_proven or (there.use == "down" and not on_trial)),
-        bring_up=_bring_up(desired, found, target, changed),
+        bring_up=_bring_up(desired, found, target, changed=changed, secrets=secrets),
     )
 
 
@@ -188,7 +195,12 @@ def _give_back(
 
 
 def _bring_up(
-    desired: DesiredProfile, found: FoundNetwork, target: Settings, changed: tuple[str, ...]
+    desired: DesiredProfile,
+    found: FoundNetwork,
+    target: Settings,
+    *,
+    changed: tuple[str, ...],
+    secrets: tuple[str, ...],
 ) -> Literal["activate", "apply"] | None:
     profile, there = desired.profile, found.profile
     assert there is not None
@@ -203,8 +215,8 @@ def _bring_up(
     if there.use != "up":
         return None  # what it takes on is to be seen once it is
     lacks = bool(there.missing_addresses) and not changed
-    live = differences(there.applied, target, LIVE) or PSK in changed
-    return "apply" if live or lacks else None
+    live = differences(there.applied, target, LIVE)
+    return "apply" if live or secrets or lacks else None
 
 
 def predict_state(found: FoundNetwork, steps: NetworkSteps) -> NetworkState | None:

@@ -14,9 +14,17 @@ from harmony_core.change import Change, NotReady
 from harmony_core.errors import DidNotStick
 from harmony_core.resources import Ethernet, NetworkProfile, Vlan
 
+from .desired import DesiredProfile
 from .plan import NetworkSteps, diff_profile, plan_steps, predict_state, refuse_what_cannot_be
 from .records import FoundNetwork, FoundProfile, NetworkRecord
-from .settings import DEFAULTS, PSK, DesiredProfile, Settings, describe_setting, differences
+from .settings import (
+    DEFAULTS,
+    Secrets,
+    Settings,
+    describe_setting,
+    differences,
+    find_other_secrets,
+)
 
 __all__ = ["NetworkPlan", "plan_profile"]
 
@@ -55,7 +63,7 @@ class NetworkPlan:
     @property
     def is_risky(self) -> bool:
         """Whether it might cut the device off, as far as is known."""
-        proven = self.is_proven and PSK not in self.steps.change
+        proven = self.is_proven and not self.steps.change_secrets
         return self.steps.bring_up is not None and not proven
 
     @property
@@ -126,9 +134,10 @@ class NetworkPlan:
         return frozenset(name for name in names if name)
 
     @property
-    def psk(self) -> str | None:
-        """The secret, where it is to be written."""
-        return self.desired.psk if self.steps.create or PSK in self.steps.change else None
+    def secrets(self) -> Secrets:
+        """The secrets, where they are to be written."""
+        due = self.steps.create or self.steps.change_secrets
+        return self.desired.secrets if due else {}
 
     @property
     def wrote(self) -> NetworkRecord:
@@ -144,20 +153,21 @@ class NetworkPlan:
     def find_what_did_not_stick(
         self, found: FoundNetwork, written: Settings, *, on_disk: bool
     ) -> DidNotStick | None:
-        """Return what of *written*, or of the secret, *found* has not, which was looked at afterwards.
+        """Return what of *written*, or of the secrets, *found* has not, which was looked at afterwards.
 
         *on_disk*: it must outlive a reboot as well.
         """
-        there, psk = found.profile, self.desired.psk
+        there = found.profile
         if there is None:
             return self._did_not_stick("state", "kept", "nothing")
         if different := differences(there.settings, written, DEFAULTS):
             name = different[0]
             was = there.settings.get(name, DEFAULTS[name])
             return self._did_not_stick(name, describe_setting(written[name]), describe_setting(was))
-        if psk is not None and there.psk != psk:
-            what = "none" if there.psk is None else "another secret"
-            return self._did_not_stick(PSK, "as the secret says", what)
+        for name in find_other_secrets(there.secrets, self.desired.secrets):
+            wanted = "none" if self.desired.secrets[name] is None else "as the secret says"
+            what = "another secret" if name in there.secrets else "none"
+            return self._did_not_stick(name, wanted, what)
         if on_disk and not there.saved:
             return self._did_not_stick("saved", "on disk", "for this boot only")
         return None

@@ -25,17 +25,19 @@ import attrs
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, NetworkFailed
 from harmony_core.reconciler import Backups, Reachability, Records
-from harmony_core.resources import NetworkProfile, NetworkState, Wifi, resource_id
+from harmony_core.resources import NetworkProfile, NetworkState, resource_id
 from harmony_pi_topology.common.confirmation import make_rolled_back
 from harmony_pi_topology.common.gather import copy_error, say_whose
 
 from .daemon import NetworkDaemon
+from .desired import DesiredProfile, profile_uuid, resolve_desired
 from .health import NetworkUse
+from .link_settings import find_secrets
 from .plan import foreign
 from .profile_plan import NetworkPlan, plan_profile
 from .records import NetworkRecord
 from .removal import NetworkRemover
-from .settings import DesiredProfile, Settings, profile_uuid, resolve_desired
+from .settings import Settings
 from .trial import Trials
 
 __all__ = ["FindFile", "NetworkReconciler", "ReadSecret"]
@@ -157,12 +159,22 @@ class NetworkReconciler:
                 "this device has none; run: apt-get install dnsmasq-base",
                 resource=profile.id,
             )
+        for path in profile.read_files:
+            if not await self._find_file(path):
+                raise NetworkFailed(
+                    f"{profile.name} needs {path}, which is not on this device; put it there first, by a "
+                    "FileScore that this one comes after",
+                    resource=profile.id,
+                )
 
     async def _resolve_desired(self, profile: NetworkProfile) -> DesiredProfile:
-        link = profile.link
-        if not isinstance(link, Wifi) or link.psk is None:
-            return resolve_desired(profile, None)
-        return resolve_desired(profile, await self._read_secret(link.psk.secret))
+        named = find_secrets(profile.link)
+        contents = {
+            name: await self._read_secret(each.secret)
+            for name, each in named.items()
+            if each is not None
+        }
+        return resolve_desired(profile, contents)
 
     async def _record(self, desired: DesiredProfile, *, apply: bool) -> NetworkRecord:
         """Return what is remembered of it, without a trial that it has no part in any more."""
@@ -273,15 +285,17 @@ class NetworkReconciler:
         if steps:
             await self._records.put(plan.id, plan.record.written)
         if steps.create:
-            await self._daemon.add(plan.uuid, plan.profile.name, steps.write, plan.psk, keep=True)
-        elif steps.change or steps.keep:
-            await self._daemon.change(plan.uuid, steps.write, plan.psk, keep=True)
+            await self._daemon.add(
+                plan.uuid, plan.profile.name, steps.write, plan.secrets, keep=True
+            )
+        elif steps.changed or steps.keep:
+            await self._daemon.change(plan.uuid, steps.write, plan.secrets, keep=True)
         await self._use.bring_up(plan)
         await self._records.put(plan.id, plan.wrote.written)
         if not steps:
             return plan.change(plan.found, self._use.pending(plan, plan.found))
         found = await self._daemon.look(plan.profile.name, plan.uuid, plan.profile.interface)
-        if steps.create or steps.change or steps.keep:
+        if steps.create or steps.changed or steps.keep:
             error = plan.find_what_did_not_stick(found, steps.write, on_disk=True)
             if error is not None:
                 return error

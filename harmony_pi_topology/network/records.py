@@ -49,7 +49,8 @@ class FoundProfile:
     uuid: str
     settings: Settings
     """Those of `DEFAULTS` that it says."""
-    psk: str | None = attrs.field(default=None, repr=False)
+    secrets: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
+    """Those of `SECRETS` that it has."""
     label: str = ""
     """The id of the resource that it was made for; empty for a stranger's."""
     saved: bool = True

@@ -19,9 +19,10 @@ from harmony_core.steps import Did, PutBack, Removed, Step
 from harmony_pi_topology.common.confirmation import make_rolled_back, make_unreachable
 
 from .daemon import CheckpointTaken, NetworkDaemon
+from .desired import profile_uuid
 from .plan import CONFIRMED, LEFT
 from .records import TAKING_AWAY, FoundProfile, NetworkRecord
-from .settings import differences, profile_uuid
+from .settings import differences
 from .trial import Trials
 
 __all__ = ["NetworkRemover"]

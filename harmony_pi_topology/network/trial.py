@@ -42,11 +42,11 @@ from harmony_pi_topology.common.confirmation import (
 )
 
 from .daemon import CheckpointTaken, NetworkDaemon
+from .desired import bare
 from .health import NetworkUse
 from .plan import CONFIRMED
 from .profile_plan import NetworkPlan, plan_profile
 from .records import FoundNetwork, FoundProfile, NetworkRecord, Trial
-from .settings import bare
 
 __all__ = ["Trials"]
 
@@ -189,7 +189,7 @@ class Trials:
         await self._records.put(plan.id, plan.record.written)
         try:
             if plan.there is None:
-                await self._daemon.add(plan.uuid, name, bare(plan.desired), None, keep=False)
+                await self._daemon.add(plan.uuid, name, bare(plan.desired), {}, keep=False)
             if plan.there is None or plan.there.use == "down":
                 await self._daemon.activate(plan.uuid, interface)
         except CapabilityError as error:
@@ -237,9 +237,9 @@ class Trials:
     async def _write(self, plan: NetworkPlan) -> None:
         settings = {**plan.steps.write, "connection.autoconnect": False}
         if plan.there is None:
-            await self._daemon.add(plan.uuid, plan.profile.name, settings, plan.psk, keep=False)
-        elif plan.steps.change or plan.there.settings.get("connection.autoconnect", True):
-            await self._daemon.change(plan.uuid, settings, plan.psk, keep=False)
+            await self._daemon.add(plan.uuid, plan.profile.name, settings, plan.secrets, keep=False)
+        elif plan.steps.changed or plan.there.settings.get("connection.autoconnect", True):
+            await self._daemon.change(plan.uuid, settings, plan.secrets, keep=False)
         else:
             return
         found = await self._look(plan)
@@ -299,7 +299,7 @@ class Trials:
         wrote = dict(plan.desired.settings)
         record = attrs.evolve(plan.wrote, wrote=wrote).record_proof(plan.desired.spec)
         await self._records.put(plan.id, record.written)
-        await self._daemon.change(plan.uuid, plan.desired.settings, None, keep=True)
+        await self._daemon.change(plan.uuid, plan.desired.settings, {}, keep=True)
         await self.forget(plan.id)
         found = await self._look(plan)
         error = plan.find_what_did_not_stick(found, plan.desired.settings, on_disk=True)

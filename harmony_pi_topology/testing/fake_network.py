@@ -130,17 +130,17 @@ class FakeNetwork(FakeReconciler):
             "ipv4.method": "manual",
             "ipv4.addresses": (address,),
         }
-        await self._daemon.change(uuid, settings, None, keep=True)
+        await self._daemon.change(uuid, settings, {}, keep=True)
         await self._daemon.activate(uuid, interface)
 
     async def modify(self, name: str, setting: str, value: str) -> None:
         """A bystander changes a setting of a profile, and applies it no further."""
         kept = self._find_kept(name)
         if setting in DEFAULTS:
-            await self._daemon.change(kept.uuid, {setting: _parse(setting, value)}, None, keep=True)
+            await self._daemon.change(kept.uuid, {setting: _parse(setting, value)}, {}, keep=True)
         else:
             kept.others[setting] = value
-            await self._daemon.change(kept.uuid, {}, None, keep=True)
+            await self._daemon.change(kept.uuid, {}, {}, keep=True)
 
     async def read(self, name: str, setting: str) -> tuple[str, ...]:
         """What a profile has there, as a list of words."""

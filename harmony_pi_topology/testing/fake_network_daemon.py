@@ -20,7 +20,13 @@ from harmony_core.errors import NetworkFailed
 from harmony_core.resources import NetworkProfile, resource_id
 from harmony_pi_topology.network.daemon import CheckpointTaken
 from harmony_pi_topology.network.records import FoundInterface, FoundNetwork, FoundProfile
-from harmony_pi_topology.network.settings import LIVE, Setting, Settings, read_settings
+from harmony_pi_topology.network.settings import (
+    LIVE,
+    Secrets,
+    Setting,
+    Settings,
+    read_settings,
+)
 
 __all__ = ["FakeNetworkDaemon"]
 
@@ -36,7 +42,7 @@ class Kept:
     settings: dict[str, Setting] = attrs.Factory(dict[str, Setting])
     others: dict[str, str] = attrs.Factory(dict[str, str])
     """Settings that are none of ours."""
-    psk: str | None = None
+    secrets: dict[str, str] = attrs.Factory(dict[str, str])
     label: str = ""
 
     @property
@@ -119,16 +125,17 @@ class FakeNetworkDaemon:
         )
 
     async def add(
-        self, uuid: str, name: str, settings: Settings, psk: str | None, *, keep: bool
+        self, uuid: str, name: str, settings: Settings, secrets: Secrets, *, keep: bool
     ) -> None:
         label = resource_id(NetworkProfile.resource_type, name)
-        self.profiles[uuid] = Kept(uuid=uuid, name=name, psk=psk, label=label)
-        await self.change(uuid, settings, psk, keep=keep)
+        self.profiles[uuid] = Kept(uuid=uuid, name=name, label=label)
+        await self.change(uuid, settings, secrets, keep=keep)
 
-    async def change(self, uuid: str, settings: Settings, psk: str | None, *, keep: bool) -> None:
+    async def change(self, uuid: str, settings: Settings, secrets: Secrets, *, keep: bool) -> None:
         kept = self.profiles[uuid]
         kept.settings.update(self._without_forgotten(settings))
-        kept.psk = kept.psk if psk is None else psk
+        both = {**kept.secrets, **secrets}
+        kept.secrets = {name: content for name, content in both.items() if content is not None}
         if keep:
             self.on_disk[uuid] = copy.deepcopy(kept)
         self._changed()
@@ -261,7 +268,7 @@ class FakeNetworkDaemon:
         found = FoundProfile(
             uuid=kept.uuid,
             settings=dict(kept.settings),
-            psk=kept.psk,
+            secrets=dict(kept.secrets),
             label=kept.label,
             saved=saved,
         )

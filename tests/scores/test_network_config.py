@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from harmony_core import Failure, Noop, Success
 from harmony_core.resources import (
     Bridge,
+    Enterprise,
     Ethernet,
     Ipv4,
     Ipv4Route,
@@ -62,9 +63,37 @@ ACCESS_POINT = Wifi(
             link=ACCESS_POINT,
             ipv4=Ipv4(method="shared", addresses=("10.42.0.1/24",)),
         ),
+        NetworkConfigScore(
+            name="office",
+            link=Wifi(
+                ssid="office",
+                security="wpa-eap",
+                enterprise=Enterprise(
+                    eap="ttls",
+                    identity="pi-7",
+                    anonymous_identity="anonymous",
+                    password=PASSWORD,
+                    phase2="pap",
+                    ca_certificate="/etc/ssl/office.pem",
+                    domain_suffix_match="radius.example.org",
+                ),
+            ),
+        ),
         NetworkConfigScore(name="open", link=Wifi(ssid="Freifunk", interface="wlan0")),
     ],
-    ids=["least", "full", "vlan", "bridge", "port", "mac", "wifi", "awake", "ap", "open wifi"],
+    ids=[
+        "least",
+        "full",
+        "vlan",
+        "bridge",
+        "port",
+        "mac",
+        "wifi",
+        "awake",
+        "ap",
+        "enterprise",
+        "open wifi",
+    ],
 )
 async def test_interpreted_twice_it_is_success_then_noop(score: NetworkConfigScore) -> None:
     pi = FakePi()
@@ -129,6 +158,17 @@ async def test_sharing_needs_dnsmasq_on_the_device_and_says_so() -> None:
     assert await pi.network.profiles() == set()
 
 
+async def test_a_certificate_that_is_not_on_the_device_is_told_by_its_path() -> None:
+    pi = FakePi()
+    pi.network.put_secret("password", b"correct horse")
+    pi.network.lacks = {"/etc/ssl/office.pem"}
+    score = NetworkConfigScore.model_validate({"name": "office", "link": EAP})
+    outcome = (await interpret_once(score, pi.offers)).outcome
+    assert isinstance(outcome, Failure)
+    assert "/etc/ssl/office.pem" in outcome.error.message
+    assert await pi.network.profiles() == set()
+
+
 async def test_a_dry_run_says_what_would_happen_and_does_nothing() -> None:
     pi = FakePi()
     verdict = await interpret_once(FULL, pi.offers, apply=False)
@@ -159,6 +199,14 @@ AP = {
     "interface": "wlan0",
     "psk": {"secret": "password"},
 }
+LOGIN = {
+    "eap": "peap",
+    "identity": "pi-7",
+    "password": {"secret": "password"},
+    "ca_certificate": "/etc/ssl/office.pem",
+}
+BY_EAP = {"security": "wpa-eap", "enterprise": LOGIN}
+EAP = {"type": "wifi", "ssid": "office", **BY_EAP}
 SHARED = {"method": "shared", "addresses": ["10.42.0.1/24"]}
 ADDRESS = {"method": "manual", "addresses": ["192.168.7.20/24"]}
 
@@ -187,6 +235,42 @@ ADDRESS = {"method": "manual", "addresses": ["192.168.7.20/24"]}
         ({"link": AP | {"band": "2.4GHz", "channel": 15}}, "link.wifi: channel: "),
         ({"link": AP | {"band": "6GHz"}}, "link.wifi.band: "),
         ({"link": AP | {"mode": "mesh"}}, "link.wifi.mode: "),
+        ({"link": AP | {"psk": None, **BY_EAP}}, "link.wifi: security: "),
+        ({"link": EAP | {"psk": {"secret": "x"}}}, "link.wifi: psk: "),
+        ({"link": EAP | {"enterprise": None}}, "link.wifi: enterprise: "),
+        ({"link": EAP | {"security": "sae"}}, "link.wifi: enterprise: "),
+        *(
+            ({"link": EAP | {"enterprise": LOGIN | given}}, f"link.wifi.enterprise{field}: ")
+            for given, field in (
+                ({"identity": None}, ".identity"),
+                ({"identity": ""}, ".identity"),
+                ({"identity": "pi\n7"}, ".identity"),
+                ({"eap": "leap"}, ".eap"),
+                ({"password": None}, ": password"),
+                ({"password": "horse"}, ".password"),
+                ({"ca_certificate": None}, ": ca_certificate"),
+                ({"ca_certificate": "office.pem"}, ".ca_certificate"),
+                ({"allow_any_server": True}, ": ca_certificate"),
+                (
+                    {
+                        "allow_any_server": True,
+                        "ca_certificate": None,
+                        "domain_suffix_match": "example.org",
+                    },
+                    ": domain_suffix_match",
+                ),
+                ({"domain_suffix_match": "a b"}, ".domain_suffix_match"),
+                ({"private_key": "/etc/key.pem"}, ": private_key"),
+                ({"private_key_password": {"secret": "x"}}, ": private_key_password"),
+                ({"phase2": "pap"}, ": phase2"),
+                ({"eap": "tls"}, ": client_certificate"),
+                ({"eap": "tls", "client_certificate": "/c.pem"}, ": private_key"),
+                (
+                    {"eap": "tls", "client_certificate": "/c.pem", "private_key": "/k.pem"},
+                    ": password",
+                ),
+            )
+        ),
         ({"ipv4": SHARED | {"gateway": "10.42.0.2"}}, "ipv4: gateway: "),
         ({"ipv4": SHARED | {"dns": ["10.42.0.2"]}}, "ipv4: dns: "),
         ({"ipv4": SHARED | {"dns_search": ["example.org"]}}, "ipv4: dns_search: "),

@@ -48,6 +48,10 @@ async def _nothing() -> None:
 
 class ServedDevice(Device):
     @dbus_property_async_override()
+    def interface(self) -> str:
+        return "eth0"
+
+    @dbus_property_async_override()
     def state(self) -> int:
         return 30
 

@@ -14,7 +14,15 @@ from typing import Any
 import pytest
 
 from harmony_core.errors import NetworkFailed
-from harmony_core.resources import Connected, Ethernet, Ipv4, NetworkProfile, SecretRef, Wifi
+from harmony_core.resources import (
+    Connected,
+    Enterprise,
+    Ethernet,
+    Ipv4,
+    NetworkProfile,
+    SecretRef,
+    Wifi,
+)
 from harmony_pi_topology.testing.network_contract import NetworkConfiguratorContract
 from harmony_pi_topology.testing.network_under_test import NetworkUnderTest
 from tests.box import Bed, Box
@@ -56,9 +64,13 @@ def profile(link: Any, **fields: Any) -> NetworkProfile:
 
 
 async def read_all(networks: NetworksOfABox, *settings: str) -> list[str]:
-    """Return what is on disk of the profile `new`, by NetworkManager's own words."""
+    """Return what is on disk of the profile `new`, by NetworkManager's own words, secrets too."""
     assert await networks.bystander.is_on_disk("new")
-    return [", ".join(await networks.bystander.read("new", setting)) for setting in settings]
+    shown = ("--show-secrets", "--escape", "no", "-g")
+    return [
+        await networks.bystander.nmcli(*shown, setting, "connection", "show", "new")
+        for setting in settings
+    ]
 
 
 async def stays_as_it_is(host: NetworkUnderTest, desired: NetworkProfile) -> None:
@@ -73,6 +85,17 @@ async def stays_as_it_is(host: NetworkUnderTest, desired: NetworkProfile) -> Non
 def access_point(**fields: Any) -> Wifi:
     given = {"ssid": "Büro", "mode": "ap", "interface": "wlan0", "psk": {"secret": "password"}}
     return Wifi.model_validate({**given, **fields})
+
+
+CA = "/etc/ssl/harmony-office.pem"
+CERTIFICATE, KEY = "/etc/ssl/harmony-pi.pem", "/etc/ssl/harmony-pi.key"
+
+
+def by_login(**fields: Any) -> NetworkProfile:
+    given = {"identity": "pi-7", "ca_certificate": CA, **fields}
+    return profile(
+        Wifi(ssid="office", security="wpa-eap", enterprise=Enterprise.model_validate(given))
+    )
 
 
 SHARED = Ipv4(method="shared", addresses=("10.42.0.1/24",))
@@ -107,10 +130,7 @@ async def test_an_access_point_is_kept_as_it_was_wished_for_changed_and_taken_aw
         *("Büro", "ap", "bg", "6", "yes", "wpa-psk", "rsn", "ccmp", "ccmp"),
         *("shared", "10.42.0.1/24", "wlan0", "no"),
     ]
-    told = await networks.bystander.nmcli(
-        "-s", "-g", f"{security}.psk", "connection", "show", "new"
-    )
-    assert told == SECRET
+    assert await read_all(networks, f"{security}.psk") == [SECRET]
     await stays_as_it_is(host, desired)
     faster = profile(access_point(band="5GHz", channel=36), ipv4=SHARED, state="kept")
     assert (await host.apply_one(faster)).actions == (
@@ -155,6 +175,71 @@ async def test_an_access_point_without_a_radio_is_a_failure_and_nothing_is_touch
     assert "no network interface wlan0" in error.message
     assert await networks.bystander.profiles() == {"start"}
     assert await networks.bystander.identity("start") == identity
+
+
+async def test_a_login_by_a_password_is_kept_changed_to_one_by_a_certificate_and_taken_away(
+    networks: NetworksOfABox, host: NetworkUnderTest
+) -> None:
+    for path in (CA, CERTIFICATE, KEY):
+        networks.bystander.box.write(path, "PEM\n")
+    password = {"secret": "password"}
+    by_password = by_login(
+        eap="peap",
+        password=password,
+        anonymous_identity="anonymous",
+        domain_suffix_match="radius.example.org",
+    )
+    planned = await host.plan_one(by_password)
+    change = await host.apply_one(by_password)
+    assert change.actions == ("created",)
+    assert SECRET not in f"{planned}{change}"
+    key_management = "802-11-wireless-security.key-mgmt"
+    login = (
+        *("802-1x.eap", "802-1x.identity", "802-1x.anonymous-identity", "802-1x.ca-cert"),
+        *("802-1x.domain-suffix-match", "802-1x.phase2-auth", "802-1x.client-cert"),
+        *("802-1x.private-key", "802-1x.password"),
+    )
+    assert await read_all(networks, key_management, *login) == [
+        *("wpa-eap", "peap", "pi-7", "anonymous", CA),
+        *("radius.example.org", "mschapv2", "", "", SECRET),
+    ]
+    await stays_as_it_is(host, by_password)
+    networks.bystander.put_secret("password", b"battery staple")
+    assert (await host.apply_one(by_password)).actions == ("changed 802-1x.password",)
+    await stays_as_it_is(host, by_password)
+    by_certificate = by_login(
+        eap="tls",
+        client_certificate=CERTIFICATE,
+        private_key=KEY,
+        private_key_password=password,
+    )
+    await host.apply_one(by_certificate)
+    assert await read_all(networks, key_management, *login) == [
+        *("wpa-eap", "tls", "pi-7", "", CA, "", ""),
+        *(CERTIFICATE, KEY, ""),
+    ]
+    assert await read_all(networks, "802-1x.private-key-password") == ["battery staple"]
+    await stays_as_it_is(host, by_certificate)
+    unlocked = by_login(eap="tls", client_certificate=CERTIFICATE, private_key=KEY)
+    await host.apply_one(unlocked)
+    await stays_as_it_is(host, unlocked)
+    networks.bystander.put_secret("password", SECRET.encode())
+    alone = profile(Wifi(ssid="office", psk=SecretRef(secret="password")))
+    await host.apply_one(alone)
+    assert await read_all(networks, key_management, *login[:2]) == ["wpa-psk", "", ""]
+    await stays_as_it_is(host, alone)
+    assert (await host.remove_one("new")).actions == ("removed",)
+    assert await networks.bystander.profiles() == {"start"}
+
+
+async def test_a_login_whose_certificate_is_not_there_is_a_failure_by_its_path(
+    networks: NetworksOfABox, host: NetworkUnderTest
+) -> None:
+    networks.bystander.box.run(["rm", "-f", CA])
+    error = await host.expect_failure(by_login(eap="peap", password={"secret": "password"}))
+    assert isinstance(error, NetworkFailed)
+    assert CA in error.message
+    assert await networks.bystander.profiles() == {"start"}
 
 
 async def test_an_ethernet_network_that_is_shared_gives_others_their_addresses(

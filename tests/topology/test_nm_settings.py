@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from harmony_core.resources import (
     Bridge,
+    Enterprise,
     Ethernet,
     Ipv4,
     Ipv4Route,
@@ -21,15 +22,16 @@ from harmony_core.resources import (
     Vlan,
     Wifi,
 )
+from harmony_pi_topology.network.desired import resolve_desired
 from harmony_pi_topology.network.nm_settings import (
     from_bytes,
     label_of,
     merge,
-    psk_of,
     read_known,
+    read_secrets,
     to_bytes,
 )
-from harmony_pi_topology.network.settings import DEFAULTS, Setting, resolve_desired
+from harmony_pi_topology.network.settings import DEFAULTS, PSK, Setting
 
 LINKS: st.SearchStrategy[Link] = st.sampled_from(
     [
@@ -39,6 +41,17 @@ LINKS: st.SearchStrategy[Link] = st.sampled_from(
         Bridge(interface="br0", stp=False),
         Ethernet(mac="d8:3a:dd:01:02:03"),
         Wifi(ssid="Büro 📶", hidden=True),
+        Wifi(
+            ssid="office",
+            security="wpa-eap",
+            enterprise=Enterprise(
+                eap="tls",
+                identity="pi-7",
+                ca_certificate="/etc/ssl/Büro.pem",
+                client_certificate="/etc/ssl/pi.pem",
+                private_key="/etc/ssl/pi.key",
+            ),
+        ),
         Wifi(ssid="kiosk", mode="ap", interface="wlan0", security="none", band="5GHz", channel=36),
         Wifi(ssid="home", mac="d8:3a:dd:01:02:03", powersave=True),
     ]
@@ -96,8 +109,8 @@ STRANGE: dict[str, Any] = {
 
 @given(PROFILES)
 def test_what_is_written_is_read_again(profile: NetworkProfile) -> None:
-    wish = resolve_desired(profile, None)
-    raw = merge({}, wish.settings, None, name="office", uuid="u")
+    wish = resolve_desired(profile, {})
+    raw = merge({}, wish.settings, {}, name="office", uuid="u")
     found = read_known(raw)
     for name, value in wish.settings.items():
         assert found.get(name, DEFAULTS[name]) == value, name
@@ -107,15 +120,16 @@ def test_what_is_written_is_read_again(profile: NetworkProfile) -> None:
 
 @given(PROFILES)
 def test_what_is_not_known_stays(profile: NetworkProfile) -> None:
-    raw = merge(STRANGE, resolve_desired(profile, None).settings, None)
+    raw = merge(STRANGE, resolve_desired(profile, {}).settings, {})
     assert raw["connection"]["zone"] == ("s", "home")
     assert raw["ipv4"]["dhcp-hostname"] == ("s", "kiosk")
-    assert raw["802-1x"] == STRANGE["802-1x"]
+    login = profile.link.enterprise if isinstance(profile.link, Wifi) else None
+    assert login is not None or raw["802-1x"] == STRANGE["802-1x"]
 
 
 @given(PROFILES)
 def test_a_profile_that_was_kept_comes_back_to_the_byte(profile: NetworkProfile) -> None:
-    raw = merge(STRANGE, resolve_desired(profile, None).settings, "another horse")
+    raw = merge(STRANGE, resolve_desired(profile, {}).settings, {PSK: "another horse"})
     assert from_bytes(to_bytes(raw)) == raw
 
 
@@ -125,14 +139,14 @@ def test_older_ways_of_saying_the_same_do_not_stay_beside_what_is_written() -> N
         "ipv4.addresses": ("10.0.0.2/24",),
         "ipv4.dns": (),
     }
-    raw = merge(STRANGE, settings, None)
+    raw = merge(STRANGE, settings, {})
     assert not raw["connection"].keys() & {"master", "controller"}
     assert raw["ipv4"].keys() == {"dhcp-hostname", "address-data"}
 
 
 def test_a_port_of_a_bridge_has_no_addresses() -> None:
     profile = NetworkProfile(name="port", link=Ethernet(interface="eth0", bridge="br0"))
-    raw = merge(STRANGE, resolve_desired(profile, None).settings, None)
+    raw = merge(STRANGE, resolve_desired(profile, {}).settings, {})
     assert "ipv4" not in raw
     assert raw["connection"]["master"] == ("s", "br0")
 
@@ -140,13 +154,13 @@ def test_a_port_of_a_bridge_has_no_addresses() -> None:
 def test_a_password_is_set_and_stays_unless_another_is_given() -> None:
     psk = SecretRef.model_validate({"secret": "password"})
     profile = NetworkProfile(name="home", link=Wifi(ssid="home", psk=psk))
-    wish = resolve_desired(profile, b"battery staple\n")
-    assert wish.psk == "battery staple"
-    assert psk_of(merge({}, wish.settings, wish.psk)) == "battery staple"
-    assert psk_of(merge(STRANGE, wish.settings, None)) == "correct horse"
+    wish = resolve_desired(profile, {PSK: b"battery staple\n"})
+    assert wish.secrets == {PSK: "battery staple"}
+    assert read_secrets(merge({}, wish.settings, wish.secrets)) == {PSK: "battery staple"}
+    assert read_secrets(merge(STRANGE, wish.settings, {})) == {PSK: "correct horse"}
     assert "staple" not in repr(wish)
-    opened = resolve_desired(NetworkProfile(name="home", link=Wifi(ssid="home")), None)
-    assert psk_of(merge(STRANGE, opened.settings, None)) is None
+    opened = resolve_desired(NetworkProfile(name="home", link=Wifi(ssid="home")), {})
+    assert read_secrets(merge(STRANGE, opened.settings, {})) == {}
 
 
 def test_name_servers_of_both_ways_of_writing_are_read() -> None:

@@ -1,0 +1,172 @@
+"""What a `NetworkProfile` wishes for: settings by NetworkManager's names, and the values of its secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+from uuid import UUID, uuid5
+
+import attrs
+
+from harmony_core.errors import InvalidResource
+from harmony_core.resources import Ipv4, Ipv4Route, Ipv6, Ipv6Route, NetworkProfile
+
+from .link_settings import find_secrets, settings_of_link
+from .settings import (
+    BARE,
+    EAP_PASSWORD,
+    EAP_PRIVATE_KEY_PASSWORD,
+    LIVE,
+    PSK,
+    Secrets,
+    Setting,
+    Settings,
+)
+
+__all__ = ["DesiredProfile", "bare", "profile_uuid", "resolve_desired"]
+
+_NAMESPACE: Final = UUID("b0d5e9d2-51a5-4a5e-9a35-6d1a3f0b7c11")
+_NEWER: Final = frozenset({("802-11-wireless.mode", "infrastructure")})
+"""What goes without saying, and once was not said: what was confirmed then is confirmed still."""
+_LAST: Final = -999
+"""The least priority that there is."""
+
+
+@attrs.frozen
+class _Rule:
+    """What the content of a secret has to be."""
+
+    field: str
+    """Where the profile names it."""
+    what: str
+    fits: Callable[[str], bool]
+
+
+def _is_line(text: str) -> bool:
+    return bool(text) and text.isprintable()
+
+
+_RULES: Final[Mapping[str, _Rule]] = MappingProxyType(
+    {
+        PSK: _Rule(
+            "link.psk",
+            "Wi-Fi password, which has 8 to 63 characters",
+            lambda text: 8 <= len(text.encode()) <= 64,
+        ),
+        EAP_PASSWORD: _Rule("link.enterprise.password", "password, which is one line", _is_line),
+        EAP_PRIVATE_KEY_PASSWORD: _Rule(
+            "link.enterprise.private_key_password",
+            "password, which is one line",
+            _is_line,
+        ),
+    }
+)
+
+
+@attrs.frozen(kw_only=True)
+class DesiredProfile:
+    """A `NetworkProfile` whose secrets are known."""
+
+    profile: NetworkProfile
+    settings: Settings
+    secrets: Secrets = attrs.field(factory=dict[str, str | None], repr=False)
+
+    @property
+    def spec(self) -> str:
+        """Hex SHA-256 of what an interface takes on of it, without the secrets.
+
+        What "was this confirmed?" compares.
+        """
+        known = {name: value for name, value in self.live.items() if (name, value) not in _NEWER}
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def on_trial(self) -> Settings:
+        """As long as it is not confirmed: nothing brings it up by itself once it has been taken back."""
+        return {**self.settings, "connection.autoconnect": False}
+
+    @property
+    def unproven(self) -> Settings:
+        """On disk, as long as the device was never reached by it: it takes no other's place by itself.
+
+        A Wi-Fi network may be the only one where the device is taken next, so it is used where no other is.
+        """
+        if self.profile.may_be_out_of_range:
+            return {**self.settings, "connection.autoconnect-priority": _LAST}
+        return self.on_trial
+
+    @property
+    def live(self) -> Settings:
+        """What an interface that uses it takes on."""
+        return {name: value for name, value in self.settings.items() if name in LIVE}
+
+
+def profile_uuid(name: str) -> str:
+    """Return the UUID of the profile that is made under *name*: the same on every device."""
+    return str(uuid5(_NAMESPACE, name))
+
+
+def resolve_desired(profile: NetworkProfile, contents: Mapping[str, bytes]) -> DesiredProfile:
+    """*profile*, with the *contents* of the secrets that it names, by NetworkManager's names.
+
+    `InvalidResource` for one that cannot be.
+    """
+    settings: dict[str, Setting] = {
+        "connection.autoconnect": profile.autoconnect,
+        "connection.autoconnect-priority": profile.priority,
+        **dict(settings_of_link(profile.link)),
+    }
+    for family, ip in (("ipv4", profile.ipv4), ("ipv6", profile.ipv6)):
+        if ip is not None:
+            settings.update({f"{family}.{name}": value for name, value in _of_ip(ip)})
+    secrets = {
+        name: _read_secret(profile, name, contents[name]) if name in contents else None
+        for name in find_secrets(profile.link)
+    }
+    return DesiredProfile(profile=profile, settings=settings, secrets=secrets)
+
+
+def bare(desired: DesiredProfile) -> Settings:
+    """The same interface, without any address: what may be brought up without harm."""
+    links = {name: value for name, value in desired.on_trial.items() if not name.startswith("ipv")}
+    return {**links, **BARE}
+
+
+def _of_ip(ip: Ipv4 | Ipv6) -> Iterator[tuple[str, Setting]]:
+    given: dict[str, Setting | None] = {
+        "method": ip.method,
+        "addresses": ip.addresses,
+        "gateway": ip.gateway,
+        "routes": None if ip.routes is None else tuple(map(_of_route, ip.routes)),
+        "dns": ip.dns,
+        "dns-search": ip.dns_search,
+        "route-metric": ip.metric,
+        "never-default": None if ip.default_route is None else not ip.default_route,
+        "ignore-auto-dns": ip.ignore_auto_dns,
+    }
+    return ((name, value) for name, value in given.items() if value is not None)
+
+
+def _of_route(route: Ipv4Route | Ipv6Route) -> str:
+    """As nmcli writes it: ``10.0.0.0/8 192.168.7.1 50``."""
+    parts = (route.to, route.via, None if route.metric is None else str(route.metric))
+    return " ".join(part for part in parts if part is not None)
+
+
+def _read_secret(profile: NetworkProfile, name: str, content: bytes) -> str:
+    """Return its text, at whose end a text file may have put a newline."""
+    rule = _RULES[name]
+    try:
+        text = content.decode().removesuffix("\n")
+    except UnicodeDecodeError:
+        text = ""
+    if not rule.fits(text):
+        raise InvalidResource(
+            f"the secret that {rule.field} names is no {rule.what}; "
+            "put the right one into the device's secrets directory",
+            resource=profile.id,
+        )
+    return text

@@ -1,0 +1,117 @@
+"""A link, such as a Wi-Fi network, as settings by NetworkManager's names, and as the secrets that it names.
+
+A link says all that it is about: what it has no word for is as it is by default, or stays as somebody has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, assert_never
+
+from harmony_core.resources import (
+    Bridge,
+    Enterprise,
+    Ethernet,
+    Link,
+    SecretRef,
+    Vlan,
+    Wifi,
+)
+
+from .settings import EAP_PASSWORD, EAP_PRIVATE_KEY_PASSWORD, PSK, Setting
+
+__all__ = ["TYPES", "find_secrets", "settings_of_link"]
+
+TYPES: Final = {
+    "ethernet": "802-3-ethernet",
+    "vlan": "vlan",
+    "bridge": "bridge",
+    "wifi": "802-11-wireless",
+}
+"""What NetworkManager calls a type of link."""
+_BANDS: Final = {"2.4GHz": "bg", "5GHz": "a"}
+_POWERSAVE: Final = {False: 2, True: 3}
+"""NetworkManager's numbers; 0 is as it has it by default."""
+_NOT_REQUIRED: Final = 4
+"""Nobody is asked for this secret."""
+
+
+def settings_of_link(link: Link) -> Iterator[tuple[str, Setting]]:
+    """Yield each setting that *link* speaks of."""
+    yield "connection.type", TYPES[link.type]
+    if link.interface is not None:
+        yield "connection.interface-name", link.interface
+    if isinstance(link, Ethernet | Wifi) and link.mac is not None:
+        yield "connection.interface-name", ""
+        yield f"{TYPES[link.type]}.mac-address", link.mac
+    match link:
+        case Ethernet():
+            yield from _of_ethernet(link)
+        case Vlan():
+            yield "vlan.parent", link.parent
+            yield "vlan.id", link.id
+        case Bridge():
+            yield "bridge.stp", link.stp
+        case Wifi():
+            yield from _of_wifi(link)
+            yield from _of_security(link)
+        case _:
+            assert_never(link)
+
+
+def find_secrets(link: Link) -> Mapping[str, SecretRef | None]:
+    """Return the secrets of *link*, by NetworkManager's names; None is one that it is to have none of."""
+    if not isinstance(link, Wifi):
+        return {}
+    if link.enterprise is None:
+        return {PSK: link.psk}
+    return {
+        PSK: None,
+        EAP_PASSWORD: link.enterprise.password,
+        EAP_PRIVATE_KEY_PASSWORD: link.enterprise.private_key_password,
+    }
+
+
+def _of_ethernet(link: Ethernet) -> Iterator[tuple[str, Setting]]:
+    yield "connection.controller", link.bridge or ""
+    yield "connection.port-type", "bridge" if link.bridge else ""
+    if link.mtu is not None:
+        yield "802-3-ethernet.mtu", link.mtu
+
+
+def _of_wifi(link: Wifi) -> Iterator[tuple[str, Setting]]:
+    yield "802-11-wireless.ssid", link.ssid
+    yield "802-11-wireless.mode", link.mode
+    yield "802-11-wireless.hidden", link.hidden
+    if link.band is not None:
+        yield "802-11-wireless.band", _BANDS[link.band]
+    if link.channel is not None:
+        yield "802-11-wireless.channel", link.channel
+    if link.powersave is not None:
+        yield "802-11-wireless.powersave", _POWERSAVE[link.powersave]
+
+
+def _of_security(link: Wifi) -> Iterator[tuple[str, Setting]]:
+    is_open = link.psk is None and link.enterprise is None
+    yield "802-11-wireless-security.key-mgmt", "" if is_open else link.security
+    if link.mode == "ap" and not is_open:
+        # Else it would let in by WPA and TKIP, too, which are broken.
+        yield "802-11-wireless-security.proto", ("rsn",)
+        yield "802-11-wireless-security.pairwise", ("ccmp",)
+        yield "802-11-wireless-security.group", ("ccmp",)
+    if link.enterprise is not None:
+        yield from _of_enterprise(link.enterprise)
+
+
+def _of_enterprise(login: Enterprise) -> Iterator[tuple[str, Setting]]:
+    """All of it: what one login has, and the one before had not, is no part of both."""
+    yield "802-1x.eap", (login.eap,)
+    yield "802-1x.identity", login.identity
+    yield "802-1x.anonymous-identity", login.anonymous_identity or ""
+    yield "802-1x.ca-cert", login.ca_certificate or ""
+    yield "802-1x.domain-suffix-match", login.domain_suffix_match or ""
+    yield "802-1x.phase2-auth", login.phase2_auth
+    yield "802-1x.client-cert", login.client_certificate or ""
+    yield "802-1x.private-key", login.private_key or ""
+    is_unlocked = login.private_key is not None and login.private_key_password is None
+    yield "802-1x.private-key-password-flags", _NOT_REQUIRED if is_unlocked else 0
