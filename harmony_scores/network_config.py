@@ -24,7 +24,7 @@ class NetworkConfigScore(Score[HasNetwork]):
 
     name: ProfileName = Field(description="The profile's name, such as office.")
     link: Link = Field(
-        description="What it is for: an Ethernet interface, a VLAN, a bridge, or a Wi-Fi network, "
+        description="What it is for: an Ethernet interface, a VLAN, a bridge, a bond, or a Wi-Fi network, "
         "that of others or an access point."
     )
     ipv4: Ipv4 | None = Field(

@@ -97,7 +97,17 @@ from .mount_point import (
     MountSource,
     MountState,
 )
-from .network_link import Bridge, Enterprise, Ethernet, InterfaceName, Link, MacAddress, Vlan, Wifi
+from .network_link import (
+    Bond,
+    Bridge,
+    Enterprise,
+    Ethernet,
+    InterfaceName,
+    Link,
+    MacAddress,
+    Vlan,
+    Wifi,
+)
 from .network_profile import (
     Connected,
     Connecting,
@@ -141,6 +151,7 @@ __all__ = [
     "BlockName",
     "BlockPart",
     "BlockText",
+    "Bond",
     "BootText",
     "Bridge",
     "Claim",

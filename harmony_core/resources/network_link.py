@@ -21,6 +21,7 @@ from ._base import in_words
 from .file import SecretRef
 
 __all__ = [
+    "Bond",
     "Bridge",
     "DomainName",
     "Enterprise",
@@ -65,7 +66,7 @@ class _Link(BaseModel):
 
 
 class Ethernet(_Link):
-    """A wired interface; with a *bridge*, a port of it, which has no addresses of its own."""
+    """A wired interface; with a *bridge* or a *bond*, a port of it, which has no addresses of its own."""
 
     type: Literal["ethernet"] = "ethernet"
     """Which kind of link it is."""
@@ -75,6 +76,8 @@ class Ethernet(_Link):
     """The interface with this MAC address, which it was made with, whatever its name."""
     bridge: InterfaceName | None = None
     """The bridge of which it is a port; none for no bridge."""
+    bond: InterfaceName | None = None
+    """The bond of which it is a port; none for no bond."""
     mtu: Mtu | None = None
     """The largest packet, in bytes; none leaves it."""
 
@@ -86,6 +89,17 @@ class Ethernet(_Link):
                 "interface: is needed, as in eth0; or mac, the interface's MAC address"
             )
         return self
+
+    @model_validator(mode="after")
+    def _is_a_port_of_one(self) -> Self:
+        if self.bridge is not None and self.bond is not None:
+            raise ValueError("bond: it is a port of a bridge already; leave one of them out")
+        return self
+
+    @property
+    def controller(self) -> str | None:
+        """The interface of which it is a port."""
+        return self.bridge or self.bond
 
 
 class Vlan(_Link):
@@ -110,6 +124,55 @@ class Bridge(_Link):
     """The interface that is made."""
     stp: bool = True
     """The spanning tree protocol, which keeps loops from forming; ports then take half a minute to open."""
+
+
+BondMode = Literal[
+    "active-backup",
+    "balance-rr",
+    "balance-xor",
+    "broadcast",
+    "802.3ad",
+    "balance-tlb",
+    "balance-alb",
+]
+
+
+class Bond(_Link):
+    """Several cables as one. Its interface is made, and goes with the profile."""
+
+    type: Literal["bond"] = "bond"
+    """Which kind of link it is."""
+    interface: InterfaceName
+    """The interface that is made."""
+    mode: BondMode = "active-backup"
+    """What the cables are for: one at a time, or all; ``802.3ad`` needs a switch that speaks LACP."""
+    miimon_ms: Annotated[int, Field(ge=1, le=60_000)] = 100
+    """How often it is looked whether each cable carries, in milliseconds."""
+    primary: InterfaceName | None = None
+    """The port that is used whenever it carries; none for whichever does."""
+    lacp_rate: Literal["slow", "fast"] | None = None
+    """How often the switch is to speak, with 802.3ad; none is slow."""
+    xmit_hash_policy: Literal["layer2", "layer2+3", "layer3+4", "encap2+3", "encap3+4"] | None = (
+        None
+    )
+    """By what a packet's cable is chosen; none leaves it to the kernel."""
+
+    @model_validator(mode="after")
+    def _has_what_its_mode_knows(self) -> Self:
+        for field, modes in _ONLY_IN.items():
+            if getattr(self, field) is not None and self.mode not in modes:
+                raise ValueError(f"{field}: goes with {', '.join(modes)}, and not with {self.mode}")
+        return self
+
+
+_ONLY_IN: Final[Mapping[str, Sequence[str]]] = MappingProxyType(
+    {
+        "primary": ("active-backup", "balance-tlb", "balance-alb"),
+        "lacp_rate": ("802.3ad",),
+        "xmit_hash_policy": ("802.3ad", "balance-xor", "balance-tlb"),
+    }
+)
+"""What the kernel takes in some modes alone."""
 
 
 class Enterprise(_Link):
@@ -266,7 +329,7 @@ class Wifi(_Link):
         return self.mode == "infrastructure"
 
 
-Link: TypeAlias = Annotated[Ethernet | Vlan | Bridge | Wifi, Field(discriminator="type")]
+Link: TypeAlias = Annotated[Ethernet | Vlan | Bridge | Bond | Wifi, Field(discriminator="type")]
 
 
 def _refuse_both(interface: str | None, mac: str | None) -> None:

@@ -281,8 +281,10 @@ class NetworkProfile(Resource):
                 raise ValueError(
                     "state: a Wi-Fi network may be out of range, so its profile is only kept; leave it out"
                 )
-            case Ethernet(bridge=bridge) if bridge and (self.ipv4 or self.ipv6):
-                raise ValueError("ipv4, ipv6: a bridge's port has none; give them to the bridge")
+            case Ethernet(controller=str() as controller) if self.ipv4 or self.ipv6:
+                raise ValueError(
+                    f"ipv4, ipv6: a port of {controller} has none; give them to {controller}"
+                )
             case _:
                 return self
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, assert_never
 
 from harmony_core.resources import (
+    Bond,
     Bridge,
     Enterprise,
     Ethernet,
@@ -20,15 +21,18 @@ from harmony_core.resources import (
 
 from .settings import EAP_PASSWORD, EAP_PRIVATE_KEY_PASSWORD, PSK, Setting
 
-__all__ = ["TYPES", "find_secrets", "settings_of_link"]
+__all__ = ["MADE", "TYPES", "find_secrets", "settings_of_link"]
 
 TYPES: Final = {
     "ethernet": "802-3-ethernet",
     "vlan": "vlan",
     "bridge": "bridge",
+    "bond": "bond",
     "wifi": "802-11-wireless",
 }
 """What NetworkManager calls a type of link."""
+MADE: Final = frozenset({"vlan", "bridge", "bond"})
+"""The types, ours and NetworkManager's, of links whose interface comes with the profile, and goes with it."""
 _BANDS: Final = {"2.4GHz": "bg", "5GHz": "a"}
 _POWERSAVE: Final = {False: 2, True: 3}
 """NetworkManager's numbers; 0 is as it has it by default."""
@@ -52,6 +56,8 @@ def settings_of_link(link: Link) -> Iterator[tuple[str, Setting]]:
             yield "vlan.id", link.id
         case Bridge():
             yield "bridge.stp", link.stp
+        case Bond():
+            yield "bond.options", tuple(sorted(_bond_options(link)))
         case Wifi():
             yield from _of_wifi(link)
             yield from _of_security(link)
@@ -73,10 +79,21 @@ def find_secrets(link: Link) -> Mapping[str, SecretRef | None]:
 
 
 def _of_ethernet(link: Ethernet) -> Iterator[tuple[str, Setting]]:
-    yield "connection.controller", link.bridge or ""
-    yield "connection.port-type", "bridge" if link.bridge else ""
+    yield "connection.controller", link.controller or ""
+    port_type = "bridge" if link.bridge else "bond" if link.bond else ""
+    yield "connection.port-type", port_type
     if link.mtu is not None:
         yield "802-3-ethernet.mtu", link.mtu
+
+
+def _bond_options(link: Bond) -> Iterator[str]:
+    """All of them: some rule out others."""
+    yield f"mode={link.mode}"
+    yield f"miimon={link.miimon_ms}"
+    for option in ("primary", "lacp_rate", "xmit_hash_policy"):
+        value: str | None = getattr(link, option)
+        if value is not None:
+            yield f"{option}={value}"
 
 
 def _of_wifi(link: Wifi) -> Iterator[tuple[str, Setting]]:

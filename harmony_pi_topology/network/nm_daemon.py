@@ -16,6 +16,7 @@ from harmony_core.errors import NetworkFailed
 from harmony_pi_topology.common.dbus import error_name
 
 from .daemon import CheckpointTaken
+from .link_settings import MADE
 from .nm_bus import NetworkBus, NetworkLink
 from .nm_dbus import NO_OBJECT, RawSettings
 from .nm_look import active_path, device_path, look, profile_path, whole
@@ -29,8 +30,6 @@ _TO_DISK: Final = 0x1
 _IN_MEMORY: Final = 0x2
 _BLOCK_AUTOCONNECT: Final = 0x20
 _NO_REAPPLY: Final = 0x40
-
-_MADE: Final = frozenset({"vlan", "bridge"})
 
 T = TypeVar("T")
 
@@ -85,7 +84,7 @@ class NetworkManagerDaemon:
             path = await _there(link, uuid)
             raw = await link.profile(path).get_settings()
             device = NO_OBJECT
-            if interface is not None and raw["connection"]["type"][1] not in _MADE:
+            if interface is not None and raw["connection"]["type"][1] not in MADE:
                 device = await device_path(link, interface) or NO_OBJECT
             await link.manager.activate_connection(path, device, NO_OBJECT)
 

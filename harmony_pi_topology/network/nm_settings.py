@@ -139,6 +139,14 @@ def _read_path(raw: bytes) -> str:
     return text.removeprefix(_FILE) if text.startswith(_FILE) else "a copy"
 
 
+def _options(words: tuple[str, ...]) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in words)
+
+
+def _read_options(options: dict[str, str]) -> tuple[str, ...]:
+    return tuple(sorted(f"{name}={value}" for name, value in options.items()))
+
+
 def _same(value: Any) -> Any:
     return value
 
@@ -190,6 +198,7 @@ _CODECS: Final[Mapping[str, _Codec]] = MappingProxyType(
         "vlan.parent": _plain("s", "parent"),
         "vlan.id": _plain("u", "id"),
         "bridge.stp": _plain("b", "stp"),
+        "bond.options": _Codec(("options",), "a{ss}", _options, {"options": _read_options}),
         "802-11-wireless.ssid": _Codec(("ssid",), "ay", _ssid, {"ssid": _read_ssid}),
         "802-11-wireless.mode": _plain("s", "mode"),
         "802-11-wireless.band": _plain("s", "band"),

@@ -18,7 +18,7 @@ from harmony_core.resources import Connected, Disconnected, NetworkProfile, Netw
 from harmony_core.steps import Created, Did, Left, Step, list_due
 
 from .desired import DesiredProfile
-from .link_settings import TYPES
+from .link_settings import MADE, TYPES
 from .records import FoundNetwork, FoundProfile, NetworkRecord
 from .settings import (
     BARE,
@@ -44,9 +44,6 @@ __all__ = [
 
 LEFT = Left("it was there before, and somebody has changed it since")
 CONFIRMED = Did("confirmed: the control plane was reached anew")
-
-_IS_MADE = frozenset({"vlan", "bridge"})
-"""Links whose interface comes with the profile."""
 
 
 @attrs.frozen(kw_only=True)
@@ -95,7 +92,7 @@ def refuse_what_cannot_be(profile: NetworkProfile, found: FoundNetwork) -> None:
             resource=profile.id,
         )
     _refuse_to_lose_its_place(profile, found)
-    if not profile.is_to_be_up or profile.link.type in _IS_MADE:
+    if not profile.is_to_be_up or profile.link.type in MADE:
         return
     interface = found.interface
     if interface.readiness == "absent":
@@ -205,7 +202,7 @@ def _bring_up(
     profile, there = desired.profile, found.profile
     assert there is not None
     if there.use == "down":
-        ready = found.interface.readiness == "ready" or profile.link.type in _IS_MADE
+        ready = found.interface.readiness == "ready" or profile.link.type in MADE
         due = profile.is_to_be_up and ready and not found.settling
         return "activate" if due else None
     if there.use == "going":

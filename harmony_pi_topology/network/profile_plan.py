@@ -8,6 +8,8 @@ and the daemon what is still due.
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 
 from harmony_core.change import Change, NotReady
@@ -15,6 +17,7 @@ from harmony_core.errors import DidNotStick
 from harmony_core.resources import Ethernet, NetworkProfile, Vlan
 
 from .desired import DesiredProfile
+from .link_settings import MADE
 from .plan import NetworkSteps, diff_profile, plan_steps, predict_state, refuse_what_cannot_be
 from .records import FoundNetwork, FoundProfile, NetworkRecord
 from .settings import (
@@ -27,6 +30,9 @@ from .settings import (
 )
 
 __all__ = ["NetworkPlan", "plan_profile"]
+
+_RANKS: Final = {"bridge": 0, "bond": 0, "ethernet": 1, "wifi": 1, "vlan": 2}
+"""By the type of a link: lower ones are stood on by higher ones."""
 
 
 @attrs.frozen(kw_only=True)
@@ -106,13 +112,16 @@ class NetworkPlan:
     def is_unmade(self) -> bool:
         """Its interface comes with it, and is not there yet."""
         there = self.there
-        makes_it = self.profile.link.type in {"vlan", "bridge"}
-        return makes_it and self.is_fresh and (there is None or there.use != "up")
+        return (
+            self.profile.link.type in MADE
+            and self.is_fresh
+            and (there is None or there.use != "up")
+        )
 
     @property
     def rank(self) -> int:
         """What others stand on is brought up first."""
-        return {"bridge": 0, "ethernet": 1, "wifi": 1, "vlan": 2}[self.profile.link.type]
+        return _RANKS[self.profile.link.type]
 
     @property
     def interface(self) -> str | None:
@@ -125,8 +134,8 @@ class NetworkPlan:
         link = self.profile.link
         names = {self.interface, self.there.interface if self.there is not None else None}
         match link:
-            case Ethernet(bridge=bridge):
-                names.add(bridge)
+            case Ethernet(controller=controller):
+                names.add(controller)
             case Vlan(parent=parent):
                 names.add(parent)
             case _:

@@ -71,6 +71,7 @@ DEFAULTS: Final[Settings] = MappingProxyType(
         "vlan.parent": "",
         "vlan.id": 0,
         "bridge.stp": True,
+        "bond.options": (),
         "802-11-wireless.ssid": "",
         "802-11-wireless.mode": "infrastructure",
         "802-11-wireless.band": "",

@@ -19,6 +19,7 @@ import attrs
 from harmony_core.errors import NetworkFailed
 from harmony_core.resources import NetworkProfile, resource_id
 from harmony_pi_topology.network.daemon import CheckpointTaken
+from harmony_pi_topology.network.link_settings import MADE
 from harmony_pi_topology.network.records import FoundInterface, FoundNetwork, FoundProfile
 from harmony_pi_topology.network.settings import (
     LIVE,
@@ -29,8 +30,6 @@ from harmony_pi_topology.network.settings import (
 )
 
 __all__ = ["FakeNetworkDaemon"]
-
-_MADE = frozenset({"bridge", "vlan"})
 
 
 @attrs.define(kw_only=True)
@@ -305,7 +304,7 @@ class FakeNetworkDaemon:
     def _interface(self, kept: Kept, interface: str | None) -> Interface:
         name = interface or kept.interface
         if name not in self.interfaces:
-            if kept.type not in _MADE:
+            if kept.type not in MADE:
                 raise NetworkFailed(f"no suitable device found for {kept.name}")
             self.interfaces[name] = Interface(name=name, made=True)
         return self.interfaces[name]

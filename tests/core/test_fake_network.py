@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harmony_core.errors import DidNotStick, NetworkRolledBack
-from harmony_core.resources import Ethernet, Ipv4, NetworkProfile, Wifi
+from harmony_core.resources import Bond, Ethernet, Ipv4, NetworkProfile, Wifi
 from harmony_pi_topology.testing.fake_network import FakeNetwork
 from harmony_pi_topology.testing.network_contract import NetworkConfiguratorContract
 from harmony_pi_topology.testing.network_under_test import NetworkUnderTest
@@ -94,6 +94,28 @@ async def test_what_was_not_put_back_is_not_told_as_put_back(slow: NetworkUnderT
     device.forgets.add("ipv4.addresses")
     with pytest.raises(DidNotStick, match="as it was before did not stick"):
         await slow.remove_one("office")
+
+
+@pytest.mark.parametrize(("address", "ends"), [("10.79.0.2/24", "bond"), ("10.80.0.2/24", "start")])
+async def test_a_bond_and_its_port_are_tried_together(
+    slow: NetworkUnderTest, address: str, ends: str
+) -> None:
+    device = slow.bystander
+    assert isinstance(device, FakeNetwork)
+    device.connecting_takes_s = 0.0
+    bond = office(address, name="bond", link=Bond(interface="bond0"))
+    cable = Ethernet(interface="eth1", bond="bond0")
+    port = NetworkProfile(name="port", link=cable, confirm_within_s=5)
+    if ends == "bond":
+        assert NetworkConfiguratorContract.CONFIRMED in (await slow.apply_one(bond, port)).actions
+        assert await device.in_use("eth1") == "port"
+        assert await device.addresses("bond0") == {address}
+        assert [each.actions for each in await slow.looks(bond, port)] == [(), ()]
+    else:
+        assert isinstance(await slow.expect_failure(bond, port), NetworkRolledBack)
+        assert isinstance(await slow.expect_failure(port), NetworkRolledBack)
+        assert await device.in_use("eth1") == "start"
+        assert await device.profiles() == {"start"}
 
 
 class Impatient(FakeNetwork):

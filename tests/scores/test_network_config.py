@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from harmony_core import Failure, Noop, Success
 from harmony_core.resources import (
+    Bond,
     Bridge,
     Enterprise,
     Ethernet,
@@ -52,6 +53,8 @@ ACCESS_POINT = Wifi(
         FULL,
         NetworkConfigScore(name="seven", link=Vlan(interface="eth0.7", parent="eth0", id=7)),
         NetworkConfigScore(name="bridge", link=Bridge(interface="br0")),
+        NetworkConfigScore(name="bond", link=Bond(interface="bond0", primary="eth0")),
+        NetworkConfigScore(name="cable", link=Ethernet(interface="eth0", bond="bond0")),
         NetworkConfigScore(name="port", link=Ethernet(interface="eth0", bridge="br0")),
         NetworkConfigScore(
             name="mac", link=Ethernet(mac="02:00:00:00:00:00"), ipv4=Ipv4(ignore_auto_dns=True)
@@ -86,6 +89,8 @@ ACCESS_POINT = Wifi(
         "full",
         "vlan",
         "bridge",
+        "bond",
+        "cable",
         "port",
         "mac",
         "wifi",
@@ -207,6 +212,7 @@ LOGIN = {
 }
 BY_EAP = {"security": "wpa-eap", "enterprise": LOGIN}
 EAP = {"type": "wifi", "ssid": "office", **BY_EAP}
+BOND = {"type": "bond", "interface": "bond0"}
 SHARED = {"method": "shared", "addresses": ["10.42.0.1/24"]}
 ADDRESS = {"method": "manual", "addresses": ["192.168.7.20/24"]}
 
@@ -275,6 +281,20 @@ ADDRESS = {"method": "manual", "addresses": ["192.168.7.20/24"]}
         ({"ipv4": SHARED | {"dns": ["10.42.0.2"]}}, "ipv4: dns: "),
         ({"ipv4": SHARED | {"dns_search": ["example.org"]}}, "ipv4: dns_search: "),
         ({"ipv4": SHARED | {"addresses": ["10.1.0.1/24", "10.2.0.1/24"]}}, "ipv4: addresses: "),
+        (
+            {"link": {"type": "ethernet", "interface": "eth0", "bond": "bond0"}, "ipv6": {}},
+            "ipv4, ipv6: ",
+        ),
+        (
+            {"link": {"type": "ethernet", "interface": "eth0", "bond": "b0", "bridge": "br0"}},
+            "link.ethernet: bond: ",
+        ),
+        ({"link": BOND | {"interface": None}}, "link.bond.interface: "),
+        ({"link": BOND | {"mode": "1"}}, "link.bond.mode: "),
+        ({"link": BOND | {"miimon_ms": 0}}, "link.bond.miimon_ms: "),
+        ({"link": BOND | {"mode": "802.3ad", "primary": "eth0"}}, "link.bond: primary: "),
+        ({"link": BOND | {"lacp_rate": "fast"}}, "link.bond: lacp_rate: "),
+        ({"link": BOND | {"xmit_hash_policy": "layer2"}}, "link.bond: xmit_hash_policy: "),
         ({"link": {"type": "token-ring", "interface": "tr0"}}, "link: "),
         ({"link": {"interface": "eth0"}}, "link: "),
         ({"link": {"type": "vlan", "interface": "v", "parent": "e", "id": 4095}}, "link.vlan.id: "),

@@ -15,6 +15,8 @@ import pytest
 
 from harmony_core.errors import NetworkFailed
 from harmony_core.resources import (
+    Bond,
+    Bridge,
     Connected,
     Enterprise,
     Ethernet,
@@ -240,6 +242,85 @@ async def test_a_login_whose_certificate_is_not_there_is_a_failure_by_its_path(
     assert isinstance(error, NetworkFailed)
     assert CA in error.message
     assert await networks.bystander.profiles() == {"start"}
+
+
+async def test_a_bond_and_its_port_are_kept_changed_and_taken_away(
+    networks: NetworksOfABox, host: NetworkUnderTest
+) -> None:
+    bond = profile(
+        Bond(interface="bond0", primary="eth7"),
+        ipv4=Ipv4(method="manual", addresses=(GOOD,)),
+        state="kept",
+    )
+    port = profile(Ethernet(interface="eth7", bond="bond0"), name="port", state="kept")
+    for change in await host.looks(bond, port):
+        assert change.actions == ("created",)
+    assert await read_all(
+        networks, "bond.options", "ipv4.addresses", "connection.interface-name"
+    ) == ["mode=active-backup,miimon=100,primary=eth7", GOOD, "bond0"]
+    assert await networks.bystander.read("port", "connection.controller") == ("bond0",)
+    assert await networks.bystander.read("port", "connection.port-type") == ("bond",)
+    for each in (bond, port):
+        await stays_as_it_is(host, each)
+    lacp = profile(
+        Bond(interface="bond0", mode="802.3ad", lacp_rate="fast", xmit_hash_policy="layer3+4"),
+        ipv4=bond.ipv4,
+        state="kept",
+    )
+    assert (await host.apply_one(lacp)).actions == ("changed bond.options",)
+    await stays_as_it_is(host, lacp)
+    for name in ("new", "port"):
+        assert (await host.remove_one(name)).actions == ("removed",)
+    assert await networks.bystander.profiles() == {"start"}
+
+
+async def test_a_bond_that_the_kernel_does_not_know_is_a_failure_and_nothing_is_touched(
+    networks: NetworksOfABox, host: NetworkUnderTest
+) -> None:
+    await refused_by_the_kernel(networks, host, profile(Bond(interface="bond0")))
+
+
+async def refused_by_the_kernel(
+    networks: NetworksOfABox, host: NetworkUnderTest, desired: NetworkProfile
+) -> None:
+    if kernel_makes(networks, desired.link.type):
+        pytest.skip(f"this kernel makes interfaces of the type {desired.link.type}")
+    identity = await networks.bystander.identity("start")
+    for _ in range(2):
+        error = await host.expect_failure(desired)
+        assert isinstance(error, NetworkFailed)
+        assert "Operation not supported" in error.message
+        assert error.resource == "network:new"
+    assert await networks.bystander.profiles() == {"start"}
+    assert await networks.bystander.identity("start") == identity
+
+
+def kernel_makes(networks: NetworksOfABox, kind: str) -> bool:
+    """Return whether it knows this type of interface, which machines of tests often do not."""
+    box = networks.bystander.box
+    made = box.run(["ip", "link", "add", "probe7", "type", kind], check=False).returncode == 0
+    box.run(["ip", "link", "delete", "probe7"], check=False)
+    return made
+
+
+async def test_a_bridge_that_is_kept_comes_up_with_its_first_port(
+    networks: NetworksOfABox, host: NetworkUnderTest
+) -> None:
+    """As a bond would: alone, neither is given an address, which comes by the cable of a port."""
+    bridge = profile(
+        Bridge(interface="br7", stp=False),
+        ipv4=Ipv4(method="manual", addresses=(GOOD,)),
+        state="kept",
+    )
+    port = profile(Ethernet(interface=WIRE, bridge="br7"), name="port")
+    await host.apply_one(bridge)
+    change = await host.apply_one(port)
+    assert NetworkConfiguratorContract.CONFIRMED in change.actions
+    await host.has("br7", GOOD)
+    await host.apply_one(bridge)
+    assert await read_all(networks, "connection.autoconnect") == ["yes"]
+    for each in (bridge, port):
+        await stays_as_it_is(host, each)
 
 
 async def test_an_ethernet_network_that_is_shared_gives_others_their_addresses(

@@ -6,10 +6,12 @@ import sys
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harmony_core.resources import (
+    Bond,
     Bridge,
     Enterprise,
     Ethernet,
@@ -39,6 +41,8 @@ LINKS: st.SearchStrategy[Link] = st.sampled_from(
         Ethernet(interface="eth0"),
         Vlan(interface="eth0.7", parent="eth0", id=7),
         Bridge(interface="br0", stp=False),
+        Bond(interface="bond0", primary="eth0"),
+        Bond(interface="bond0", mode="802.3ad", lacp_rate="fast", xmit_hash_policy="layer3+4"),
         Ethernet(mac="d8:3a:dd:01:02:03"),
         Wifi(ssid="Büro 📶", hidden=True),
         Wifi(
@@ -144,11 +148,14 @@ def test_older_ways_of_saying_the_same_do_not_stay_beside_what_is_written() -> N
     assert raw["ipv4"].keys() == {"dhcp-hostname", "address-data"}
 
 
-def test_a_port_of_a_bridge_has_no_addresses() -> None:
-    profile = NetworkProfile(name="port", link=Ethernet(interface="eth0", bridge="br0"))
+@pytest.mark.parametrize("kind", ["bridge", "bond"])
+def test_a_port_has_no_addresses(kind: str) -> None:
+    link = Ethernet.model_validate({"interface": "eth0", kind: "br0"})
+    profile = NetworkProfile(name="port", link=link)
     raw = merge(STRANGE, resolve_desired(profile, {}).settings, {})
     assert "ipv4" not in raw
     assert raw["connection"]["master"] == ("s", "br0")
+    assert raw["connection"]["slave-type"] == ("s", kind)
 
 
 def test_a_password_is_set_and_stays_unless_another_is_given() -> None:
