@@ -66,6 +66,7 @@ _HARMLESS_WORDS: Final = (
     ),
     *(r"console=\S*", r"fbcon=\S*", r"video=\S*", r"consoleblank=\S*", r"loglevel=\S*"),
     *(r"usb-storage\.quirks=\S*", r"usbcore\.\w+=\S*", r"vt\.\w+=\S*", r"dwc_otg\.\w+=\S*"),
+    r"cfg80211\.ieee80211_regdom=[A-Z0-9]{2}",
     *(r"isolcpus=\S*", r"plymouth\.\S+", r"psi=\S*", r"maxcpus=\S*"),
 )
 _HARMLESS: Final = re.compile(

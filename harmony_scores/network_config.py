@@ -24,8 +24,8 @@ class NetworkConfigScore(Score[HasNetwork]):
 
     name: ProfileName = Field(description="The profile's name, such as office.")
     link: Link = Field(
-        description="What it is for: an Ethernet interface, a VLAN, a bridge, a bond, or a Wi-Fi network, "
-        "that of others or an access point."
+        description="What it is for: an Ethernet interface, a VLAN, a bridge, a bond, WireGuard, or a Wi-Fi "
+        "network, that of others or an access point."
     )
     ipv4: Ipv4 | None = Field(
         default=None, description="Addresses, routes and name servers of IPv4; by DHCP unless set."

@@ -103,7 +103,6 @@ from .network_link import (
     Enterprise,
     Ethernet,
     InterfaceName,
-    Link,
     MacAddress,
     Vlan,
     Wifi,
@@ -116,6 +115,7 @@ from .network_profile import (
     Ipv4Route,
     Ipv6,
     Ipv6Route,
+    Link,
     NetworkProfile,
     NetworkState,
     ProfileName,
@@ -134,6 +134,7 @@ from .systemd_unit import (
     UnitState,
 )
 from .volume import ObjectLabels, Volume, VolumeMount, VolumeName, VolumePresent
+from .wireguard import Wireguard, WireguardPeer, check_wireguard_key
 
 __all__ = [
     "ASSET_MAX_BYTES",
@@ -265,6 +266,8 @@ __all__ = [
     "VolumeName",
     "VolumePresent",
     "Wifi",
+    "Wireguard",
+    "WireguardPeer",
     "Word",
     "WordValue",
     "all_problems",
@@ -273,6 +276,7 @@ __all__ = [
     "check_locale",
     "check_timezone",
     "check_url",
+    "check_wireguard_key",
     "first_problem",
     "in_words",
     "place_of",

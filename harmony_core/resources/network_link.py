@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Final, Literal, Self, TypeAlias
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -27,8 +27,8 @@ __all__ = [
     "Enterprise",
     "Ethernet",
     "InterfaceName",
-    "Link",
     "MacAddress",
+    "Mtu",
     "Vlan",
     "Wifi",
 ]
@@ -327,9 +327,6 @@ class Wifi(_Link):
     def may_be_out_of_range(self) -> bool:
         """Whether it can be used in some places alone."""
         return self.mode == "infrastructure"
-
-
-Link: TypeAlias = Annotated[Ethernet | Vlan | Bridge | Bond | Wifi, Field(discriminator="type")]
 
 
 def _refuse_both(interface: str | None, mac: str | None) -> None:

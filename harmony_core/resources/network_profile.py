@@ -10,7 +10,7 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 import attrs
 from pydantic import (
@@ -23,7 +23,8 @@ from pydantic import (
 )
 
 from ._base import ConfirmWithin, Privilege, Resource, State
-from .network_link import DomainName, Ethernet, Link, Wifi
+from .network_link import Bond, Bridge, DomainName, Ethernet, Vlan, Wifi
+from .wireguard import Wireguard
 
 __all__ = [
     "Connected",
@@ -33,6 +34,7 @@ __all__ = [
     "Ipv4Route",
     "Ipv6",
     "Ipv6Route",
+    "Link",
     "NetworkProfile",
     "NetworkState",
     "ProfileName",
@@ -197,6 +199,11 @@ class Ipv6(_Ip):
         return self
 
 
+Link: TypeAlias = Annotated[
+    Ethernet | Vlan | Bridge | Bond | Wifi | Wireguard, Field(discriminator="type")
+]
+
+
 class NetworkProfile(Resource):
     """The profile *name* has these settings, and is in use or only kept.
 
@@ -285,20 +292,32 @@ class NetworkProfile(Resource):
                 raise ValueError(
                     f"ipv4, ipv6: a port of {controller} has none; give them to {controller}"
                 )
+            case Wireguard():
+                return self._asks_nobody()
             case _:
                 return self
+
+    def _asks_nobody(self) -> Self:
+        for family, ip in (("ipv4", self.ipv4), ("ipv6", self.ipv6)):
+            if ip is not None and ip.method in {"auto", "shared"}:
+                raise ValueError(
+                    f'{family}: method: WireGuard gives no addresses; say "manual", with addresses'
+                )
+        return self
 
 
 @attrs.frozen(kw_only=True)
 class Connected(State):
     """In use on *interface*.
 
-    ``addresses`` are all of IPv4, and of IPv6 those in the profile: others come and go by themselves.
+    ``addresses`` are all of IPv4, and of IPv6 those in the profile: others come and go by themselves. The
+    ``public_key`` is that of a WireGuard link, for the other ends.
     """
 
     interface: str
     addresses: tuple[str, ...]
     gateway: str | None
+    public_key: str | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -310,6 +329,7 @@ class Connecting(State):
     """On its way to be in use, or out of it."""
 
     interface: str
+    public_key: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -317,6 +337,7 @@ class Disconnected(State):
     """Kept, and not in use; ``reason`` says why, where that is known."""
 
     reason: str
+    public_key: str | None = None
 
 
 NetworkState = Connected | Connecting | Disconnected

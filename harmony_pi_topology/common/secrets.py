@@ -1,14 +1,19 @@
-"""Secrets that are on the device already: files that nobody but root, or the agent, can read."""
+"""Secrets that are on the device: files that nobody but root, or the agent, can read.
+
+Their owner puts them there; a few the device makes itself, and they never leave it.
+"""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from harmony_core.errors import SecretMissing, UnsafePath
 from harmony_pi_topology.posix.errors import make_write_failed
 from harmony_pi_topology.posix.root import Found, Root
+from harmony_pi_topology.posix.safe_write import Draft
 
-__all__ = ["read_secret"]
+__all__ = ["find_secret", "forget_secret", "keep_secret", "read_secret"]
 
 _SECRET_MAX_BYTES = 1024 * 1024
 _OTHERS = 0o077
@@ -31,6 +36,38 @@ def read_secret(directory: str, name: str) -> bytes:
         raise make_write_failed(path, error, doing="read") from error
     except UnsafePath as error:
         raise SecretMissing(f"the secret {path} cannot be used: {error.message}") from error
+
+
+def find_secret(directory: str, name: str) -> bytes | None:
+    """Return the content of the secret *name*; None where there is none. Else as `read_secret`."""
+    try:
+        os.lstat(f"{directory.rstrip('/')}/{name}")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise make_write_failed(directory, error, doing="looked at") from error
+    return read_secret(directory, name)
+
+
+def keep_secret(directory: str, name: str, content: bytes) -> None:
+    """Put a secret that the device has made into its place, durably. `WriteFailed` where the disk refuses."""
+    try:
+        Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+        with Root(directory) as secrets:
+            secrets.write_many([Draft(path=f"/{name}", content=content, mode=0o600)])
+    except OSError as error:
+        raise make_write_failed(f"{directory}/{name}", error, doing="written") from error
+
+
+def forget_secret(directory: str, name: str) -> None:
+    """Take a secret away that the device has made. Free when there is none."""
+    try:
+        with Root(directory) as secrets:
+            secrets.remove(f"/{name}")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise make_write_failed(f"{directory}/{name}", error, doing="removed") from error
 
 
 def _refuse_unsafe(path: str, found: Found | None) -> None:

@@ -12,7 +12,25 @@ from typing import Protocol
 from .records import FoundNetwork
 from .settings import Secrets, Settings
 
-__all__ = ["CheckpointTaken", "NetworkDaemon"]
+__all__ = ["CheckpointTaken", "NetworkDaemon", "SecretFiles"]
+
+
+class SecretFiles(Protocol):
+    """The secrets of the device, each by its name."""
+
+    async def read(self, name: str) -> bytes:
+        """Return its content. `SecretMissing` where it is not there, or cannot be used."""
+        ...
+
+    async def find(self, name: str) -> bytes | None:
+        """Return its content; None where it is not there. `SecretMissing` where it cannot be used."""
+        ...
+
+    async def keep(self, name: str, content: bytes) -> None:
+        """Keep one that the device has made, so that nobody else can read it."""
+
+    async def forget(self, name: str) -> None:
+        """Take one away that the device has made. Free when there is none."""
 
 
 class CheckpointTaken(Exception):

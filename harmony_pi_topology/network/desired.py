@@ -6,13 +6,20 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Self
 from uuid import UUID, uuid5
 
 import attrs
 
 from harmony_core.errors import InvalidResource
-from harmony_core.resources import Ipv4, Ipv4Route, Ipv6, Ipv6Route, NetworkProfile
+from harmony_core.resources import (
+    Ipv4,
+    Ipv4Route,
+    Ipv6,
+    Ipv6Route,
+    NetworkProfile,
+    check_wireguard_key,
+)
 
 from .link_settings import find_secrets, settings_of_link
 from .settings import (
@@ -20,19 +27,36 @@ from .settings import (
     EAP_PASSWORD,
     EAP_PRIVATE_KEY_PASSWORD,
     LIVE,
+    PRIVATE_KEY,
     PSK,
     Secrets,
     Setting,
     Settings,
 )
+from .wireguard import find_public_key
 
-__all__ = ["DesiredProfile", "bare", "profile_uuid", "resolve_desired"]
+__all__ = ["DesiredProfile", "bare", "own_key_of", "profile_uuid", "resolve_desired"]
 
 _NAMESPACE: Final = UUID("b0d5e9d2-51a5-4a5e-9a35-6d1a3f0b7c11")
 _NEWER: Final = frozenset({("802-11-wireless.mode", "infrastructure")})
 """What goes without saying, and once was not said: what was confirmed then is confirmed still."""
 _LAST: Final = -999
 """The least priority that there is."""
+
+
+def _is_wifi_password(text: str) -> bool:
+    return 8 <= len(text.encode()) <= 64
+
+
+def _is_line(text: str) -> bool:
+    return bool(text) and text.isprintable()
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return check_wireguard_key(text) == text
+    except ValueError:
+        return False
 
 
 @attrs.frozen
@@ -45,16 +69,12 @@ class _Rule:
     fits: Callable[[str], bool]
 
 
-def _is_line(text: str) -> bool:
-    return bool(text) and text.isprintable()
-
-
 _RULES: Final[Mapping[str, _Rule]] = MappingProxyType(
     {
         PSK: _Rule(
             "link.psk",
             "Wi-Fi password, which has 8 to 63 characters",
-            lambda text: 8 <= len(text.encode()) <= 64,
+            _is_wifi_password,
         ),
         EAP_PASSWORD: _Rule("link.enterprise.password", "password, which is one line", _is_line),
         EAP_PRIVATE_KEY_PASSWORD: _Rule(
@@ -62,6 +82,7 @@ _RULES: Final[Mapping[str, _Rule]] = MappingProxyType(
             "password, which is one line",
             _is_line,
         ),
+        PRIVATE_KEY: _Rule("link.private_key", "WireGuard key, as wg genkey makes it", _is_key),
     }
 )
 
@@ -99,6 +120,17 @@ class DesiredProfile:
         return self.on_trial
 
     @property
+    def public_key(self) -> str | None:
+        """That of a WireGuard link whose private key is known."""
+        private_key = self.secrets.get(PRIVATE_KEY)
+        return None if private_key is None else find_public_key(private_key)
+
+    def with_own_key(self, content: bytes) -> Self:
+        """Return the same with the private key that the device has made for it."""
+        key = _read_secret(self.profile, PRIVATE_KEY, content)
+        return attrs.evolve(self, secrets={PRIVATE_KEY: key, **self.secrets})
+
+    @property
     def live(self) -> Settings:
         """What an interface that uses it takes on."""
         return {name: value for name, value in self.settings.items() if name in LIVE}
@@ -132,7 +164,14 @@ def resolve_desired(profile: NetworkProfile, contents: Mapping[str, bytes]) -> D
 def bare(desired: DesiredProfile) -> Settings:
     """The same interface, without any address: what may be brought up without harm."""
     links = {name: value for name, value in desired.on_trial.items() if not name.startswith("ipv")}
-    return {**links, **BARE}
+    # Where peers are, everything may be sent to them.
+    alone: Settings = {name: () for name in ("wireguard.peers",) if name in links}
+    return {**links, **BARE, **alone}
+
+
+def own_key_of(name: str) -> str:
+    """Return the name, among the device's secrets, of the key that it makes for the profile *name*."""
+    return f"wireguard.{profile_uuid(name)}"
 
 
 def _of_ip(ip: Ipv4 | Ipv6) -> Iterator[tuple[str, Setting]]:
@@ -156,9 +195,14 @@ def _of_route(route: Ipv4Route | Ipv6Route) -> str:
     return " ".join(part for part in parts if part is not None)
 
 
+_OF_PEERS: Final = _Rule(
+    "link.peers.preshared_key", "WireGuard key, as wg genpsk makes it", _is_key
+)
+
+
 def _read_secret(profile: NetworkProfile, name: str, content: bytes) -> str:
     """Return its text, at whose end a text file may have put a newline."""
-    rule = _RULES[name]
+    rule = _RULES.get(name, _OF_PEERS)
     try:
         text = content.decode().removesuffix("\n")
     except UnicodeDecodeError:

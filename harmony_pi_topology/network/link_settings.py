@@ -17,11 +17,13 @@ from harmony_core.resources import (
     SecretRef,
     Vlan,
     Wifi,
+    Wireguard,
 )
 
-from .settings import EAP_PASSWORD, EAP_PRIVATE_KEY_PASSWORD, PSK, Setting
+from .settings import EAP_PASSWORD, EAP_PRIVATE_KEY_PASSWORD, PRIVATE_KEY, PSK, Setting
+from .wireguard import preshared_key_of, write_wireguard_peer
 
-__all__ = ["MADE", "TYPES", "find_secrets", "settings_of_link"]
+__all__ = ["MADE", "TYPES", "find_secrets", "makes_its_key", "settings_of_link"]
 
 TYPES: Final = {
     "ethernet": "802-3-ethernet",
@@ -29,9 +31,10 @@ TYPES: Final = {
     "bridge": "bridge",
     "bond": "bond",
     "wifi": "802-11-wireless",
+    "wireguard": "wireguard",
 }
 """What NetworkManager calls a type of link."""
-MADE: Final = frozenset({"vlan", "bridge", "bond"})
+MADE: Final = frozenset({"vlan", "bridge", "bond", "wireguard"})
 """The types, ours and NetworkManager's, of links whose interface comes with the profile, and goes with it."""
 _BANDS: Final = {"2.4GHz": "bg", "5GHz": "a"}
 _POWERSAVE: Final = {False: 2, True: 3}
@@ -61,21 +64,34 @@ def settings_of_link(link: Link) -> Iterator[tuple[str, Setting]]:
         case Wifi():
             yield from _of_wifi(link)
             yield from _of_security(link)
+        case Wireguard():
+            yield from _of_wireguard(link)
         case _:
             assert_never(link)
 
 
 def find_secrets(link: Link) -> Mapping[str, SecretRef | None]:
     """Return the secrets of *link*, by NetworkManager's names; None is one that it is to have none of."""
-    if not isinstance(link, Wifi):
-        return {}
-    if link.enterprise is None:
-        return {PSK: link.psk}
-    return {
-        PSK: None,
-        EAP_PASSWORD: link.enterprise.password,
-        EAP_PRIVATE_KEY_PASSWORD: link.enterprise.private_key_password,
-    }
+    match link:
+        case Wifi(enterprise=None):
+            return {PSK: link.psk}
+        case Wifi(enterprise=Enterprise() as login):
+            return {
+                PSK: None,
+                EAP_PASSWORD: login.password,
+                EAP_PRIVATE_KEY_PASSWORD: login.private_key_password,
+            }
+        case Wireguard():
+            own = {} if link.private_key is None else {PRIVATE_KEY: link.private_key}
+            peers = {preshared_key_of(each.public_key): each.preshared_key for each in link.peers}
+            return {**own, **peers}
+        case _:
+            return {}
+
+
+def makes_its_key(link: Link) -> bool:
+    """Return whether it has a private key that nobody has given it."""
+    return isinstance(link, Wireguard) and link.private_key is None
 
 
 def _of_ethernet(link: Ethernet) -> Iterator[tuple[str, Setting]]:
@@ -132,3 +148,11 @@ def _of_enterprise(login: Enterprise) -> Iterator[tuple[str, Setting]]:
     yield "802-1x.private-key", login.private_key or ""
     is_unlocked = login.private_key is not None and login.private_key_password is None
     yield "802-1x.private-key-password-flags", _NOT_REQUIRED if is_unlocked else 0
+
+
+def _of_wireguard(link: Wireguard) -> Iterator[tuple[str, Setting]]:
+    if link.listen_port is not None:
+        yield "wireguard.listen-port", link.listen_port
+    if link.mtu is not None:
+        yield "wireguard.mtu", link.mtu
+    yield "wireguard.peers", tuple(sorted(map(write_wireguard_peer, link.peers)))

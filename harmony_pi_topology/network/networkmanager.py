@@ -20,7 +20,12 @@ from harmony_core.reconciler import Availability, Backups, OnChange, Reachabilit
 from harmony_core.resources import NetworkProfile, NetworkState
 from harmony_pi_topology.common.availability import availability_by
 from harmony_pi_topology.common.presence import is_there
-from harmony_pi_topology.common.secrets import read_secret
+from harmony_pi_topology.common.secrets import (
+    find_secret,
+    forget_secret,
+    keep_secret,
+    read_secret,
+)
 from harmony_pi_topology.common.worker import Worker
 
 from .nm_bus import ANSWER_WITHIN_S, NetworkBus
@@ -51,7 +56,6 @@ class SdbusNetworkManager:
         answer_within_s: float = ANSWER_WITHIN_S,
     ) -> None:
         self._root = Path(root)
-        self._secrets_directory = secrets_directory
         self._worker = Worker("network files", threads=1, timeout_s=_SECRET_WITHIN_S)
         self._bus = NetworkBus(address, answer_within_s=answer_within_s)
         self._watch = NetworkWatch(self._bus)
@@ -60,7 +64,7 @@ class SdbusNetworkManager:
             records=records,
             backups=backups,
             reachability=reachability,
-            read_secret=self._secret,
+            secrets=_SecretFiles(secrets_directory, self._worker),
             find_file=self._find_file,
         )
 
@@ -103,5 +107,22 @@ class SdbusNetworkManager:
     async def _find_file(self, path: str) -> bool:
         return await self._worker.run(is_there, self._root / path.lstrip("/"))
 
-    async def _secret(self, name: str) -> bytes:
-        return await self._worker.run(read_secret, self._secrets_directory, name)
+
+class _SecretFiles:
+    """`SecretFiles` in *directory*."""
+
+    def __init__(self, directory: str, worker: Worker) -> None:
+        self._directory = directory
+        self._worker = worker
+
+    async def read(self, name: str) -> bytes:
+        return await self._worker.run(read_secret, self._directory, name)
+
+    async def find(self, name: str) -> bytes | None:
+        return await self._worker.run(find_secret, self._directory, name)
+
+    async def keep(self, name: str, content: bytes) -> None:
+        await self._worker.run(keep_secret, self._directory, name, content)
+
+    async def forget(self, name: str) -> None:
+        await self._worker.run(forget_secret, self._directory, name)

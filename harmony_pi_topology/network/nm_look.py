@@ -14,7 +14,7 @@ from harmony_pi_topology.common.dbus import error_name
 
 from .nm_bus import NetworkLink
 from .nm_dbus import NO_OBJECT, Connection, RawSettings
-from .nm_settings import SECRETS_IN, addresses_in, label_of, read_known, read_secrets
+from .nm_settings import SECRETS_IN, addresses_in, label_of, put_secrets, read_known, read_secrets
 from .records import FoundInterface, FoundNetwork, FoundProfile, Use
 
 __all__ = ["active_path", "device_path", "look", "profile_path", "whole"]
@@ -111,7 +111,7 @@ async def whole(link: NetworkLink, path: str) -> RawSettings:
     raw = await profile.get_settings()
     for section in SECRETS_IN:
         if section in raw:
-            raw[section] |= await _secrets(profile, section)
+            put_secrets(raw[section], await _secrets(profile, section))
     return raw
 
 

@@ -22,14 +22,17 @@ from harmony_core.resources import NetworkProfile, resource_id
 
 from .nm_dbus import RawSettings
 from .settings import DEFAULTS, SECRETS, Secrets, Setting, Settings
+from .wireguard import peers_in, preshared_key_of, write_peers
 
 __all__ = [
     "LABEL",
     "SECRETS_IN",
+    "Section",
     "addresses_in",
     "from_bytes",
     "label_of",
     "merge",
+    "put_secrets",
     "read_known",
     "read_secrets",
     "to_bytes",
@@ -37,7 +40,7 @@ __all__ = [
 
 LABEL: Final = "harmony.resource"
 """The key in the profile's user data under which the resource's id is kept."""
-SECRETS_IN: Final = ("802-11-wireless-security", "802-1x")
+SECRETS_IN: Final = ("802-11-wireless-security", "802-1x", "wireguard")
 """The sections that may have secrets, which are told by a call of their own."""
 
 _ABOUT: Final[Mapping[str, str]] = MappingProxyType(
@@ -49,6 +52,8 @@ _ABOUT: Final[Mapping[str, str]] = MappingProxyType(
 """The setting without which a section is about nothing, and goes with its secrets."""
 _FILE: Final = "file://"
 _Variant: TypeAlias = "tuple[str, Any]"
+Section: TypeAlias = dict[str, tuple[str, Any]]
+"""Keys with their values, each with its D-Bus type."""
 
 
 @attrs.frozen
@@ -219,6 +224,9 @@ _CODECS: Final[Mapping[str, _Codec]] = MappingProxyType(
         "802-1x.client-cert": _file("client-cert"),
         "802-1x.private-key": _file("private-key"),
         "802-1x.private-key-password-flags": _plain("u", "private-key-password-flags"),
+        "wireguard.listen-port": _plain("u", "listen-port"),
+        "wireguard.mtu": _plain("u", "mtu"),
+        "wireguard.peers": _Codec(("peers",), "aa{sv}", write_peers, {"peers": peers_in}),
         **_ip(
             "ipv4", _Codec(("dns", "dns-data"), "au", _dns4, {"dns-data": tuple, "dns": _read_dns4})
         ),
@@ -249,7 +257,29 @@ def read_secrets(raw: RawSettings) -> Mapping[str, str]:
         section, _, key = name.rpartition(".")
         if key in raw.get(section, {}):
             found[name] = str(raw[section][key][1])
-    return found
+    return found | _preshared_keys(raw)
+
+
+def put_secrets(section: Section, secrets: Section) -> None:
+    """Put the *secrets* of a section, which are told apart from the rest, to the rest."""
+    rest = {key: value for key, value in secrets.items() if key != "peers"}
+    section.update(rest)
+    keys = {each["public-key"][1]: each for each in secrets.get("peers", ("", []))[1]}
+    for peer in section.get("peers", ("", []))[1]:
+        peer.update(keys.get(peer["public-key"][1], {}))
+
+
+def _preshared_keys(raw: RawSettings) -> dict[str, str]:
+    return {
+        preshared_key_of(peer["public-key"][1]): str(peer["preshared-key"][1])
+        for peer in _peers(raw)
+        if "preshared-key" in peer
+    }
+
+
+def _peers(raw: RawSettings) -> list[Section]:
+    peers: list[Section] = raw.get("wireguard", {}).get("peers", ("aa{sv}", []))[1]
+    return peers
 
 
 def label_of(raw: RawSettings) -> str:
@@ -268,6 +298,9 @@ def merge(
 ) -> RawSettings:
     """*raw* with these settings, and these secrets. *name* and *uuid* make it a new one."""
     result = {section: dict(values) for section, values in raw.items()}
+    if "wireguard.peers" in settings:
+        # They are written anew: their preshared keys stay unless others are given.
+        secrets = {**_preshared_keys(raw), **secrets}
     for setting, value in settings.items():
         _put(result, setting, value)
     if settings.get("connection.controller"):
@@ -298,10 +331,31 @@ def _put(raw: RawSettings, setting: str, value: Setting) -> None:
 
 def _put_secret(raw: RawSettings, name: str, content: str | None) -> None:
     section, _, key = name.rpartition(".")
-    if content is not None:
+    if key == "preshared-key":
+        _put_preshared_key(raw, name, content)
+    elif content is not None:
         raw.setdefault(section, {})[key] = ("s", content)
     elif section in raw:
         raw[section].pop(key, None)
+
+
+def _put_preshared_key(raw: RawSettings, name: str, content: str | None) -> None:
+    """Free where there is no such peer."""
+    given: Section = {}
+    if content is not None:
+        given = {"preshared-key": ("s", content), "preshared-key-flags": ("u", 0)}
+    peers = [
+        {**_without_preshared_key(peer), **given}
+        if preshared_key_of(peer["public-key"][1]) == name
+        else peer
+        for peer in _peers(raw)
+    ]
+    if peers:
+        raw["wireguard"]["peers"] = ("aa{sv}", peers)
+
+
+def _without_preshared_key(peer: Section) -> Section:
+    return {key: value for key, value in peer.items() if not key.startswith("preshared-key")}
 
 
 def to_bytes(raw: RawSettings) -> bytes:

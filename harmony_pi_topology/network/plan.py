@@ -216,14 +216,16 @@ def _bring_up(
     return "apply" if live or secrets or lacks else None
 
 
-def predict_state(found: FoundNetwork, steps: NetworkSteps) -> NetworkState | None:
+def predict_state(
+    desired: DesiredProfile, found: FoundNetwork, steps: NetworkSteps
+) -> NetworkState | None:
     """Return what *found* is once *steps* are done."""
     there = found.profile
     if not steps:
         return there.state if there is not None else None
     in_use = there is not None and there.use != "down"
     if not (steps.bring_up or in_use):
-        return Disconnected(reason="")
+        return Disconnected(reason="", public_key=desired.public_key)
     now: Settings = there.settings if there is not None else {}
     after = {**now, **steps.write}
     own = [after.get(f"{family}.addresses", ()) for family in ("ipv4", "ipv6")]
@@ -235,6 +237,7 @@ def predict_state(found: FoundNetwork, steps: NetworkSteps) -> NetworkState | No
         interface=str(interface),
         addresses=tuple(each for some in own if isinstance(some, tuple) for each in some),
         gateway=str(gateway) or (there.gateway if there is not None else None),
+        public_key=desired.public_key,
     )
 
 

@@ -31,7 +31,7 @@ from .settings import (
 
 __all__ = ["NetworkPlan", "plan_profile"]
 
-_RANKS: Final = {"bridge": 0, "bond": 0, "ethernet": 1, "wifi": 1, "vlan": 2}
+_RANKS: Final = {"bridge": 0, "bond": 0, "ethernet": 1, "wifi": 1, "vlan": 2, "wireguard": 2}
 """By the type of a link: lower ones are stood on by higher ones."""
 
 
@@ -194,7 +194,7 @@ class NetworkPlan:
 
     def preview(self) -> Change:
         """Return what its steps would do."""
-        after = predict_state(self.found, self.steps)
+        after = predict_state(self.desired, self.found, self.steps)
         return attrs.evolve(self.change(self.found, None), after=after)
 
     def put_off(self, pending: NotReady | None) -> Change:

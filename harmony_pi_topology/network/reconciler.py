@@ -29,21 +29,19 @@ from harmony_core.resources import NetworkProfile, NetworkState, resource_id
 from harmony_pi_topology.common.confirmation import make_rolled_back
 from harmony_pi_topology.common.gather import copy_error, say_whose
 
-from .daemon import NetworkDaemon
-from .desired import DesiredProfile, profile_uuid, resolve_desired
+from .daemon import NetworkDaemon, SecretFiles
+from .desired import DesiredProfile, own_key_of, profile_uuid, resolve_desired
 from .health import NetworkUse
-from .link_settings import find_secrets
+from .link_settings import find_secrets, makes_its_key
 from .plan import foreign
 from .profile_plan import NetworkPlan, plan_profile
-from .records import NetworkRecord
+from .records import FoundNetwork, NetworkRecord
 from .removal import NetworkRemover
-from .settings import Settings
+from .settings import PRIVATE_KEY, Settings
 from .trial import Trials
+from .wireguard import make_private_key
 
-__all__ = ["FindFile", "NetworkReconciler", "ReadSecret"]
-
-ReadSecret: TypeAlias = Callable[[str], Awaitable[bytes]]
-"""The content of a secret of this name; `SecretMissing`."""
+__all__ = ["FindFile", "NetworkReconciler"]
 
 FindFile: TypeAlias = Callable[[str], Awaitable[bool]]
 """Whether there is anything at that path of the device."""
@@ -68,14 +66,14 @@ class NetworkReconciler:
         records: Records,
         backups: Backups,
         reachability: Reachability,
-        read_secret: ReadSecret,
+        secrets: SecretFiles,
         find_file: FindFile,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._daemon = daemon
         self._records = records
         self._backups = backups
-        self._read_secret = read_secret
+        self._secrets = secrets
         self._find_file = find_file
         self._use = NetworkUse(daemon, monotonic_s=monotonic_s)
         self._trials = Trials(
@@ -92,6 +90,7 @@ class NetworkReconciler:
             records=records,
             backups=backups,
             reachability=reachability,
+            secrets=secrets,
         )
         self._one_at_a_time = asyncio.Lock()
         self._tidied: set[str] = set()
@@ -142,6 +141,7 @@ class NetworkReconciler:
             desired = await self._resolve_desired(profile)
             record = await self._record(desired, apply=apply)
             found = await self._daemon.look(profile.name, record.uuid, profile.interface)
+            desired = await self._with_own_key(desired, found, apply=apply)
             before = await self._read_backup(profile, record)
             plan = self._use.patient(plan_profile(desired, found, record, before))
             if apply and not plan.is_on_trial:
@@ -170,11 +170,33 @@ class NetworkReconciler:
     async def _resolve_desired(self, profile: NetworkProfile) -> DesiredProfile:
         named = find_secrets(profile.link)
         contents = {
-            name: await self._read_secret(each.secret)
+            name: await self._secrets.read(each.secret)
             for name, each in named.items()
             if each is not None
         }
         return resolve_desired(profile, contents)
+
+    async def _with_own_key(
+        self, desired: DesiredProfile, found: FoundNetwork, *, apply: bool
+    ) -> DesiredProfile:
+        """*desired*, with the private key that the device makes for it, where nobody has named one.
+
+        Once it is made it stays, whatever becomes of the profile meanwhile: others know the public one. What
+        is only planned makes none.
+        """
+        profile, there = desired.profile, found.profile
+        if not makes_its_key(profile.link):
+            return desired
+        name = own_key_of(profile.name)
+        if (kept := await self._secrets.find(name)) is not None:
+            return desired.with_own_key(kept)
+        key = there.secrets.get(PRIVATE_KEY) if there is not None else None
+        if key is None and not apply:
+            return desired
+        content = f"{key or make_private_key()}\n".encode()
+        if apply:
+            await self._secrets.keep(name, content)
+        return desired.with_own_key(content)
 
     async def _record(self, desired: DesiredProfile, *, apply: bool) -> NetworkRecord:
         """Return what is remembered of it, without a trial that it has no part in any more."""

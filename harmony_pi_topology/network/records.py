@@ -13,7 +13,8 @@ import attrs
 from harmony_core.reconciler import JsonRecord
 from harmony_core.resources import Connected, Connecting, Disconnected, NetworkState
 
-from .settings import Setting, Settings, read_settings
+from .settings import PRIVATE_KEY, Setting, Settings, read_settings
+from .wireguard import find_public_key
 
 __all__ = [
     "TAKING_AWAY",
@@ -73,12 +74,21 @@ class FoundProfile:
                 own = self.own_addresses
                 told = (each for each in self.addresses if ":" not in each or each in own)
                 return Connected(
-                    interface=self.interface, addresses=tuple(told), gateway=self.gateway
+                    interface=self.interface,
+                    addresses=tuple(told),
+                    gateway=self.gateway,
+                    public_key=self.public_key,
                 )
             case "down":
-                return Disconnected(reason=self.reason)
+                return Disconnected(reason=self.reason, public_key=self.public_key)
             case _:
-                return Connecting(interface=self.interface)
+                return Connecting(interface=self.interface, public_key=self.public_key)
+
+    @property
+    def public_key(self) -> str | None:
+        """That of the private key which a WireGuard link has."""
+        private_key = self.secrets.get(PRIVATE_KEY)
+        return find_public_key(private_key) if private_key is not None else None
 
     @property
     def own_addresses(self) -> frozenset[str]:

@@ -4,7 +4,8 @@
          -> in use:      the same on trial, by `harmony_pi_topology.network.trial` -> confirmed -> forgotten
                                                                          -> taken back: it stays, and is told
 
-Works from the record alone. What somebody has changed since we wrote it is left as it is.
+Works from the record alone. What somebody has changed since we wrote it is left as it is. The private
+key that the device made for a WireGuard link goes with its profile.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import attrs
 from harmony_core.change import Change, NotReady
 from harmony_core.errors import CapabilityError, DidNotStick, NotOurs
 from harmony_core.reconciler import Backups, Reachability, Records
-from harmony_core.resources import NetworkProfile, NetworkState, resource_id
+from harmony_core.resources import NetworkProfile, NetworkState, ResourceId, resource_id
 from harmony_core.steps import Did, PutBack, Removed, Step
 from harmony_pi_topology.common.confirmation import make_rolled_back, make_unreachable
 
-from .daemon import CheckpointTaken, NetworkDaemon
-from .desired import profile_uuid
+from .daemon import CheckpointTaken, NetworkDaemon, SecretFiles
+from .desired import own_key_of, profile_uuid
 from .plan import CONFIRMED, LEFT
 from .records import TAKING_AWAY, FoundProfile, NetworkRecord
 from .settings import differences
@@ -91,12 +92,14 @@ class NetworkRemover:
         records: Records,
         backups: Backups,
         reachability: Reachability,
+        secrets: SecretFiles,
     ) -> None:
         self._daemon = daemon
         self._trials = trials
         self._records = records
         self._backups = backups
         self._reachability = reachability
+        self._secrets = secrets
 
     async def remove(self, name: str, *, apply: bool) -> Change:
         """Take away what was made under *name*. Idempotent."""
@@ -104,6 +107,8 @@ class NetworkRemover:
         written = self._records.get(rid)
         record = NetworkRecord.read(written) if written is not None else await self._adopt(name)
         if record is None:
+            if apply:
+                await self._secrets.forget(own_key_of(name))  # it is made before anything is noted
             return Change(resource=rid)
         if apply and record.trial is not None and record.trial.spec != TAKING_AWAY:
             record = await self._trials.give_up(rid, record)
@@ -258,10 +263,12 @@ class NetworkRemover:
             return
         # So that doing it again finds nothing to do, rather than a stranger's profile.
         await self._records.put(removal.id, attrs.evolve(removal.record, left=True).written)
+        await self._secrets.forget(own_key_of(removal.name))
         await self._backups.forget(removal.id)
         await self._trials.forget(removal.id)
 
     async def _forget_all(self, rid: str) -> None:
+        await self._secrets.forget(own_key_of(ResourceId.parse(rid).key))
         await self._backups.forget(rid)
         await self._trials.forget(rid)
         await self._records.forget(rid)

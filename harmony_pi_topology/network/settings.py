@@ -22,6 +22,7 @@ __all__ = [
     "EAP_PASSWORD",
     "EAP_PRIVATE_KEY_PASSWORD",
     "LIVE",
+    "PRIVATE_KEY",
     "PSK",
     "SECRETS",
     "Secrets",
@@ -42,8 +43,9 @@ Secrets: TypeAlias = Mapping[str, str | None]
 PSK: Final = "802-11-wireless-security.psk"
 EAP_PASSWORD: Final = "802-1x.password"  # noqa: S105 - a setting's name
 EAP_PRIVATE_KEY_PASSWORD: Final = "802-1x.private-key-password"  # noqa: S105 - a setting's name
-SECRETS: Final = (PSK, EAP_PASSWORD, EAP_PRIVATE_KEY_PASSWORD)
-"""The names under which secrets that differ are told."""
+PRIVATE_KEY: Final = "wireguard.private-key"
+SECRETS: Final = (PSK, EAP_PASSWORD, EAP_PRIVATE_KEY_PASSWORD, PRIVATE_KEY)
+"""The names under which secrets that differ are told; beside them, each WireGuard peer may have one."""
 
 _IP: Final[Settings] = MappingProxyType(
     {
@@ -72,6 +74,9 @@ DEFAULTS: Final[Settings] = MappingProxyType(
         "vlan.id": 0,
         "bridge.stp": True,
         "bond.options": (),
+        "wireguard.listen-port": 0,
+        "wireguard.mtu": 0,
+        "wireguard.peers": (),
         "802-11-wireless.ssid": "",
         "802-11-wireless.mode": "infrastructure",
         "802-11-wireless.band": "",

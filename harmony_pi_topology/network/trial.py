@@ -189,7 +189,9 @@ class Trials:
         await self._records.put(plan.id, plan.record.written)
         try:
             if plan.there is None:
-                await self._daemon.add(plan.uuid, name, bare(plan.desired), {}, keep=False)
+                await self._daemon.add(
+                    plan.uuid, name, bare(plan.desired), plan.secrets, keep=False
+                )
             if plan.there is None or plan.there.use == "down":
                 await self._daemon.activate(plan.uuid, interface)
         except CapabilityError as error:

@@ -60,7 +60,7 @@ class FakeNetwork(FakeReconciler):
         """Settings that the daemon takes and does not keep."""
         self.lacks = set[str]()
         """Files that are not on the device; all others are."""
-        self._secrets: dict[str, bytes] = {}
+        self._secrets = _FakeSecrets()
         self._daemon = FakeNetworkDaemon(interfaces, changed=self._watch.tell_all)
         self._daemon.forgets = self.forgets
         self._records, self._backups = MemoryRecords(), MemoryBackups()
@@ -199,7 +199,7 @@ class FakeNetwork(FakeReconciler):
 
     def put_secret(self, name: str, content: bytes) -> None:
         """The device's owner puts a secret in its place."""
-        self._secrets[name] = content
+        self._secrets.contents[name] = content
 
     def _open(self) -> NetworkReconciler:
         return NetworkReconciler(
@@ -207,7 +207,7 @@ class FakeNetwork(FakeReconciler):
             records=self._records,
             backups=self._backups,
             reachability=self,
-            read_secret=self._secret,
+            secrets=self._secrets,
             find_file=self._find_file,
             monotonic_s=lambda: self._daemon.now_s,
         )
@@ -274,13 +274,37 @@ class FakeNetwork(FakeReconciler):
     async def _find_file(self, path: str) -> bool:
         return path not in self.lacks
 
-    async def _secret(self, name: str) -> bytes:
+    async def secret(self, name: str) -> bytes:
+        """The content of a secret of the device."""
+        return await self._secrets.read(name)
+
+    def secret_names(self) -> set[str]:
+        """The names of the device's secrets."""
+        return set(self._secrets.contents)
+
+
+class _FakeSecrets:
+    """`SecretFiles` in a dictionary."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+
+    async def read(self, name: str) -> bytes:
         try:
-            return self._secrets[name]
+            return self.contents[name]
         except KeyError:
             raise SecretMissing(
                 f"this device holds no secret {name!r}; put it into its secrets directory"
             ) from None
+
+    async def find(self, name: str) -> bytes | None:
+        return self.contents.get(name)
+
+    async def keep(self, name: str, content: bytes) -> None:
+        self.contents[name] = content
+
+    async def forget(self, name: str) -> None:
+        self.contents.pop(name, None)
 
 
 def _join(before: Change | Exception, after: Change | Exception) -> Change | Exception:

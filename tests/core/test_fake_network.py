@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from harmony_core.errors import DidNotStick, NetworkRolledBack
-from harmony_core.resources import Bond, Ethernet, Ipv4, NetworkProfile, Wifi
+from harmony_core.resources import (
+    Bond,
+    Ethernet,
+    Ipv4,
+    NetworkProfile,
+    Wifi,
+    Wireguard,
+    WireguardPeer,
+)
 from harmony_pi_topology.testing.fake_network import FakeNetwork
 from harmony_pi_topology.testing.network_contract import NetworkConfiguratorContract
 from harmony_pi_topology.testing.network_under_test import NetworkUnderTest
@@ -116,6 +124,51 @@ async def test_a_bond_and_its_port_are_tried_together(
         assert isinstance(await slow.expect_failure(port), NetworkRolledBack)
         assert await device.in_use("eth1") == "start"
         assert await device.profiles() == {"start"}
+
+
+TUNNEL = Wireguard(
+    interface="wg0",
+    peers=(
+        WireguardPeer(
+            public_key="AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", allowed_ips=("0.0.0.0/0",)
+        ),
+    ),
+)
+
+
+async def test_a_tunnel_that_cuts_the_device_off_is_taken_back_and_its_key_stays(
+    slow: NetworkUnderTest,
+) -> None:
+    device = slow.bystander
+    assert isinstance(device, FakeNetwork)
+    device.connecting_takes_s = 0.0
+    device.silent_after_changes = True
+    wish = office("10.8.0.2/24", name="vpn", link=TUNNEL)
+    assert isinstance(await slow.expect_failure(wish), NetworkRolledBack)
+    assert await device.profiles() == {"start"}
+    assert await device.addresses("wg0") == set()
+    (key,) = device.secret_names()
+    private = await device.secret(key)
+    device.silent_after_changes = False
+    changed = wish.model_copy(update={"link": TUNNEL.model_copy(update={"listen_port": 51820})})
+    change = await slow.apply_one(changed)
+    assert NetworkConfiguratorContract.CONFIRMED in change.actions
+    assert await device.addresses("wg0") == {"10.8.0.2/24"}
+    assert await device.secret(key) == private
+    await slow.remove_one("vpn")
+    assert device.secret_names() == set()
+
+
+async def test_the_key_of_a_tunnel_that_could_not_be_begun_goes_with_its_wish(
+    slow: NetworkUnderTest,
+) -> None:
+    device = slow.bystander
+    assert isinstance(device, FakeNetwork)
+    await device.silence(True)
+    await slow.expect_failure(office("10.8.0.2/24", name="vpn", link=TUNNEL))
+    assert len(device.secret_names()) == 1
+    await slow.remove_one("vpn")
+    assert device.secret_names() == set()
 
 
 class Impatient(FakeNetwork):

@@ -166,6 +166,8 @@ def refusal(block: Block, **rules: Any) -> str:
         (CONFIG, Line(line="dtoverlay=w1-gpio"), ""),
         (CMDLINE, Word(word="quiet"), ""),
         (CMDLINE, WordValue(name="cgroup_enable", value="memory"), ""),
+        (CMDLINE, WordValue(name="cfg80211.ieee80211_regdom", value="AT"), ""),
+        (CMDLINE, WordValue(name="cfg80211.other", value="AT"), "run a program as root"),
         (CMDLINE, Word(word="init=/srv/x"), "run a program as root"),
         (CMDLINE, WordValue(name="init", value="/srv/x"), "run a program as root"),
         (CMDLINE, Word(word="systemd.run=/srv/x"), "run a program as root"),

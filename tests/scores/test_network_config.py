@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
+
 import pytest
+from nacl.public import PrivateKey
 from pydantic import ValidationError
 
 from harmony_core import Failure, Noop, Success
 from harmony_core.resources import (
     Bond,
     Bridge,
+    Connected,
     Enterprise,
     Ethernet,
     Ipv4,
@@ -18,6 +22,8 @@ from harmony_core.resources import (
     SecretRef,
     Vlan,
     Wifi,
+    Wireguard,
+    WireguardPeer,
     first_problem,
 )
 from harmony_core.testing import FakePi, interpret_once, interpret_twice
@@ -40,10 +46,30 @@ FULL = NetworkConfigScore(
     priority=10,
     confirm_within_s=30,
 )
+IN_THE_TUNNEL = Ipv4(method="manual", addresses=("10.8.0.2/24",))
+ONE, OTHER = (b64encode(bytes([number]) * 32).decode() for number in (1, 2))
+TUNNEL = Wireguard(
+    interface="wg0",
+    listen_port=51820,
+    peers=(
+        WireguardPeer(
+            public_key=ONE,
+            endpoint="vpn.example.org:51820",
+            allowed_ips=("10.8.0.0/24", "fd08::/64"),
+            persistent_keepalive_s=25,
+        ),
+        WireguardPeer(public_key=OTHER, allowed_ips=("0.0.0.0/0",)),
+    ),
+)
 PASSWORD = SecretRef.model_validate({"secret": "password"})
 ACCESS_POINT = Wifi(
     mode="ap", ssid="kiosk", psk=PASSWORD, interface="wlan0", band="5GHz", channel=36, hidden=True
 )
+
+
+def public_key_of(private: str) -> str:
+    """Return it as another implementation makes it."""
+    return b64encode(bytes(PrivateKey(b64decode(private)).public_key)).decode()
 
 
 @pytest.mark.parametrize(
@@ -82,6 +108,7 @@ ACCESS_POINT = Wifi(
                 ),
             ),
         ),
+        NetworkConfigScore(name="vpn", link=TUNNEL, ipv4=IN_THE_TUNNEL),
         NetworkConfigScore(name="open", link=Wifi(ssid="Freifunk", interface="wlan0")),
     ],
     ids=[
@@ -97,6 +124,7 @@ ACCESS_POINT = Wifi(
         "awake",
         "ap",
         "enterprise",
+        "wireguard",
         "open wifi",
     ],
 )
@@ -174,6 +202,66 @@ async def test_a_certificate_that_is_not_on_the_device_is_told_by_its_path() -> 
     assert await pi.network.profiles() == set()
 
 
+async def test_the_key_that_a_device_makes_is_told_by_its_public_half_alone() -> None:
+    pi = FakePi()
+    score = NetworkConfigScore(name="vpn", link=TUNNEL, ipv4=IN_THE_TUNNEL)
+    planned = await interpret_once(score, pi.offers, apply=False)
+    assert pi.network.secret_names() == set()
+    first = await interpret_once(score, pi.offers)
+    (name,) = pi.network.secret_names()
+    private = (await pi.network.secret(name)).decode().strip()
+    state = await pi.network.observe("vpn")
+    assert isinstance(state, Connected)
+    assert state.public_key == public_key_of(private)
+    assert private not in f"{planned}{first}{state}"
+    await pi.network.delete("vpn")
+    again = await interpret_once(score, pi.offers)
+    assert isinstance(again.outcome, Success)
+    assert await pi.network.observe("vpn") == state, "others know its public key"
+    await pi.network.remove(["vpn"], apply=True)
+    assert pi.network.secret_names() == set()
+
+
+async def test_a_key_that_is_on_the_device_is_used_and_stays() -> None:
+    pi = FakePi()
+    private = b64encode(bytes(range(32))).decode()
+    pi.network.put_secret("vpn.key", f"{private}\n".encode())
+    link = TUNNEL.model_copy(update={"private_key": SecretRef(secret="vpn.key")})
+    score = NetworkConfigScore(name="vpn", link=link, ipv4=IN_THE_TUNNEL)
+    first, second = await interpret_twice(score, pi.offers)
+    assert isinstance(first, Success)
+    assert second == Noop()
+    state = await pi.network.observe("vpn")
+    assert isinstance(state, Connected)
+    assert state.public_key == public_key_of(private)
+    await pi.network.remove(["vpn"], apply=True)
+    assert pi.network.secret_names() == {"vpn.key"}
+
+
+@pytest.mark.parametrize("content", [b"", b"correct horse", b64encode(bytes(31)), b"\xff" * 44])
+async def test_a_secret_that_is_no_key_is_told_by_its_field(content: bytes) -> None:
+    pi = FakePi()
+    pi.network.put_secret("vpn.key", content)
+    key = SecretRef(secret="vpn.key")
+    for link, field in (
+        (TUNNEL.model_copy(update={"private_key": key}), "link.private_key"),
+        (
+            Wireguard(
+                interface="wg0",
+                peers=(
+                    WireguardPeer(public_key=ONE, allowed_ips=("10.8.0.0/24",), preshared_key=key),
+                ),
+            ),
+            "link.peers.preshared_key",
+        ),
+    ):
+        score = NetworkConfigScore(name="vpn", link=link)
+        outcome = (await interpret_once(score, pi.offers)).outcome
+        assert isinstance(outcome, Failure)
+        assert field in outcome.error.message
+        assert await pi.network.profiles() == set()
+
+
 async def test_a_dry_run_says_what_would_happen_and_does_nothing() -> None:
     pi = FakePi()
     verdict = await interpret_once(FULL, pi.offers, apply=False)
@@ -213,6 +301,37 @@ LOGIN = {
 BY_EAP = {"security": "wpa-eap", "enterprise": LOGIN}
 EAP = {"type": "wifi", "ssid": "office", **BY_EAP}
 BOND = {"type": "bond", "interface": "bond0"}
+PEER: dict[str, object] = {"public_key": ONE, "allowed_ips": ["10.8.0.0/24"]}
+TUNNEL_LINK: dict[str, object] = {"type": "wireguard", "interface": "wg0"}
+BAD_TUNNELS: tuple[tuple[dict[str, object], str], ...] = (
+    ({"interface": None}, ".interface"),
+    ({"listen_port": 0}, ".listen_port"),
+    ({"listen_port": 65_536}, ".listen_port"),
+    ({"private_key": ONE}, ".private_key"),
+    ({"peers": [PEER, PEER]}, ": peers"),
+    ({"peers": [PEER, PEER | {"public_key": OTHER}]}, ": peers"),
+    ({"peers": [PEER | {"public_key": ONE[:-1]}]}, ".peers.0.public_key"),
+    ({"peers": [PEER | {"public_key": "x" * 44}]}, ".peers.0.public_key"),
+    ({"peers": [PEER | {"public_key": f"{ONE}\n"}]}, ".peers.0.public_key"),
+    (
+        {"peers": [PEER | {"public_key": b64encode(bytes(33)).decode()}]},
+        ".peers.0.public_key",
+    ),
+    ({"peers": [PEER | {"preshared_key": ONE}]}, ".peers.0.preshared_key"),
+    ({"peers": [PEER | {"allowed_ips": []}]}, ".peers.0.allowed_ips"),
+    ({"peers": [PEER | {"allowed_ips": ["10.8.0.2"]}]}, ".peers.0.allowed_ips.0"),
+    ({"peers": [PEER | {"allowed_ips": ["10.8.0.2/24"]}]}, ".peers.0.allowed_ips.0"),
+    ({"peers": [PEER | {"allowed_ips": ["all"]}]}, ".peers.0.allowed_ips.0"),
+    (
+        {"peers": [PEER | {"persistent_keepalive_s": 65_536}]},
+        ".peers.0.persistent_keepalive_s",
+    ),
+)
+BAD_ENDPOINTS = (
+    *("vpn.example.org", "vpn.example.org:", "vpn.example.org:65536"),
+    *("2001:db8::1:51820", "[2001:db8::1]", "[vpn]:1", ":51820", "a b:1"),
+    *("vpn.example.org:1 allowed-ips=0.0.0.0/0", "vpn.example.org:\u0661"),
+)
 SHARED = {"method": "shared", "addresses": ["10.42.0.1/24"]}
 ADDRESS = {"method": "manual", "addresses": ["192.168.7.20/24"]}
 
@@ -295,6 +414,22 @@ ADDRESS = {"method": "manual", "addresses": ["192.168.7.20/24"]}
         ({"link": BOND | {"mode": "802.3ad", "primary": "eth0"}}, "link.bond: primary: "),
         ({"link": BOND | {"lacp_rate": "fast"}}, "link.bond: lacp_rate: "),
         ({"link": BOND | {"xmit_hash_policy": "layer2"}}, "link.bond: xmit_hash_policy: "),
+        *(
+            ({"link": {**TUNNEL_LINK, **given}}, f"link.wireguard{field}: ")
+            for given, field in BAD_TUNNELS
+        ),
+        *(
+            (
+                {"link": {**TUNNEL_LINK, "peers": [{**PEER, "endpoint": endpoint}]}},
+                "link.wireguard.peers.0.endpoint: ",
+            )
+            for endpoint in BAD_ENDPOINTS
+        ),
+        ({"link": {"type": "wireguard", "interface": "wg0"}, "ipv4": {}}, "ipv4: method: "),
+        (
+            {"link": {"type": "wireguard", "interface": "wg0"}, "ipv6": {"method": "shared"}},
+            "ipv6: method: ",
+        ),
         ({"link": {"type": "token-ring", "interface": "tr0"}}, "link: "),
         ({"link": {"interface": "eth0"}}, "link: "),
         ({"link": {"type": "vlan", "interface": "v", "parent": "e", "id": 4095}}, "link.vlan.id: "),

@@ -7,17 +7,21 @@ told where the device cannot bring it up. An Ethernet network that is shared is 
 from __future__ import annotations
 
 import asyncio
+import stat
+from base64 import b64decode, b64encode
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nacl.public import PrivateKey
 
 from harmony_core.errors import NetworkFailed
 from harmony_core.resources import (
     Bond,
     Bridge,
     Connected,
+    Disconnected,
     Enterprise,
     Ethernet,
     Ipv4,
@@ -34,6 +38,7 @@ from tests.topology.dhcp import ask_for_an_address
 WIRE = NetworkConfiguratorContract.WIRE
 FIRST, GOOD = NetworkConfiguratorContract.FIRST, NetworkConfiguratorContract.GOOD
 SECRET = "correct horse"
+ONE, OTHER = (b64encode(bytes([number]) * 32).decode() for number in (1, 2))
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +306,114 @@ def kernel_makes(networks: NetworksOfABox, kind: str) -> bool:
     made = box.run(["ip", "link", "add", "probe7", "type", kind], check=False).returncode == 0
     box.run(["ip", "link", "delete", "probe7"], check=False)
     return made
+
+
+def tunnel(*peers: dict[str, Any], **fields: Any) -> NetworkProfile:
+    link = {"type": "wireguard", "interface": "wg0", "peers": peers, **fields}
+    return profile(link, ipv4=Ipv4(method="manual", addresses=("10.8.0.2/24",)), state="kept")
+
+
+async def test_a_tunnel_is_kept_with_a_key_of_the_device_s_own_changed_and_taken_away(
+    networks: NetworksOfABox, host: NetworkUnderTest, tmp_path: Path
+) -> None:
+    preshared = b64encode(bytes(range(32))).decode()
+    networks.bystander.put_secret("preshared", f"{preshared}\n".encode())
+    before = {each.name for each in tmp_path.iterdir()}
+    one = {
+        "public_key": ONE,
+        "endpoint": "[2001:DB8:0::1]:51820",
+        "allowed_ips": ["fd08::/64", "10.8.0.0/24"],
+        "preshared_key": {"secret": "preshared"},
+        "persistent_keepalive_s": 25,
+    }
+    everything = {"public_key": OTHER, "allowed_ips": ["0.0.0.0/0", "::/0"]}
+    desired = tunnel(everything, one, listen_port=51820, mtu=1420)
+    planned = await host.plan_one(desired)
+    assert {each.name for each in tmp_path.iterdir()} == before, "nothing is made for a plan"
+    change = await host.apply_one(desired)
+    assert change.actions == ("created",)
+    (made,) = [each for each in tmp_path.iterdir() if each.name not in before]
+    private = made.read_text().strip()
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600
+    assert isinstance(change.after, Disconnected)
+    public = b64encode(bytes(PrivateKey(b64decode(private)).public_key)).decode()
+    assert change.after.public_key == public
+    assert await host.network.observe("new") == change.after
+    told = f"{planned}{change}"
+    assert private not in told
+    assert preshared not in told
+    assert await read_all(
+        networks,
+        *("wireguard.private-key", "wireguard.listen-port", "wireguard.mtu"),
+        *("ipv4.addresses", "connection.interface-name", "connection.autoconnect"),
+    ) == [private, "51820", "1420", "10.8.0.2/24", "wg0", "no"]
+    on_disk = networks.bystander.box.read(await find_file(networks)).decode()
+    first, second = sorted(on_disk.split("[wireguard-peer.")[1:])
+    assert first.startswith(f"{ONE}]")
+    assert f"preshared-key={preshared}\n" in first
+    assert "endpoint=[2001:db8::1]:51820\n" in first
+    assert "allowed-ips=10.8.0.0/24;fd08::/64;\n" in first
+    assert "persistent-keepalive=25\n" in first
+    assert second.startswith(f"{OTHER}]")
+    assert "allowed-ips=0.0.0.0/0;::/0;\n" in second
+    assert "preshared-key" not in second
+    await stays_as_it_is(host, desired)
+
+    networks.bystander.put_secret("preshared", b64encode(bytes(32)))
+    change = await host.apply_one(desired)
+    assert change.actions == (f"changed wireguard.peers.{ONE}.preshared-key",)
+    await stays_as_it_is(host, desired)
+
+    alone = tunnel({**one, "preshared_key": None})
+    changed = "wireguard.listen-port, wireguard.mtu, wireguard.peers"
+    change = await host.apply_one(alone)
+    assert change.actions == (f"changed {changed}, wireguard.peers.{ONE}.preshared-key",)
+    assert "preshared-key=" not in networks.bystander.box.read(await find_file(networks)).decode()
+    await stays_as_it_is(host, alone)
+
+    await networks.bystander.delete("new")
+    assert (await host.apply_one(alone)).actions == ("created",)
+    assert await read_all(networks, "wireguard.private-key") == [private], (
+        "others know its public half"
+    )
+    assert (await host.remove_one("new")).actions == ("removed",)
+    assert await networks.bystander.profiles() == {"start"}
+    assert {each.name for each in tmp_path.iterdir()} == before
+
+
+async def test_a_tunnel_that_somebody_made_keeps_its_key_when_it_is_taken_over(
+    networks: NetworksOfABox, host: NetworkUnderTest, tmp_path: Path
+) -> None:
+    private = b64encode(bytes(range(31, -1, -1))).decode()
+    before = {each.name for each in tmp_path.iterdir()}
+    given = "type wireguard ifname wg0 con-name new autoconnect no"
+    await networks.bystander.nmcli(
+        "connection", "add", *given.split(), "wireguard.private-key", private
+    )
+    peer = {"public_key": ONE, "allowed_ips": ["10.8.0.0/24"]}
+    desired = tunnel(peer).model_copy(update={"take_over": True})
+    await host.apply_one(desired)
+    assert await read_all(networks, "wireguard.private-key") == [private]
+    await stays_as_it_is(host, desired)
+    await host.remove_one("new")
+    assert await read_all(networks, "wireguard.private-key") == [private]
+    assert {each.name for each in tmp_path.iterdir()} == before
+
+
+async def test_a_tunnel_that_the_kernel_does_not_know_is_a_failure_and_nothing_is_touched(
+    networks: NetworksOfABox, host: NetworkUnderTest
+) -> None:
+    everything = {"public_key": OTHER, "allowed_ips": ["0.0.0.0/0"]}
+    desired = tunnel(everything).model_copy(update={"state": "up"})
+    await refused_by_the_kernel(networks, host, desired)
+
+
+async def find_file(networks: NetworksOfABox) -> str:
+    """Return where NetworkManager keeps the profile `new`."""
+    lines = (
+        await networks.bystander.nmcli("-g", "NAME,FILENAME", "connection", "show")
+    ).splitlines()
+    return dict(line.split(":", 1) for line in lines)["new"]
 
 
 async def test_a_bridge_that_is_kept_comes_up_with_its_first_port(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from base64 import b64decode, b64encode
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
@@ -23,6 +24,8 @@ from harmony_core.resources import (
     SecretRef,
     Vlan,
     Wifi,
+    Wireguard,
+    WireguardPeer,
 )
 from harmony_pi_topology.network.desired import resolve_desired
 from harmony_pi_topology.network.nm_settings import (
@@ -34,7 +37,14 @@ from harmony_pi_topology.network.nm_settings import (
     to_bytes,
 )
 from harmony_pi_topology.network.settings import DEFAULTS, PSK, Setting
+from harmony_pi_topology.network.wireguard import (
+    make_private_key,
+    peers_in,
+    preshared_key_of,
+    write_peers,
+)
 
+ONE, OTHER = (b64encode(bytes([number]) * 32).decode() for number in (1, 2))
 LINKS: st.SearchStrategy[Link] = st.sampled_from(
     [
         Ethernet(interface="eth0", mtu=1400),
@@ -45,6 +55,20 @@ LINKS: st.SearchStrategy[Link] = st.sampled_from(
         Bond(interface="bond0", mode="802.3ad", lacp_rate="fast", xmit_hash_policy="layer3+4"),
         Ethernet(mac="d8:3a:dd:01:02:03"),
         Wifi(ssid="Büro 📶", hidden=True),
+        Wireguard(
+            interface="wg0",
+            listen_port=51820,
+            mtu=1420,
+            peers=(
+                WireguardPeer(
+                    public_key=ONE,
+                    endpoint="[2001:DB8::1]:51820",
+                    allowed_ips=("fd08::/64", "10.8.0.0/24"),
+                    persistent_keepalive_s=25,
+                ),
+                WireguardPeer(public_key=OTHER, allowed_ips=("0.0.0.0/0", "::/0")),
+            ),
+        ),
         Wifi(
             ssid="office",
             security="wpa-eap",
@@ -176,3 +200,40 @@ def test_name_servers_of_both_ways_of_writing_are_read() -> None:
     assert read_known({"ipv4": {"dns": ("au", [number])}})["ipv4.dns"] == ("10.0.0.1",)
     raw: Any = {"ipv4": {"dns": ("au", [number]), "dns-data": ("as", ["10.0.0.1"])}}
     assert read_known(raw)["ipv4.dns"] == ("10.0.0.1",)
+
+
+def test_what_networkmanager_writes_in_another_way_is_the_same_peer() -> None:
+    """It keeps hosts and the order as they were given, and the kernel looks at neither."""
+    peer = {
+        "public-key": ("s", ONE),
+        "endpoint": ("s", "[2001:DB8:0::1]:51820"),
+        "allowed-ips": ("as", ["fd08:0::/64", "10.8.0.5/24"]),
+        "persistent-keepalive": ("u", 0),
+    }
+    told = f"{ONE} endpoint=[2001:db8::1]:51820 allowed-ips=10.8.0.0/24,fd08::/64"
+    assert peers_in([peer]) == (told,)
+    other = f"{OTHER} allowed-ips=::/0"
+    assert peers_in([*write_peers([told, other])]) == peers_in([*write_peers([other, told])])
+
+
+def test_the_preshared_key_of_a_peer_stays_or_changes_or_goes() -> None:
+    peers = ("wireguard.peers", (f"{ONE} allowed-ips=10.8.0.0/24", f"{OTHER} allowed-ips=::/0"))
+    settings: dict[str, Setting] = dict([peers])
+    one, other = preshared_key_of(ONE), preshared_key_of(OTHER)
+    raw = merge({}, settings, {one: "1", other: "2"})
+    assert read_secrets(merge(raw, settings, {})) == {one: "1", other: "2"}
+    assert read_secrets(merge(raw, settings, {one: None, other: "3"})) == {other: "3"}
+    assert read_secrets(merge(raw, {}, {other: "4"})) == {one: "1", other: "4"}
+    alone: dict[str, Setting] = {"wireguard.peers": (f"{ONE} allowed-ips=10.8.0.0/24",)}
+    assert read_secrets(merge(raw, alone, {other: "5"})) == {one: "1"}
+    assert read_secrets(from_bytes(to_bytes(raw))) == {one: "1", other: "2"}
+
+
+def test_keys_are_made_as_wg_makes_them() -> None:
+    keys = {make_private_key() for _ in range(100)}
+    assert len(keys) == 100
+    for each in keys:
+        content = b64decode(each)
+        assert len(content) == 32
+        assert content[0] & 7 == 0
+        assert content[31] >> 6 == 1
