@@ -1,6 +1,7 @@
 """Secrets that are on the device: files that nobody but root, or the agent, can read.
 
-Their owner puts them there; a few the device makes itself, and they never leave it.
+DIRECTORY/NAME       their owner has put them there, and a `SecretRef` names them
+DIRECTORY/own/NAME   the device makes these itself; no `SecretRef` can name them, so they never leave it
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from harmony_pi_topology.posix.errors import make_write_failed
 from harmony_pi_topology.posix.root import Found, Root
 from harmony_pi_topology.posix.safe_write import Draft
 
-__all__ = ["find_secret", "forget_secret", "keep_secret", "read_secret"]
+__all__ = ["find_secret", "forget_secret", "keep_secret", "own_secrets", "read_secret"]
 
 _SECRET_MAX_BYTES = 1024 * 1024
 _OTHERS = 0o077
@@ -36,6 +37,11 @@ def read_secret(directory: str, name: str) -> bytes:
         raise make_write_failed(path, error, doing="read") from error
     except UnsafePath as error:
         raise SecretMissing(f"the secret {path} cannot be used: {error.message}") from error
+
+
+def own_secrets(directory: str) -> str:
+    """Return where, in the secrets *directory*, those are that the device makes itself."""
+    return f"{directory.rstrip('/')}/own"
 
 
 def find_secret(directory: str, name: str) -> bytes | None:

@@ -19,18 +19,21 @@ class SecretFiles(Protocol):
     """The secrets of the device, each by its name."""
 
     async def read(self, name: str) -> bytes:
-        """Return its content. `SecretMissing` where it is not there, or cannot be used."""
+        """Return the content of what a `SecretRef` names. `SecretMissing` where it cannot be used."""
         ...
 
-    async def find(self, name: str) -> bytes | None:
-        """Return its content; None where it is not there. `SecretMissing` where it cannot be used."""
+    async def find_own(self, name: str) -> bytes | None:
+        """Return the content of one that the device has made itself, which no `SecretRef` can name.
+
+        None where there is none; `SecretMissing` where it cannot be used.
+        """
         ...
 
-    async def keep(self, name: str, content: bytes) -> None:
-        """Keep one that the device has made, so that nobody else can read it."""
+    async def keep_own(self, name: str, content: bytes) -> None:
+        """Keep one that the device has made itself, so that nobody else can read it."""
 
-    async def forget(self, name: str) -> None:
-        """Take one away that the device has made. Free when there is none."""
+    async def forget_own(self, name: str) -> None:
+        """Take one away that the device has made itself. Free when there is none."""
 
 
 class CheckpointTaken(Exception):

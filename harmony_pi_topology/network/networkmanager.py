@@ -24,6 +24,7 @@ from harmony_pi_topology.common.secrets import (
     find_secret,
     forget_secret,
     keep_secret,
+    own_secrets,
     read_secret,
 )
 from harmony_pi_topology.common.worker import Worker
@@ -109,20 +110,21 @@ class SdbusNetworkManager:
 
 
 class _SecretFiles:
-    """`SecretFiles` in *directory*."""
+    """`SecretFiles` in *directory*; in a directory of their own are those that the device has made."""
 
     def __init__(self, directory: str, worker: Worker) -> None:
         self._directory = directory
+        self._own = own_secrets(directory)
         self._worker = worker
 
     async def read(self, name: str) -> bytes:
         return await self._worker.run(read_secret, self._directory, name)
 
-    async def find(self, name: str) -> bytes | None:
-        return await self._worker.run(find_secret, self._directory, name)
+    async def find_own(self, name: str) -> bytes | None:
+        return await self._worker.run(find_secret, self._own, name)
 
-    async def keep(self, name: str, content: bytes) -> None:
-        await self._worker.run(keep_secret, self._directory, name, content)
+    async def keep_own(self, name: str, content: bytes) -> None:
+        await self._worker.run(keep_secret, self._own, name, content)
 
-    async def forget(self, name: str) -> None:
-        await self._worker.run(forget_secret, self._directory, name)
+    async def forget_own(self, name: str) -> None:
+        await self._worker.run(forget_secret, self._own, name)

@@ -6,7 +6,8 @@ never applies anything by itself, and does not bring a wired profile up that is 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 from sdbus.dbus_exceptions import DbusFailedError
@@ -30,6 +31,11 @@ _TO_DISK: Final = 0x1
 _IN_MEMORY: Final = 0x2
 _BLOCK_AUTOCONNECT: Final = 0x20
 _NO_REAPPLY: Final = 0x40
+
+_MODULES: Final[Mapping[str, str]] = MappingProxyType(
+    {"vlan": "8021q", "bridge": "bridge", "bond": "bonding", "wireguard": "wireguard"}
+)
+"""Of the kernel, by the type of a link whose interface it makes."""
 
 T = TypeVar("T")
 
@@ -86,7 +92,11 @@ class NetworkManagerDaemon:
             device = NO_OBJECT
             if interface is not None and raw["connection"]["type"][1] not in MADE:
                 device = await device_path(link, interface) or NO_OBJECT
-            await link.manager.activate_connection(path, device, NO_OBJECT)
+            try:
+                await link.manager.activate_connection(path, device, NO_OBJECT)
+            except SdBusBaseError as error:
+                _refuse_unknown_type(raw, error)
+                raise
 
         await self._bus.ask("cannot bring up a network profile", activate)
 
@@ -195,6 +205,18 @@ class NetworkManagerDaemon:
             return True
 
         return await self._bus.ask(what, ask_forgiving)
+
+
+def _refuse_unknown_type(raw: RawSettings, error: SdBusBaseError) -> None:
+    """Raise `NetworkFailed` in words where the kernel cannot make the interface of *raw*."""
+    kind = raw["connection"]["type"][1]
+    if kind in _MODULES and "Operation not supported" in str(error):
+        interface = raw["connection"].get("interface-name", ("s", ""))[1]
+        module = _MODULES[kind]
+        raise NetworkFailed(
+            f"the kernel of this device makes no interface of the type {kind}, which {interface} is to be; "
+            f"see on the device why it has no module for it: modprobe {module}"
+        ) from error
 
 
 async def _name_checkpoint(link: NetworkLink, path: str) -> str:

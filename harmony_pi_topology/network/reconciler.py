@@ -188,14 +188,14 @@ class NetworkReconciler:
         if not makes_its_key(profile.link):
             return desired
         name = own_key_of(profile.name)
-        if (kept := await self._secrets.find(name)) is not None:
+        if (kept := await self._secrets.find_own(name)) is not None:
             return desired.with_own_key(kept)
         key = there.secrets.get(PRIVATE_KEY) if there is not None else None
         if key is None and not apply:
             return desired
         content = f"{key or make_private_key()}\n".encode()
         if apply:
-            await self._secrets.keep(name, content)
+            await self._secrets.keep_own(name, content)
         return desired.with_own_key(content)
 
     async def _record(self, desired: DesiredProfile, *, apply: bool) -> NetworkRecord:

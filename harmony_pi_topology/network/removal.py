@@ -108,7 +108,9 @@ class NetworkRemover:
         record = NetworkRecord.read(written) if written is not None else await self._adopt(name)
         if record is None:
             if apply:
-                await self._secrets.forget(own_key_of(name))  # it is made before anything is noted
+                await self._secrets.forget_own(
+                    own_key_of(name)
+                )  # it is made before anything is noted
             return Change(resource=rid)
         if apply and record.trial is not None and record.trial.spec != TAKING_AWAY:
             record = await self._trials.give_up(rid, record)
@@ -263,12 +265,12 @@ class NetworkRemover:
             return
         # So that doing it again finds nothing to do, rather than a stranger's profile.
         await self._records.put(removal.id, attrs.evolve(removal.record, left=True).written)
-        await self._secrets.forget(own_key_of(removal.name))
+        await self._secrets.forget_own(own_key_of(removal.name))
         await self._backups.forget(removal.id)
         await self._trials.forget(removal.id)
 
     async def _forget_all(self, rid: str) -> None:
-        await self._secrets.forget(own_key_of(ResourceId.parse(rid).key))
+        await self._secrets.forget_own(own_key_of(ResourceId.parse(rid).key))
         await self._backups.forget(rid)
         await self._trials.forget(rid)
         await self._records.forget(rid)

@@ -274,13 +274,9 @@ class FakeNetwork(FakeReconciler):
     async def _find_file(self, path: str) -> bool:
         return path not in self.lacks
 
-    async def secret(self, name: str) -> bytes:
-        """The content of a secret of the device."""
-        return await self._secrets.read(name)
-
-    def secret_names(self) -> set[str]:
-        """The names of the device's secrets."""
-        return set(self._secrets.contents)
+    def own_secrets(self) -> Mapping[str, bytes]:
+        """Those that the device has made itself, by their names."""
+        return dict(self._secrets.own)
 
 
 class _FakeSecrets:
@@ -288,6 +284,7 @@ class _FakeSecrets:
 
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
+        self.own: dict[str, bytes] = {}
 
     async def read(self, name: str) -> bytes:
         try:
@@ -297,14 +294,14 @@ class _FakeSecrets:
                 f"this device holds no secret {name!r}; put it into its secrets directory"
             ) from None
 
-    async def find(self, name: str) -> bytes | None:
-        return self.contents.get(name)
+    async def find_own(self, name: str) -> bytes | None:
+        return self.own.get(name)
 
-    async def keep(self, name: str, content: bytes) -> None:
-        self.contents[name] = content
+    async def keep_own(self, name: str, content: bytes) -> None:
+        self.own[name] = content
 
-    async def forget(self, name: str) -> None:
-        self.contents.pop(name, None)
+    async def forget_own(self, name: str) -> None:
+        self.own.pop(name, None)
 
 
 def _join(before: Change | Exception, after: Change | Exception) -> Change | Exception:

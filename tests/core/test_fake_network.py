@@ -147,16 +147,16 @@ async def test_a_tunnel_that_cuts_the_device_off_is_taken_back_and_its_key_stays
     assert isinstance(await slow.expect_failure(wish), NetworkRolledBack)
     assert await device.profiles() == {"start"}
     assert await device.addresses("wg0") == set()
-    (key,) = device.secret_names()
-    private = await device.secret(key)
+    made = device.own_secrets()
+    assert len(made) == 1
     device.silent_after_changes = False
     changed = wish.model_copy(update={"link": TUNNEL.model_copy(update={"listen_port": 51820})})
     change = await slow.apply_one(changed)
     assert NetworkConfiguratorContract.CONFIRMED in change.actions
     assert await device.addresses("wg0") == {"10.8.0.2/24"}
-    assert await device.secret(key) == private
+    assert device.own_secrets() == made
     await slow.remove_one("vpn")
-    assert device.secret_names() == set()
+    assert device.own_secrets() == {}
 
 
 async def test_the_key_of_a_tunnel_that_could_not_be_begun_goes_with_its_wish(
@@ -166,9 +166,9 @@ async def test_the_key_of_a_tunnel_that_could_not_be_begun_goes_with_its_wish(
     assert isinstance(device, FakeNetwork)
     await device.silence(True)
     await slow.expect_failure(office("10.8.0.2/24", name="vpn", link=TUNNEL))
-    assert len(device.secret_names()) == 1
+    assert len(device.own_secrets()) == 1
     await slow.remove_one("vpn")
-    assert device.secret_names() == set()
+    assert device.own_secrets() == {}
 
 
 class Impatient(FakeNetwork):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from functools import partial
 
 import pytest
+from nacl.public import PrivateKey
 
 from harmony_control.device import Device
 from harmony_core.outcome import Failure, Noop, Success
-from harmony_core.resources import Ethernet, Ipv4
+from harmony_core.resources import Ethernet, Ipv4, Wireguard, WireguardPeer
 from harmony_core.wire.actual_state import ActualState
 from harmony_pi_topology import PiTopology
 from harmony_scores import NetworkConfigScore
@@ -161,6 +163,41 @@ async def test_a_score_that_goes_takes_its_profile_with_it(
     await until(device, lambda it: not it.scores)
     assert await network.profiles() == {"start"}
     assert await network.addresses(WIRE) == {FIRST}
+
+
+async def test_the_key_of_a_tunnel_never_leaves_the_device_and_its_public_half_is_told(
+    device: Device[PiTopology], network: BoxNetwork
+) -> None:
+    peer = WireguardPeer(
+        public_key=b64encode(bytes([1] * 32)).decode(),
+        endpoint=f"{BUS}:51820",
+        allowed_ips=("10.8.0.0/24",),
+    )
+    tunnel = NetworkConfigScore(
+        name="vpn",
+        link=Wireguard(interface="wg0", peers=(peer,)),
+        ipv4=Ipv4(method="manual", addresses=("10.8.0.2/24",)),
+        state="kept",
+    )
+    state, seen = await pushed(device, {"net": office(GOOD), "vpn": tunnel})
+    assert isinstance(state.scores["vpn"].outcome, Success)
+    own = "/etc/harmony/secrets/own"
+    (name,) = network.box.text("ls", own).split()
+    assert network.box.text("stat", "-c", "%a %U", f"{own}/{name}").strip() == "600 root"
+    private = network.box.read(f"{own}/{name}").decode().strip()
+    public = b64encode(bytes(PrivateKey(b64decode(private)).public_key)).decode()
+    assert state.scores["vpn"].resources["network:vpn"]["public_key"] == public
+    assert private not in f"{state}{seen}"
+    kept = network.box.run(["grep", "-raFl", private, "/var/lib/harmony"], check=False)
+    assert (kept.returncode, kept.stdout) == (1, b""), "neither in agent.db nor beside it"
+    journal = network.box.text("journalctl", "-u", AGENT, "--no-pager")
+    assert private not in journal
+    state, _ = await pushed(device, {"net": office(GOOD), "vpn": tunnel})
+    assert isinstance(state.scores["vpn"].outcome, Noop)
+    await device.remove("vpn")
+    await until(device, lambda it: "vpn" not in it.scores)
+    assert "vpn" not in await network.profiles()
+    assert network.box.text("ls", own) == ""
 
 
 def test_what_the_agent_says_of_its_network(pi: Box) -> None:

@@ -206,10 +206,10 @@ async def test_the_key_that_a_device_makes_is_told_by_its_public_half_alone() ->
     pi = FakePi()
     score = NetworkConfigScore(name="vpn", link=TUNNEL, ipv4=IN_THE_TUNNEL)
     planned = await interpret_once(score, pi.offers, apply=False)
-    assert pi.network.secret_names() == set()
+    assert pi.network.own_secrets() == {}
     first = await interpret_once(score, pi.offers)
-    (name,) = pi.network.secret_names()
-    private = (await pi.network.secret(name)).decode().strip()
+    (content,) = pi.network.own_secrets().values()
+    private = content.decode().strip()
     state = await pi.network.observe("vpn")
     assert isinstance(state, Connected)
     assert state.public_key == public_key_of(private)
@@ -219,7 +219,7 @@ async def test_the_key_that_a_device_makes_is_told_by_its_public_half_alone() ->
     assert isinstance(again.outcome, Success)
     assert await pi.network.observe("vpn") == state, "others know its public key"
     await pi.network.remove(["vpn"], apply=True)
-    assert pi.network.secret_names() == set()
+    assert pi.network.own_secrets() == {}
 
 
 async def test_a_key_that_is_on_the_device_is_used_and_stays() -> None:
@@ -234,8 +234,11 @@ async def test_a_key_that_is_on_the_device_is_used_and_stays() -> None:
     state = await pi.network.observe("vpn")
     assert isinstance(state, Connected)
     assert state.public_key == public_key_of(private)
+    assert pi.network.own_secrets() == {}
     await pi.network.remove(["vpn"], apply=True)
-    assert pi.network.secret_names() == {"vpn.key"}
+    assert isinstance((await interpret_once(score, pi.offers)).outcome, Success), (
+        "it is still there"
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"correct horse", b64encode(bytes(31)), b"\xff" * 44])

@@ -237,3 +237,24 @@ def test_keys_are_made_as_wg_makes_them() -> None:
         assert len(content) == 32
         assert content[0] & 7 == 0
         assert content[31] >> 6 == 1
+
+
+@pytest.mark.parametrize(
+    ("link", "spec"),
+    [
+        (Ethernet(interface="eth0", mtu=1400), "c695f331dd73f25a5d11fb0a5ea54b4a"),
+        (Vlan(interface="eth0.7", parent="eth0", id=7), "ed35bf6f9ec05dfc8c92a5a9c2f09659"),
+        (Bridge(interface="br0"), "9927a6cb8e5eb4ba1a64a98a65016ed3"),
+        (
+            Wifi(ssid="home", psk=SecretRef(secret="x"), interface="wlan0"),
+            "a11949f40a0d959c64bb552581bb40b1",
+        ),
+        (Wifi(ssid="open"), "294456d23f7e0dd3e6750040cd1f0e0c"),
+    ],
+    ids=["ethernet", "vlan", "bridge", "wifi", "open wifi"],
+)
+def test_what_an_agent_from_before_has_confirmed_is_confirmed_still(link: Link, spec: str) -> None:
+    """Else every device would put its network on trial once more when its agent is updated."""
+    ipv4 = Ipv4(method="manual", addresses=("10.0.0.2/24",), gateway="10.0.0.1")
+    profile = NetworkProfile(name="x", link=link, ipv4=ipv4)
+    assert resolve_desired(profile, {}).spec.startswith(spec)
