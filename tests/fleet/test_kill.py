@@ -71,6 +71,7 @@ class Wanted:
                     name=f"{name}.service",
                     exec_start=START,
                     environment={**environment, "NAME": name},
+                    credentials={"run": f"{name} in run {self.run}"},
                     settle_s=0.3,
                 )
                 for name in self.units
@@ -106,6 +107,7 @@ async def test_killed_at_any_moment_of_a_push_the_end_is_always_the_same(
     assert host.units("kill-") == []
     assert host.containers() == []
     assert not (host.box.root / "srv/kill").exists()
+    assert not (host.box.root / "etc/harmony-credentials").exists()
 
 
 async def _pushed(
@@ -132,11 +134,15 @@ def _is_as_wished(host: Host, wish: Wanted) -> None:
     directory = host.box.root / "srv/kill"
     assert {path.name: path.read_text() for path in directory.iterdir()} == wish.files
     assert host.units("kill-") == sorted(f"{name}.service" for name in wish.units)
+    directories = (host.box.root / "etc/harmony-credentials").iterdir()
+    assert {path.name for path in directories} == {f"{name}.service" for name in wish.units}
     for name in wish.units:
         found = host.unit(f"{name}.service", "ActiveState", "MainPID")
         assert found["ActiveState"] == "active"
         environment = host.box.read(f"/proc/{found['MainPID']}/environ").split(b"\0")
         assert f"RUN={wish.run}".encode() in environment
+        credential = host.box.read(f"/run/credentials/{name}.service/run")
+        assert credential == f"{name} in run {wish.run}".encode()
     assert _count(host, "-fx", SLEEP) == UNITS
     assert host.containers() == sorted(wish.containers)
     for name in wish.containers:
@@ -151,7 +157,7 @@ def _is_true(host: Host, wish: Wanted, state: ActualState) -> None:
         (told_of,) = state.scores[name].resources.values()
         assert told_of["sha256"] == host.sha256(f"/srv/kill/{name}")
     for name in wish.units:
-        (told_of,) = state.scores[name].resources.values()
+        told_of = state.scores[name].resources[f"unit:{name}.service"]
         assert (told_of["state"], told_of["sub"]) == ("Active", "running")
     for name in wish.containers:
         (told_of,) = state.scores[name].resources.values()

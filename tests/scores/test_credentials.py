@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from harmony_agent.apply.policy import DevicePolicy
 from harmony_agent.policy_toml import PolicyTable
-from harmony_core import Directory, Failure, File, Noop, Success
+from harmony_core import Container, Directory, Failure, File, Mount, Noop, Success
 from harmony_core.credentials import CREDENTIALS_MAX_BYTES
 from harmony_core.interpretation import interpret
 from harmony_core.resources import SystemdUnit, first_problem
@@ -241,6 +241,13 @@ async def test_an_appliance_that_lists_the_unit_needs_to_list_no_path_and_opens_
     ):
         assert APPLIANCE.refusal(File(path=path, content=b"")) is not None
         assert APPLIANCE.refusal(Directory(path=path)) is not None
+
+
+@pytest.mark.parametrize("source", [f"{PLACE}/token", PLACE, "/etc/harmony-credentials"])
+def test_no_container_sees_them(source: str) -> None:
+    mounts = (Mount(source=source, target="/data"),)
+    container = Container(name="web", image="registry.example/web:1", mounts=mounts)
+    assert "would hand out the device" in (OPEN.refusal(container) or "")
 
 
 @pytest.mark.parametrize("unit", ["harmony-agent.service", "systemd-logind.service"])
