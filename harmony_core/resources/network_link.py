@@ -21,7 +21,9 @@ from ._base import in_words
 from .file import SecretRef
 
 __all__ = [
+    "CHANNELS",
     "Bond",
+    "BondMode",
     "Bridge",
     "DomainName",
     "Enterprise",
@@ -52,7 +54,7 @@ LoginText = Annotated[
 ]
 Mtu = Annotated[int, Field(ge=576, le=65_535)]
 
-_CHANNELS: Final[Mapping[str, Sequence[int]]] = MappingProxyType(
+CHANNELS: Final[Mapping[str, Sequence[int]]] = MappingProxyType(
     {
         "2.4GHz": range(1, 15),
         "5GHz": (*range(36, 65, 4), *range(100, 141, 4), *range(149, 166, 4)),
@@ -304,8 +306,8 @@ class Wifi(_Link):
             return self
         if self.band is None:
             raise ValueError("channel: needs its band beside it, 2.4GHz or 5GHz")
-        if self.channel not in _CHANNELS[self.band]:
-            known = ", ".join(map(str, _CHANNELS[self.band]))
+        if self.channel not in CHANNELS[self.band]:
+            known = ", ".join(map(str, CHANNELS[self.band]))
             raise ValueError(f"channel: {self.band} has {known}, and no {self.channel}")
         return self
 

@@ -298,8 +298,11 @@ class NetworkProfile(Resource):
                 return self
 
     def _asks_nobody(self) -> Self:
-        for family, ip in (("ipv4", self.ipv4), ("ipv6", self.ipv6)):
-            if ip is not None and ip.method in {"auto", "shared"}:
+        for family, ip, others in (
+            ("ipv4", self.ipv4, frozenset[str]()),
+            ("ipv6", self.ipv6, frozenset({"link-local"})),
+        ):
+            if ip is not None and ip.method not in {"manual", "disabled"} | others:
                 raise ValueError(
                     f'{family}: method: WireGuard gives no addresses; say "manual", with addresses'
                 )

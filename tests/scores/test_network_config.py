@@ -429,6 +429,7 @@ ADDRESS = {"method": "manual", "addresses": ["192.168.7.20/24"]}
             for endpoint in BAD_ENDPOINTS
         ),
         ({"link": {"type": "wireguard", "interface": "wg0"}, "ipv4": {}}, "ipv4: method: "),
+        ({"link": TUNNEL_LINK, "ipv4": {"method": "link-local"}}, "ipv4: method: "),
         (
             {"link": {"type": "wireguard", "interface": "wg0"}, "ipv6": {"method": "shared"}},
             "ipv6: method: ",

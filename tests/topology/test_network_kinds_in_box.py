@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import stat
 from base64 import b64decode, b64encode
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from nacl.public import PrivateKey
@@ -29,6 +29,7 @@ from harmony_core.resources import (
     SecretRef,
     Wifi,
 )
+from harmony_core.resources.network_link import CHANNELS, BondMode
 from harmony_pi_topology.testing.network_contract import NetworkConfiguratorContract
 from harmony_pi_topology.testing.network_under_test import NetworkUnderTest
 from tests.box import Bed, Box
@@ -413,6 +414,49 @@ async def find_file(networks: NetworksOfABox) -> str:
         await networks.bystander.nmcli("-g", "NAME,FILENAME", "connection", "show")
     ).splitlines()
     return dict(line.split(":", 1) for line in lines)["new"]
+
+
+def every_choice() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each word and number that a link, or its addresses, may have where NetworkManager has a list."""
+    for mode in get_args(BondMode):
+        yield {"type": "bond", "interface": "bond0", "mode": mode}, {}
+    for policy in ("layer2", "layer2+3", "layer3+4", "encap2+3", "encap3+4"):
+        yield (
+            {
+                "type": "bond",
+                "interface": "bond0",
+                "mode": "balance-xor",
+                "xmit_hash_policy": policy,
+            },
+            {},
+        )
+    for band, channels in CHANNELS.items():
+        for channel in channels:
+            yield access_point(band=band, channel=channel).model_dump(), {}
+    yield access_point(security="sae").model_dump(), {"ipv6": {"method": "shared"}}
+    for eap, phases in (
+        ("peap", ("mschapv2", "gtc", "md5")),
+        ("ttls", ("mschapv2", "mschap", "chap", "pap", "gtc", "md5")),
+    ):
+        for phase2 in phases:
+            password = {"secret": "password"}
+            login = {"eap": eap, "identity": "pi-7", "password": password, "phase2": phase2}
+            enterprise = {**login, "allow_any_server": True}
+            link = {"type": "wifi", "ssid": "x", "security": "wpa-eap", "enterprise": enterprise}
+            yield link, {"state": None}
+    for method in ("disabled", "link-local"):
+        tunnel_alone = {"type": "wireguard", "interface": "wg0"}
+        yield tunnel_alone, {"ipv4": {"method": "disabled"}, "ipv6": {"method": method}}
+
+
+async def test_every_choice_that_a_score_offers_is_one_that_networkmanager_knows(
+    host: NetworkUnderTest,
+) -> None:
+    for link, fields in every_choice():
+        desired = profile(link, **{"state": "kept", **fields})
+        assert (await host.apply_one(desired)).actions == ("created",), link
+        assert (await host.look(desired)).actions == (), link
+        await host.remove_one("new")
 
 
 async def test_a_bridge_that_is_kept_comes_up_with_its_first_port(
