@@ -12,7 +12,7 @@ import base64
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeGuard
 
@@ -67,7 +67,19 @@ class _Codec:
 
 
 def addresses_in(data: list[dict[str, _Variant]]) -> tuple[str, ...]:
-    return tuple(f"{each['address'][1]}/{each['prefix'][1]}" for each in data)
+    return tuple(f"{_same_address(each['address'][1])}/{each['prefix'][1]}" for each in data)
+
+
+def _same_address(text: str) -> str:
+    """Return *text* in our own way of writing an address: ``::ffff:192.0.2.1`` has several."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return text  # a name server's may have its name beside it
+
+
+def _same_addresses(texts: list[str]) -> tuple[str, ...]:
+    return tuple(map(_same_address, texts))
 
 
 def _address_data(addresses: tuple[str, ...]) -> list[dict[str, _Variant]]:
@@ -80,10 +92,11 @@ def _routes(data: list[dict[str, _Variant]]) -> tuple[str, ...]:
 
 
 def _route(route: dict[str, _Variant]) -> Iterator[str]:
-    yield f"{route['dest'][1]}/{route['prefix'][1]}"
-    for key in ("next-hop", "metric"):
-        if key in route:
-            yield str(route[key][1])
+    yield f"{_same_address(route['dest'][1])}/{route['prefix'][1]}"
+    if "next-hop" in route:
+        yield _same_address(route["next-hop"][1])
+    if "metric" in route:
+        yield str(route["metric"][1])
 
 
 def _route_data(routes: tuple[str, ...]) -> list[dict[str, _Variant]]:
@@ -179,7 +192,7 @@ def _ip(family: str, dns: _Codec) -> dict[str, _Codec]:
     return {
         f"{family}.method": _plain("s", "method"),
         f"{family}.addresses": addresses,
-        f"{family}.gateway": _plain("s", "gateway"),
+        f"{family}.gateway": _Codec(("gateway",), "s", _same, {"gateway": _same_address}),
         f"{family}.routes": routes,
         f"{family}.dns": dns,
         f"{family}.dns-search": _words("dns-search"),
@@ -228,11 +241,16 @@ _CODECS: Final[Mapping[str, _Codec]] = MappingProxyType(
         "wireguard.mtu": _plain("u", "mtu"),
         "wireguard.peers": _Codec(("peers",), "aa{sv}", write_peers, {"peers": peers_in}),
         **_ip(
-            "ipv4", _Codec(("dns", "dns-data"), "au", _dns4, {"dns-data": tuple, "dns": _read_dns4})
+            "ipv4",
+            _Codec(
+                ("dns", "dns-data"), "au", _dns4, {"dns-data": _same_addresses, "dns": _read_dns4}
+            ),
         ),
         **_ip(
             "ipv6",
-            _Codec(("dns", "dns-data"), "aay", _dns6, {"dns-data": tuple, "dns": _read_dns6}),
+            _Codec(
+                ("dns", "dns-data"), "aay", _dns6, {"dns-data": _same_addresses, "dns": _read_dns6}
+            ),
         ),
     }
 )

@@ -25,6 +25,8 @@ from harmony_core.resources import (
     Enterprise,
     Ethernet,
     Ipv4,
+    Ipv6,
+    Ipv6Route,
     NetworkProfile,
     SecretRef,
     Wifi,
@@ -447,6 +449,22 @@ def every_choice() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     for method in ("disabled", "link-local"):
         tunnel_alone = {"type": "wireguard", "interface": "wg0"}
         yield tunnel_alone, {"ipv4": {"method": "disabled"}, "ipv6": {"method": method}}
+
+
+async def test_an_ipv4_address_within_ipv6_is_the_same_however_it_is_written(
+    host: NetworkUnderTest,
+) -> None:
+    """NetworkManager writes it with dots, Python without."""
+    ipv6 = Ipv6(
+        method="manual",
+        addresses=("::ffff:192.0.2.1/96",),
+        gateway="::ffff:192.0.2.2",
+        dns=("::ffff:192.0.2.3",),
+        routes=(Ipv6Route(to="::ffff:198.51.100.0/120", via="::ffff:192.0.2.2"),),
+    )
+    desired = profile(Ethernet(interface="eth7"), ipv6=ipv6, state="kept")
+    assert (await host.apply_one(desired)).actions == ("created",)
+    await stays_as_it_is(host, desired)
 
 
 async def test_every_choice_that_a_score_offers_is_one_that_networkmanager_knows(
