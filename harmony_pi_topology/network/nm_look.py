@@ -56,8 +56,12 @@ _Data: TypeAlias = "list[dict[str, tuple[str, Any]]]"
 async def look(link: NetworkLink, name: str, uuid: str, interface: str | None) -> FoundNetwork:
     """Return what is there under *uuid*, who else is called *name*, and how *interface* is."""
     path = await profile_path(link, uuid)
-    there, settling = await asyncio.gather(_interface(link, interface), link.manager.startup)
-    found = await _profile(link, path, uuid, there.name)
+    found, there, settling = await asyncio.gather(
+        _profile(link, path, uuid), _interface(link, interface), link.manager.startup
+    )
+    if found is not None and found.use == "down" and ":" in (interface or ""):
+        # The profile itself does not say which interface it is that could not use it.
+        found = attrs.evolve(found, reason=await _reason(link, there.name))
     return FoundNetwork(
         profile=found,
         # Who is called so matters only as long as there is none of ours.
@@ -125,9 +129,7 @@ async def _secrets(profile: Connection, section: str) -> dict[str, tuple[str, An
         raise
 
 
-async def _profile(
-    link: NetworkLink, path: str | None, uuid: str, interface: str
-) -> FoundProfile | None:
+async def _profile(link: NetworkLink, path: str | None, uuid: str) -> FoundProfile | None:
     if path is None:
         return None
     raw, flags, active = await asyncio.gather(
@@ -140,14 +142,12 @@ async def _profile(
         label=label_of(raw),
         saved=not flags & _UNSAVED,
     )
-    return await _in_use(link, found, active, interface)
+    return await _in_use(link, found, active)
 
 
-async def _in_use(
-    link: NetworkLink, found: FoundProfile, active: str | None, interface: str
-) -> FoundProfile:
+async def _in_use(link: NetworkLink, found: FoundProfile, active: str | None) -> FoundProfile:
     if active is None:
-        interface = str(found.settings.get("connection.interface-name", "")) or interface
+        interface = str(found.settings.get("connection.interface-name", ""))
         return attrs.evolve(found, reason=await _reason(link, interface))
     state, devices = await asyncio.gather(link.active(active).state, link.active(active).devices)
     found = attrs.evolve(found, use=_USES.get(state, "coming" if state == 0 else "down"))
