@@ -133,7 +133,8 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         await host.wait_used(self.WIRE, "office")
         assert await host.bystander.read("office", "ipv4.addresses") == (self.GOOD,)
         assert await host.bystander.is_on_disk("office")
-        await host.has(self.WIRE, self.GOOD)  # the profile is back before its address is
+        await host.observes("office", self.GOOD)  # the profile is back before its address is
+        assert await host.bystander.addresses(self.WIRE) == {self.GOOD}
         assert (await host.apply_one(self.profile())).actions == ()
 
     async def test_what_was_taken_back_is_not_tried_again(self, host: NetworkUnderTest) -> None:

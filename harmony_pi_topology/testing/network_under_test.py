@@ -10,7 +10,7 @@ import pytest
 
 from harmony_core.change import Change
 from harmony_core.reconciler import Reconciler
-from harmony_core.resources import NetworkProfile, NetworkState
+from harmony_core.resources import Connected, NetworkProfile, NetworkState
 from harmony_core.steps import Step
 
 __all__ = ["NetworkBystander", "NetworkUnderTest"]
@@ -139,6 +139,19 @@ class NetworkUnderTest:
             await self.bystander.pass_time(0.1)
         used = await self.bystander.in_use(interface)
         raise AssertionError(f"{interface} uses {used}, not {name}")
+
+    async def observes(self, name: str, *addresses: str) -> None:
+        """Wait until the profile *name* is observed in use with these addresses.
+
+        The kernel has an address a little before the daemon says so.
+        """
+        for _ in range(_LOOKS):
+            state = await self.network.observe(name)
+            if isinstance(state, Connected) and state.addresses == addresses:
+                return
+            await self.bystander.pass_time(0.1)
+        state = await self.network.observe(name)
+        raise AssertionError(f"{name} is {state}, without {addresses}")
 
     async def has(self, interface: str, *addresses: str) -> None:
         """Wait until *interface* has exactly these addresses."""
