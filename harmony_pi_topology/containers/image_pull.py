@@ -94,8 +94,9 @@ class ImagePulls:
         each container."""
         if not of.image_blobs or self._kept_nothing_of.get(of.name) == image:
             return
-        self._kept_nothing_of[of.name] = image
-        await self._drop(image, of.image_blobs)
+        with suppress(CapabilityError):  # it is tried again at the next look
+            await self._drop(image, of.image_blobs)
+            self._kept_nothing_of[of.name] = image
 
     def is_asked_for(self, image: str, *, by: str) -> bool:
         """Return whether *by* has asked for *image* and not been told what became of it."""
@@ -106,7 +107,6 @@ class ImagePulls:
         """*asker* wants no image any more, except *but*."""
         if but is None:
             self._lacked.pop(asker, None)
-            self._kept_nothing_of.pop(asker, None)
         for pull in list(self._pulls.values()):
             if pull.image != but:
                 self._leave(pull, asker)
@@ -168,8 +168,10 @@ class ImagePulls:
             raise
         finally:
             blobs.end()
-        with suppress(CapabilityError):  # what is left goes with the next look
+        try:
             await self._drop(image, assets)
+        except CapabilityError:
+            self._kept_nothing_of.clear()  # what is left goes with the next look
 
     async def _drop(self, image: str, assets: Sequence[ImageBlob]) -> None:
         """Keep nothing of *assets*, of which *image* consists, but what other pulls wait for."""

@@ -11,9 +11,12 @@ import attrs
 import pytest
 
 from harmony_core.change import NotReady, Progress
-from harmony_core.errors import AssetDamaged, AssetMissing
-from harmony_core.resources import Asset, Download, ImageBlob
+from harmony_core.errors import AssetDamaged, AssetMissing, WriteFailed
+from harmony_core.reconciler import MemoryRecords
+from harmony_core.resources import Asset, Container, Download, ImageBlob
 from harmony_pi_topology.containers.image_blobs import ImageBlobs
+from harmony_pi_topology.containers.image_pull import ImagePulls
+from harmony_pi_topology.containers.podman import Podman
 
 RESOURCE = "container:app"
 CONTENTS = (b"the manifest", b"the configuration", b"a layer" * 1000)
@@ -36,6 +39,8 @@ class Kept:
     directory: Path
     fetched: list[str] = attrs.Factory(list[str])
     here: set[str] = attrs.Factory(set[str])
+    dropped: int = 0
+    is_full: bool = False
     trouble: Callable[[Asset], Exception | None] = lambda _: None
 
     async def fetch(self, content: Asset | Download, *, resource: str) -> None:
@@ -52,6 +57,9 @@ class Kept:
         return self.directory / content.sha256 if content.sha256 in self.here else None
 
     async def drop(self, content: Asset | Download) -> None:
+        self.dropped += 1
+        if self.is_full:
+            raise WriteFailed("the disk takes nothing")
         self.here.discard(content.sha256)
 
 
@@ -158,6 +166,22 @@ async def test_what_was_kept_and_is_something_else_now_is_not_kept_any_longer(ke
     assert isinstance(blobs.failure, AssetDamaged)
     assert "is something else by now; it is fetched again" in blobs.failure.message
     assert kept.here == set()
+
+
+async def test_of_an_image_that_is_here_nothing_is_kept_which_is_seen_to_once(kept: Kept) -> None:
+    kept.here = {each.sha256 for each in BLOBS}
+    kept.is_full = True
+    wanted = Container(name="app", image=f"localhost/app@{MANIFEST}", image_blobs=BLOBS)
+    podman = Podman("unix:///nowhere")
+    pulls = ImagePulls(podman, MemoryRecords(), assets=kept)
+    await pulls.keep_nothing(wanted.image, of=wanted)
+    kept.is_full = False
+    for _ in range(3):
+        pulls.leave("app")
+        await pulls.keep_nothing(wanted.image, of=wanted)
+    assert kept.here == set()
+    assert kept.dropped == 1 + len(BLOBS)
+    podman.close()
 
 
 async def test_nobody_is_left_waiting_when_a_pull_ends(kept: Kept) -> None:
