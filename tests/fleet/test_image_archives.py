@@ -369,6 +369,22 @@ async def test_of_an_archive_of_several_platforms_the_device_s_own_comes(
     assert ground.kept() == []
 
 
+def test_an_archive_of_a_manifest_list_is_read_as_podman_writes_it(
+    bed: Bed, laptop: Box, tmp_path: Path
+) -> None:
+    """As the documentation says it, of several platforms."""
+    image = bed.registry.push_busybox("list", "1")
+    laptop.run(["podman", "pull", "-q", "--tls-verify=false", image.replace(":1@", "@")])
+    laptop.run(["podman", "manifest", "create", "localhost/list:1", image.replace(":1@", "@")])
+    push = ["podman", "manifest", "push", "-q", "--all"]
+    laptop.run([*push, "localhost/list:1", "oci-archive:/root/list.tar:localhost/list:1"])
+    (tmp_path / "list.tar").write_bytes(laptop.read("/root/list.tar"))
+    found = read_image(tmp_path / "list.tar")
+    assert found.image.startswith("localhost/list:1@sha256:")
+    assert len(found.blobs) == 4  # the index, the manifest, the configuration, the layer
+    assert len(found.platforms) == 1
+
+
 async def test_an_image_for_another_processor_is_told_by_whoever_notices_first(
     ground: Ground, busybox: bytes
 ) -> None:
