@@ -7,19 +7,32 @@ ended.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Collection, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import attrs
+
 __all__ = ["ContainerTurns"]
+
+_REST_S = 30.0
+"""What keeps containers at rest says so again within a second. Where it does not, it was given up."""
+
+
+@attrs.frozen
+class _Rest:
+    containers: frozenset[str]
+    until_s: float
 
 
 class ContainerTurns:
     """Of all containers of a device, by their names."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic_s = monotonic_s
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._at_rest: dict[str, frozenset[str]] = {}
+        self._at_rest: dict[str, _Rest] = {}
 
     @asynccontextmanager
     async def take(self, containers: Iterable[str]) -> AsyncGenerator[None]:
@@ -30,9 +43,10 @@ class ContainerTurns:
             yield
 
     def keep_at_rest(self, resource: str, containers: Collection[str]) -> None:
-        """Have nobody start *containers* until *resource*, which they stand on, lets them go: until
-        `let_go`, or for as long as this process lives."""
-        self._at_rest[resource] = frozenset(containers)
+        """Have nobody start *containers* until *resource*, which they stand on, lets them go: beside those
+        that it keeps at rest already, which may be off it by now. Only for a while: say so again."""
+        kept = self.list_at_rest(resource) | frozenset(containers)
+        self._at_rest[resource] = _Rest(kept, self._monotonic_s() + _REST_S)
 
     def let_go(self, resource: str) -> None:
         """Let what was kept at rest for *resource* be started again."""
@@ -40,5 +54,12 @@ class ContainerTurns:
 
     def find_keeper(self, container: str) -> str | None:
         """Return the id of the resource for which *container* is at rest; None for none."""
-        found = (each for each, names in self._at_rest.items() if container in names)
+        found = (each for each in self._at_rest if container in self.list_at_rest(each))
         return next(found, None)
+
+    def list_at_rest(self, resource: str) -> frozenset[str]:
+        """Return the containers that *resource* keeps at rest."""
+        rest = self._at_rest.get(resource)
+        if rest is None or self._monotonic_s() >= rest.until_s:
+            return frozenset()
+        return rest.containers

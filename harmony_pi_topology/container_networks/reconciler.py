@@ -179,7 +179,8 @@ class ContainerNetworks:
         if fresh := _list_fresh(network.subnets, found.subnets):
             await self._store.try_subnets(network, fresh)
         names = [each.name for each in users]
-        async with self._turns.take(names):
+        # Those that were taken off by an earlier look are on no network now, and wait as well.
+        async with self._turns.take({*names, *self._turns.list_at_rest(network.id)}):
             for name in names:
                 if (pending := await self._store.take_off(name, network.name)) is not None:
                     self._turns.keep_at_rest(network.id, names)

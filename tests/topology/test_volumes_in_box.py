@@ -300,20 +300,34 @@ async def test_a_network_is_made_anew_with_the_containers_on_it(
     ].startswith("10.215.0.")
 
 
+QUICK = ("sleep 1000 & wait", 0)
+SLOW = ("trap 'sleep 2.5; exit 0' TERM; sleep 1000 & wait", 30)
+"""What a container runs, and how long it may take to end."""
+
+
 @pytest.mark.parametrize(
-    ("does", "stop_timeout_s"),
+    ("db", "front"),
     [
-        pytest.param("sleep 1000 & wait", 0, id="killed"),
-        pytest.param("trap 'sleep 1.5; exit 0' TERM; sleep 1000 & wait", 30, id="taking its time"),
+        pytest.param(QUICK, QUICK, id="killed"),
+        pytest.param(SLOW, SLOW, id="taking their time"),
+        pytest.param(QUICK, SLOW, id="one after the other"),
     ],
 )
 async def test_what_ends_with_its_network_is_not_started_again_before_that_is_there(
-    app: Application, web: Container, does: str, stop_timeout_s: int
+    app: Application, web: Container, db: tuple[str, int], front: tuple[str, int]
 ) -> None:
     """An agent looks after each container the moment that it ends."""
-    attached = {"stop_timeout_s": stop_timeout_s, "networks": ({"network": "back"},)}
-    names = ("db", "front")
-    containers = [beside(web, name, command=("sh", "-c", does), **attached) for name in names]
+    containers = [
+        beside(
+            web,
+            name,
+            command=("sh", "-c", does),
+            stop_timeout_s=stop_timeout_s,
+            networks=({"network": "back"},),
+        )
+        for name, (does, stop_timeout_s) in {"db": db, "front": front}.items()
+    ]
+    names = [each.name for each in containers]
     await app.have(ContainerNetwork(name="back"), *containers)
     starts = [app.count_starts(name) for name in names]
     async with asyncio.TaskGroup() as tasks:
