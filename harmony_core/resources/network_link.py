@@ -33,6 +33,7 @@ __all__ = [
     "Mtu",
     "Vlan",
     "Wifi",
+    "refuse_scope",
 ]
 
 InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,14}$")]
@@ -329,6 +330,13 @@ class Wifi(_Link):
     def may_be_out_of_range(self) -> bool:
         """Whether it can be used in some places alone."""
         return self.mode == "infrastructure"
+
+
+def refuse_scope(text: str) -> str:
+    """Return *text*, an address. ValueError where it names its interface, as in ``fe80::1%eth0``."""
+    if "%" in text:
+        raise ValueError(f"{text!r} names an interface behind %; write the address alone")
+    return text
 
 
 def _refuse_both(interface: str | None, mac: str | None) -> None:

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from ._base import ConfirmWithin, Privilege, Resource, State
-from .network_link import Bond, Bridge, DomainName, Ethernet, Vlan, Wifi
+from .network_link import Bond, Bridge, DomainName, Ethernet, Vlan, Wifi, refuse_scope
 from .wireguard import Wireguard
 
 __all__ = [
@@ -61,15 +61,15 @@ def _ipv4_network(text: str) -> str:
 
 
 def _ipv6_address(text: str) -> str:
-    return str(IPv6Address(text))
+    return str(IPv6Address(refuse_scope(text)))
 
 
 def _ipv6_interface(text: str) -> str:
-    return _with_prefix(text, IPv6Interface(text))
+    return _with_prefix(text, IPv6Interface(refuse_scope(text)))
 
 
 def _ipv6_network(text: str) -> str:
-    return _with_prefix(text, IPv6Network(text))
+    return _with_prefix(text, IPv6Network(refuse_scope(text)))
 
 
 def _with_prefix(text: str, value: object) -> str:

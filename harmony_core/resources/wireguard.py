@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from .file import SecretRef
-from .network_link import InterfaceName, Mtu
+from .network_link import InterfaceName, Mtu, refuse_scope
 
 __all__ = ["Wireguard", "WireguardPeer", "check_wireguard_key"]
 
@@ -35,7 +35,7 @@ def _check_endpoint(text: str) -> str:
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
         raise ValueError("write a host and its port, as in vpn.example.org:51820")
     if host.startswith("[") and host.endswith("]"):
-        return f"[{IPv6Address(host[1:-1])}]:{int(port)}"
+        return f"[{IPv6Address(refuse_scope(host[1:-1]))}]:{int(port)}"
     if ":" in host:
         raise ValueError("put an IPv6 address in brackets, as in [2001:db8::1]:51820")
     if not 0 < len(host) < 254 or not _HOST_CHARACTERS.issuperset(host):
@@ -46,7 +46,7 @@ def _check_endpoint(text: str) -> str:
 def _check_network(text: str) -> str:
     if "/" not in text:
         raise ValueError(f"{text} has no prefix length; add one, as in 10.8.0.0/24 or 10.8.0.2/32")
-    return str(ip_network(text))
+    return str(ip_network(refuse_scope(text)))
 
 
 WireguardKey = Annotated[str, AfterValidator(check_wireguard_key)]
