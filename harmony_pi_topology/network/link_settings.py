@@ -143,6 +143,10 @@ def _of_enterprise(login: Enterprise) -> Iterator[tuple[str, Setting]]:
     yield "802-1x.anonymous-identity", login.anonymous_identity or ""
     yield "802-1x.ca-cert", login.ca_certificate or ""
     yield "802-1x.domain-suffix-match", login.domain_suffix_match or ""
+    # Each says of which servers it is, too: whom somebody has let in beside ours is let in no more.
+    yield "802-1x.system-ca-certs", False
+    yield "802-1x.domain-match", ""
+    yield "802-1x.altsubject-matches", ()
     yield "802-1x.phase2-auth", login.phase2_auth
     yield "802-1x.client-cert", login.client_certificate or ""
     yield "802-1x.private-key", login.private_key or ""

@@ -34,7 +34,7 @@ from .nm_daemon import NetworkManagerDaemon
 from .reconciler import NetworkReconciler
 from .watch import NetworkWatch
 
-__all__ = ["SdbusNetworkManager"]
+__all__ = ["SdbusNetworkManager", "runs_dnsmasq"]
 
 _SECRET_WITHIN_S = 10.0
 
@@ -67,6 +67,7 @@ class SdbusNetworkManager:
             reachability=reachability,
             secrets=_SecretFiles(secrets_directory, self._worker),
             find_file=self._find_file,
+            gives_addresses=self._gives_addresses,
         )
 
     @property
@@ -107,6 +108,19 @@ class SdbusNetworkManager:
 
     async def _find_file(self, path: str) -> bool:
         return await self._worker.run(is_there, self._root / path.lstrip("/"))
+
+    async def _gives_addresses(self, interface: str) -> bool:
+        return await self._worker.run(runs_dnsmasq, self._root, interface)
+
+
+def runs_dnsmasq(root: Path, interface: str) -> bool:
+    """Return whether the dnsmasq runs that NetworkManager starts for others on *interface*: nobody tells of
+    its end."""
+    try:
+        pid = int((root / f"run/nm-dnsmasq-{interface}.pid").read_text())
+        return (root / f"proc/{pid}/comm").read_text() == "dnsmasq\n"
+    except (OSError, ValueError):
+        return False
 
 
 class _SecretFiles:

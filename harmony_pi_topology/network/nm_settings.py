@@ -233,6 +233,9 @@ _CODECS: Final[Mapping[str, _Codec]] = MappingProxyType(
         "802-1x.anonymous-identity": _plain("s", "anonymous-identity"),
         "802-1x.ca-cert": _file("ca-cert"),
         "802-1x.domain-suffix-match": _plain("s", "domain-suffix-match"),
+        "802-1x.system-ca-certs": _plain("b", "system-ca-certs"),
+        "802-1x.domain-match": _plain("s", "domain-match"),
+        "802-1x.altsubject-matches": _words("altsubject-matches"),
         "802-1x.phase2-auth": _plain("s", "phase2-auth"),
         "802-1x.client-cert": _file("client-cert"),
         "802-1x.private-key": _file("private-key"),
@@ -352,7 +355,11 @@ def _put_secret(raw: RawSettings, name: str, content: str | None) -> None:
     if key == "preshared-key":
         _put_preshared_key(raw, name, content)
     elif content is not None:
-        raw.setdefault(section, {})[key] = ("s", content)
+        keys = raw.setdefault(section, {})
+        keys[key] = ("s", content)
+        # Somebody may have said that each user has one of their own, and then it is kept nowhere.
+        if f"{key}-flags" in keys:
+            keys[f"{key}-flags"] = ("u", 0)
     elif section in raw:
         raw[section].pop(key, None)
 

@@ -22,10 +22,10 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from harmony_core.change import Change
+from harmony_core.change import Change, NotReady
 from harmony_core.errors import CapabilityError, NetworkFailed
 from harmony_core.reconciler import Backups, Reachability, Records
-from harmony_core.resources import NetworkProfile, NetworkState, resource_id
+from harmony_core.resources import Connected, NetworkProfile, NetworkState, resource_id
 from harmony_pi_topology.common.confirmation import make_rolled_back
 from harmony_pi_topology.common.gather import copy_error, say_whose
 
@@ -41,16 +41,20 @@ from .settings import PRIVATE_KEY, Settings
 from .trial import Trials
 from .wireguard import make_private_key
 
-__all__ = ["FindFile", "NetworkReconciler"]
+__all__ = ["FindFile", "GivesAddresses", "NetworkReconciler"]
 
 FindFile: TypeAlias = Callable[[str], Awaitable[bool]]
 """Whether there is anything at that path of the device."""
+GivesAddresses: TypeAlias = Callable[[str], Awaitable[bool]]
+"""Whether what gives others their addresses runs on that interface."""
 
 _DNSMASQ: Final = tuple(
     f"{directory}/dnsmasq"
     for directory in ("/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin")
 )
 """Where NetworkManager looks for it."""
+_SHARES_WITHIN_S = 10.0
+_SHARES_LOOK_AGAIN_S = 1.0
 
 _Result: TypeAlias = Change | Exception
 _Work: TypeAlias = Callable[[Sequence[NetworkPlan]], Awaitable[Sequence[_Result]]]
@@ -68,6 +72,7 @@ class NetworkReconciler:
         reachability: Reachability,
         secrets: SecretFiles,
         find_file: FindFile,
+        gives_addresses: GivesAddresses,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._daemon = daemon
@@ -75,6 +80,10 @@ class NetworkReconciler:
         self._backups = backups
         self._secrets = secrets
         self._find_file = find_file
+        self._gives_addresses = gives_addresses
+        self._gives_none_since_s: dict[str, float] = {}
+        """Since when nobody was seen to be given addresses, by the profile's id."""
+        self._monotonic_s = monotonic_s
         self._use = NetworkUse(daemon, monotonic_s=monotonic_s)
         self._trials = Trials(
             daemon=daemon,
@@ -110,7 +119,36 @@ class NetworkReconciler:
             for numbers, work in self._group(rest).items() if apply else ():
                 answers = await _answers(work, [rest[n] for n in numbers])
                 results.update(zip(numbers, answers, strict=True))
+            for n, plan in rest.items() if apply else ():
+                results[n] = await self._require_sharing(plan, results[n])
         return [say_whose(results[n], each.id) for n, each in enumerate(resources)]
+
+    async def _require_sharing(self, plan: NetworkPlan, result: _Result) -> _Result:
+        """Return *result*, unless it is of a profile that is in use, and gives nobody an address though it
+        should: NetworkManager calls that connected all the same."""
+        if not plan.profile.shares or isinstance(result, Exception) or result.pending is not None:
+            return result
+        state = result.after
+        if not isinstance(state, Connected) or await self._gives_addresses(state.interface):
+            self._gives_none_since_s.pop(plan.id, None)
+            return result
+        now_s = self._monotonic_s()
+        since_s = self._gives_none_since_s.setdefault(plan.id, now_s)
+        name = plan.profile.name
+        if result.steps or now_s - since_s < _SHARES_WITHIN_S:
+            pending = NotReady(
+                f"{name} gives nobody on {state.interface} an address yet",
+                resource=plan.id,
+                reason="Progressing",
+                look_again_s=_SHARES_LOOK_AGAIN_S,
+            )
+            return attrs.evolve(result, pending=pending)
+        return NetworkFailed(
+            f"{name} is in use, and gives nobody on {state.interface} an address: NetworkManager's dnsmasq "
+            "does not run there. Where another program has port 53 or 67 (ss -lunp), stop it or have it "
+            f"listen on other addresses; then run: nmcli connection up '{name}'",
+            resource=plan.id,
+        )
 
     async def observe(self, key: str) -> NetworkState | None:
         """As `Reconciler.observe`."""

@@ -60,6 +60,8 @@ class FakeNetwork(FakeReconciler):
         """Settings that the daemon takes and does not keep."""
         self.lacks = set[str]()
         """Files that are not on the device; all others are."""
+        self.gives_none = set[str]()
+        """Interfaces on which others should be given addresses, and are not."""
         self._secrets = _FakeSecrets()
         self._daemon = FakeNetworkDaemon(interfaces, changed=self._watch.tell_all)
         self._daemon.forgets = self.forgets
@@ -209,6 +211,7 @@ class FakeNetwork(FakeReconciler):
             reachability=self,
             secrets=self._secrets,
             find_file=self._find_file,
+            gives_addresses=self._gives_addresses,
             monotonic_s=lambda: self._daemon.now_s,
         )
 
@@ -273,6 +276,9 @@ class FakeNetwork(FakeReconciler):
 
     async def _find_file(self, path: str) -> bool:
         return path not in self.lacks
+
+    async def _gives_addresses(self, interface: str) -> bool:
+        return interface not in self.gives_none
 
     def own_secrets(self) -> Mapping[str, bytes]:
         """Those that the device has made itself, by their names."""

@@ -191,6 +191,36 @@ async def test_sharing_needs_dnsmasq_on_the_device_and_says_so() -> None:
     assert await pi.network.profiles() == set()
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("addresses", ["fe80::1%eth0/64"]),
+        ("dns", ["fe80::1%eth0"]),
+        ("routes", [{"to": "fd00::%x/64"}]),
+        ("routes", [{"to": "fd00::/64", "via": "fe80::1%x y"}]),
+    ],
+)
+def test_an_address_that_names_its_interface_is_refused(field: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=r"%.* write the address alone"):
+        Ipv6.model_validate({field: value})
+
+
+async def test_a_network_that_is_in_use_and_gives_nobody_an_address_is_a_failure() -> None:
+    pi = FakePi()
+    score = NetworkConfigScore(
+        name="ap",
+        link=Ethernet(interface="eth0"),
+        ipv4=Ipv4(method="shared", addresses=("10.42.0.1/24",)),
+    )
+    assert isinstance((await interpret_once(score, pi.offers)).outcome, Success)
+    pi.network.gives_none = {"eth0"}
+    outcome = (await interpret_once(score, pi.offers)).outcome
+    assert isinstance(outcome, Failure)
+    assert "gives nobody on eth0 an address" in outcome.error.message
+    pi.network.gives_none = set()
+    assert isinstance((await interpret_once(score, pi.offers)).outcome, Noop)
+
+
 async def test_a_certificate_that_is_not_on_the_device_is_told_by_its_path() -> None:
     pi = FakePi()
     pi.network.put_secret("password", b"correct horse")
@@ -325,6 +355,7 @@ BAD_TUNNELS: tuple[tuple[dict[str, object], str], ...] = (
     ({"peers": [PEER | {"allowed_ips": ["10.8.0.2"]}]}, ".peers.0.allowed_ips.0"),
     ({"peers": [PEER | {"allowed_ips": ["10.8.0.2/24"]}]}, ".peers.0.allowed_ips.0"),
     ({"peers": [PEER | {"allowed_ips": ["all"]}]}, ".peers.0.allowed_ips.0"),
+    ({"peers": [PEER | {"allowed_ips": ["fe80::%x/64"]}]}, ".peers.0.allowed_ips.0"),
     (
         {"peers": [PEER | {"persistent_keepalive_s": 65_536}]},
         ".peers.0.persistent_keepalive_s",
@@ -334,6 +365,7 @@ BAD_ENDPOINTS = (
     *("vpn.example.org", "vpn.example.org:", "vpn.example.org:65536"),
     *("2001:db8::1:51820", "[2001:db8::1]", "[vpn]:1", ":51820", "a b:1"),
     *("vpn.example.org:1 allowed-ips=0.0.0.0/0", "vpn.example.org:\u0661"),
+    *("[fe80::1%wg0]:51820", "[fe80::1%x persistent-keepalive=5]:51820"),
 )
 SHARED = {"method": "shared", "addresses": ["10.42.0.1/24"]}
 ADDRESS = {"method": "manual", "addresses": ["192.168.7.20/24"]}

@@ -513,6 +513,11 @@ async def test_an_ethernet_network_that_is_shared_gives_others_their_addresses(
     tables = (await networks.bystander.run("nft", "list", "tables")).stdout.decode()
     assert f"nm-shared-{WIRE}" in tables
     await stays_as_it_is(host, shared)
+    await networks.bystander.run("pkill", "-KILL", "-x", "dnsmasq")
+    assert "dnsmasq does not run there" in str(await host.expect_failure(shared))
+    await networks.bystander.nmcli("connection", "up", "new")
+    await host.apply_one(shared)
+    await stays_as_it_is(host, shared)
     await host.remove_one("new")
     await host.wait_used(WIRE, "start")
     tables = (await networks.bystander.run("nft", "list", "tables")).stdout.decode()
@@ -536,3 +541,44 @@ async def test_without_dnsmasq_what_would_be_shared_is_told_before_anything_is_t
         assert await bystander.identity("start") == identity
     finally:
         await bystander.run("mv", "/usr/sbin/dnsmasq.away", "/usr/sbin/dnsmasq")
+
+
+TAKE = "import socket, time; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 53)); time.sleep(999)"
+
+
+async def test_a_network_whose_addresses_nobody_can_give_is_no_success(
+    networks: NetworksOfABox, host: NetworkUnderTest
+) -> None:
+    """NetworkManager calls it connected all the same."""
+    run = networks.bystander.run
+    await run("systemd-run", "--collect", "--unit=taker", "python3", "-c", TAKE)
+    shared = profile(
+        Ethernet(interface=WIRE), ipv4=Ipv4(method="shared", addresses=(GOOD,)), confirm_within_s=20
+    )
+    error = await host.expect_failure(shared)
+    assert isinstance(error, NetworkFailed)
+    assert "port 53 or 67" in error.message
+    await run("systemctl", "stop", "taker.service")
+    await networks.bystander.nmcli("connection", "up", "new")
+    await host.apply_one(shared)
+    await stays_as_it_is(host, shared)
+    await asyncio.to_thread(ask_for_an_address, find_other_end(networks.bystander.box))
+
+
+async def test_what_lets_in_other_servers_or_keeps_a_secret_for_one_user_is_put_right(
+    networks: NetworksOfABox, host: NetworkUnderTest
+) -> None:
+    networks.bystander.box.write(CA, "PEM\n")
+    desired = by_login(eap="peap", password={"secret": "password"})
+    await host.apply_one(desired)
+    for setting, value in (
+        ("802-1x.system-ca-certs", "yes"),
+        ("802-1x.domain-match", "other.example.org"),
+        ("802-1x.altsubject-matches", "DNS:other.example.org"),
+    ):
+        await networks.bystander.nmcli("connection", "modify", "new", setting, value)
+        assert (await host.apply_one(desired)).actions == (f"changed {setting}",)
+    await networks.bystander.nmcli("connection", "modify", "new", "802-1x.password-flags", "1")
+    assert (await host.apply_one(desired)).actions == ("changed 802-1x.password",)
+    assert await read_all(networks, "802-1x.password") == [SECRET]
+    await stays_as_it_is(host, desired)
