@@ -7,13 +7,14 @@ names (``nginx``) mean different images on different machines, and other transpo
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 import attrs
 from pydantic import AfterValidator, Field
 
-__all__ = ["ImageName", "ImageRef", "parse_image"]
+__all__ = ["ImageName", "ImageRef", "names_elsewhere", "parse_image"]
 
 _REFERENCE = re.compile(
     r"(?P<registry>(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*(?::[0-9]{1,5})?)"
@@ -59,6 +60,26 @@ def parse_image(reference: str) -> ImageName:
         tag=match["tag"],
         digest=match["digest"],
     )
+
+
+def names_elsewhere(document: bytes) -> bool:
+    """Return whether a manifest or an index has `urls`, by which a part of it is fetched from another place.
+
+    However that is written: Go, in which podman is, takes ``URLS`` for it too. ValueError or RecursionError
+    for what is no JSON.
+    """
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        # What is a text is none, as an annotation that is called so.
+        found.extend(
+            key
+            for key, value in pairs
+            if key.casefold() == "urls" and value and not isinstance(value, str)
+        )
+
+    json.loads(document, object_pairs_hook=look)
+    return bool(found)
 
 
 def _check(reference: str) -> str:

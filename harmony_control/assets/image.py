@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 import attrs
 
 from harmony_core.errors import ScoreFileError
-from harmony_core.images import parse_image
+from harmony_core.images import names_elsewhere, parse_image
 from harmony_core.resources import IMAGE_BLOB_MAX_BYTES, ImageBlob
 
 from .local import note_part, open_regular, to_name
@@ -30,6 +30,7 @@ _DOCUMENT_MAX_BYTES = 4 * 1024 * 1024
 _MEMBERS_MOST = 10_000
 _MANIFESTS_MOST = 32
 _TOLD_MOST = 5
+_NAME_TOLD = 100
 _BLOB = "blobs/sha256/"
 _PLATFORM = re.compile(r"[a-z0-9]{1,20}/[a-z0-9_]{1,20}\Z")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -109,7 +110,9 @@ def _list_members(path: Path, file: BinaryIO) -> dict[str, _Member]:
                 if not each.isreg() or each.issparse():
                     continue
                 if name in found:
-                    raise ScoreFileError(f"{path} has two files {name!r}; save the image anew")
+                    raise ScoreFileError(
+                        f"{path} has two files {name[:_NAME_TOLD]!r}; save the image anew"
+                    )
                 found[name] = _Member(each.offset_data, each.size)
     except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         raise ScoreFileError(f"{path} is no archive of an image: {error}; {_REMEDY}") from error
@@ -154,15 +157,19 @@ class _Reader:
             raise self._refuse(f"is no archive of an image, since it has no index.json; {_REMEDY}")
         version = self._parse("oci-layout").get("imageLayoutVersion")
         if not isinstance(version, str) or not version.startswith("1."):
-            raise self._refuse(f"has the layout {version!r}, and 1.0.0 is known; {_REMEDY}")
-        listed = self._parse("index.json").get("manifests")
+            raise self._refuse(
+                f"has the layout {repr(version)[:_NAME_TOLD]}, and 1.0.0 is known; {_REMEDY}"
+            )
+        listed = self._parse("index.json", may_name_elsewhere=False).get("manifests")
         entries: dict[str, Mapping[str, Any]] = {}
         for each in _list_of(listed):
             entries.setdefault(_digest_of(each), each)
         if not entries:
             raise self._refuse(f"has no image in it; {_REMEDY}")
         if len(entries) > 1:
-            names = [_find_name(each) or digest[:15] for digest, each in entries.items()]
+            names = [
+                (_find_name(each) or digest[:15])[:_NAME_TOLD] for digest, each in entries.items()
+            ]
             more = "" if len(names) <= _TOLD_MOST else f" and {len(names) - _TOLD_MOST} more"
             raise self._refuse(
                 f"has several images: {', '.join(map(repr, names[:_TOLD_MOST]))}{more}; save one alone"
@@ -187,19 +194,23 @@ class _Reader:
             )
 
     def _take_manifest(self, manifest: Mapping[str, Any]) -> None:
-        config = self._read_document(manifest.get("config"), "the configuration")
-        layers = _list_of(manifest.get("layers"))
-        if not layers:
+        config = self._parse(self._place(manifest.get("config"), "the configuration"))
+        layers = manifest.get("layers")
+        if not isinstance(layers, list) or not layers:
             raise self._refuse("has an image without layers, which is none that runs; save another")
-        for number, each in enumerate(layers, start=1):
-            self._take(each, f"layer {number} of {len(layers)}")
+        listed = cast("list[object]", layers)
+        for number, each in enumerate(listed, start=1):
+            self._take(each, f"layer {number} of {len(listed)}")
         of = f"{config.get('os')}/{config.get('architecture')}"
         self.platforms.add(of if _PLATFORM.match(of) else "unknown")
 
     def _read_document(self, descriptor: object, what: str) -> Mapping[str, Any]:
-        """Take a blob, and return what it says."""
-        blob = self._take(descriptor, what)
-        return self._parse(f"{_BLOB}{blob.sha256}")
+        """Take a blob that names others, and return what it says."""
+        return self._parse(self._place(descriptor, what), may_name_elsewhere=False)
+
+    def _place(self, descriptor: object, what: str) -> str:
+        """Take a blob, and return which file of the archive it is."""
+        return f"{_BLOB}{self._take(descriptor, what).sha256}"
 
     def _take(self, descriptor: object, what: str) -> ImageBlob:
         """Add the blob that *descriptor* names, once its hash and its size are what that says."""
@@ -216,7 +227,8 @@ class _Reader:
         said = cast("Mapping[str, Any]", descriptor).get("size")
         if member.size_bytes != said:
             raise self._refuse(
-                f"is damaged: {what} has {member.size_bytes} bytes instead of {said}; save the image anew"
+                f"is damaged: {what} has {member.size_bytes} bytes instead of {repr(said)[:_NAME_TOLD]}; "
+                "save the image anew"
             )
         if not 0 < member.size_bytes <= IMAGE_BLOB_MAX_BYTES:
             raise self._refuse(
@@ -232,7 +244,7 @@ class _Reader:
         )
         return blob
 
-    def _parse(self, name: str) -> Mapping[str, Any]:
+    def _parse(self, name: str, *, may_name_elsewhere: bool = True) -> Mapping[str, Any]:
         member = self.members[name]
         if member.size_bytes > _DOCUMENT_MAX_BYTES:
             raise self._refuse(
@@ -240,9 +252,16 @@ class _Reader:
             )
         self.file.seek(member.begin)
         try:
-            value: Any = json.loads(self.file.read(member.size_bytes))
+            content = self.file.read(member.size_bytes)
+            value: Any = json.loads(content)
+            elsewhere = not may_name_elsewhere and names_elsewhere(content)
         except (ValueError, RecursionError) as error:
             raise self._refuse(f"has a {name} that is no JSON; save the image anew") from error
+        if elsewhere:
+            raise self._refuse(
+                f"has a {name} with urls: parts of its image are to be fetched from elsewhere, which no "
+                "device does; save the image anew, whole"
+            )
         if not isinstance(value, dict):
             raise self._refuse(f"has a {name} that is none of an image; save the image anew")
         return cast("Mapping[str, Any]", value)
@@ -269,6 +288,8 @@ def _digest_of(descriptor: object) -> str:
 
 def _is_index(document: Mapping[str, Any], descriptor: Mapping[str, Any]) -> bool:
     said = document.get("mediaType") or descriptor.get("mediaType")
+    if not isinstance(said, str | None):
+        return "manifests" in document
     return said in _INDEXES or (said not in _MANIFESTS and "manifests" in document)
 
 

@@ -321,6 +321,10 @@ async def _pull_nearby(
         repository, _, own = own_name(image).rpartition(":")
         await podman.tag(source, repository, own)
         await podman.untag(source, registry.repository, TAG)
+    except CapabilityError as error:
+        if registry.failure is not None:
+            raise registry.failure from error
+        raise
     finally:
         await asyncio.to_thread(registry.end)
 

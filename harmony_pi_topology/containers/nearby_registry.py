@@ -4,6 +4,9 @@ podman itself hashes whatever it pulls; and what it pulls goes straight into its
 given to it would first lie in /tmp twice. The image is called by a tag here, so that it can be given its own
 name afterwards: podman gives none by digest.
 
+A manifest that has podman fetch a part from another place is not served: so it would fetch from wherever the
+device reaches.
+
     GET /v2/<secret>/manifests/<tag or digest>, /v2/<secret>/blobs/<digest>; for this machine alone
 """
 
@@ -19,6 +22,8 @@ import threading
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 
+from harmony_core.errors import InvalidResource
+from harmony_core.images import names_elsewhere
 from harmony_core.nearby import Blobs
 
 __all__ = ["TAG", "NearbyRegistry"]
@@ -49,6 +54,11 @@ class NearbyRegistry:
         """How podman names it, without TLS, before the tag."""
         return f"127.0.0.1:{self._server.server_address[1]}/{self._server.secret}"
 
+    @property
+    def failure(self) -> InvalidResource | None:
+        """Return what is wrong with the image, where podman was not given it for that."""
+        return self._server.failure
+
     def begin(self) -> None:
         """Answer from now on."""
         self._thread.start()
@@ -71,6 +81,7 @@ class _Server(ThreadingTCPServer):
         self.digest = digest
         self.secret = secrets.token_hex(16)
         """Who does not know it is told nothing."""
+        self.failure: InvalidResource | None = None
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say it to nobody: podman is told by the connection's end."""
@@ -110,6 +121,10 @@ class _Handler(BaseHTTPRequestHandler):
             if f"sha256:{hashlib.sha256(content).hexdigest()}" != wanted:
                 self._refuse()
                 return
+            if (failure := _find_failure(content, wanted)) is not None:
+                self._registry.failure = failure
+                self._refuse()
+                return
             self._answer(200, content, _media_type_of(content), wanted)
         else:
             self._send_blob(wanted, size_bytes)
@@ -141,6 +156,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's
         log.debug(format, *args)
+
+
+def _find_failure(content: bytes, digest: str) -> InvalidResource | None:
+    """Return why podman is not given this manifest; None for one that is in order."""
+    try:
+        if not names_elsewhere(content):
+            return None
+    except (ValueError, RecursionError):
+        return InvalidResource(f"the image's manifest {digest} is no JSON; save the image anew")
+    return InvalidResource(
+        f"the image's manifest {digest} has urls: parts of it are to be fetched from elsewhere, which is not "
+        "done; save the image anew, whole"
+    )
 
 
 def _media_type_of(content: bytes) -> str:

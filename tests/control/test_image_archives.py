@@ -165,6 +165,29 @@ def _without_layers() -> dict[str, bytes]:
     return archive.members(archive.add_json({"config": config, "layers": "none"}, MANIFEST))
 
 
+def _changed(**fields: Any) -> dict[str, bytes]:
+    """An archive of an image whose manifest has these fields, too; a call makes one of what was there."""
+    archive, entry = an_image()
+    manifest = json.loads(archive.blobs[entry["digest"]])
+    made = {name: each(manifest[name]) if callable(each) else each for name, each in fields.items()}
+    return archive.members(archive.add_json({**manifest, **made}, MANIFEST))
+
+
+def _elsewhere(key: str = "urls") -> dict[str, bytes]:
+    there = ["http://10.0.0.1/layer"]
+    return _changed(layers=lambda layers: [{**layers[0], key: there}, *layers[1:]])
+
+
+def _with_index_elsewhere() -> dict[str, bytes]:
+    archive, entry = an_image()
+    return archive.members(archive.add_index({**entry, "urls": ["http://10.0.0.1/manifest"]}))
+
+
+def _long_names() -> dict[str, bytes]:
+    archive = Archive()
+    return archive.members(*(archive.add_image(each, **called("x" * 1_000_000)) for each in LAYERS))
+
+
 REFUSED: Mapping[str, tuple[Callable[[], Mapping[str, bytes]], str]] = {
     "Docker's older format": (
         lambda: {"manifest.json": b"[]", "repositories": b"{}"},
@@ -225,6 +248,30 @@ REFUSED: Mapping[str, tuple[Callable[[], Mapping[str, bytes]], str]] = {
     "an index of very many": (
         lambda: _of({"manifests": [{"digest": digest_of(b"x")}] * 33}, INDEX),
         "is for more than 32 platforms",
+    ),
+    "a layer that is elsewhere": (
+        _elsewhere,
+        "with urls: parts of its image are to be fetched from elsewhere",
+    ),
+    "a layer that is elsewhere, for those who look at no capitals": (
+        lambda: _elsewhere("URL\u017f"),
+        "with urls: parts of its image are to be fetched from elsewhere",
+    ),
+    "a manifest that is elsewhere": (
+        _with_index_elsewhere,
+        "with urls: parts of its image are to be fetched from elsewhere",
+    ),
+    "a layer that is nothing": (
+        lambda: _changed(layers=lambda layers: [*layers, None]),
+        "names layer 3 of 3 by no SHA-256",
+    ),
+    "a layer that is a number": (
+        lambda: _changed(layers=[1]),
+        "names layer 1 of 1 by no SHA-256",
+    ),
+    "names that fill no screen": (
+        _long_names,
+        f"has several images: {'x' * 100!r}, {'x' * 100!r};",
     ),
     "no JSON": (
         lambda: {**Archive().members(), "index.json": b"{"},
@@ -300,6 +347,19 @@ def test_a_name_that_is_there_twice_is_refused(tmp_path: Path) -> None:
         again.size = 2
         tar.addfile(again, io.BytesIO(b"{}"))
     assert "has two files 'index.json'" in refused(path)
+
+
+@pytest.mark.parametrize("kind", [["x"], {}, {"a": 1}, 7])
+def test_a_kind_that_is_no_text_says_nothing(tmp_path: Path, kind: object) -> None:
+    assert len(read_image(write(tmp_path, _changed(mediaType=kind))).blobs) == 4
+    archive, entry = an_image()
+    found = read_image(write(tmp_path, archive.members({**entry, "mediaType": kind})))
+    assert found.image == f"localhost/app:1@{entry['digest']}"
+
+
+def test_what_is_only_called_urls_is_none(tmp_path: Path) -> None:
+    members = _changed(annotations={"urls": "http://here"}, subject={"urls": []})
+    assert len(read_image(write(tmp_path, members)).blobs) == 4
 
 
 @settings(max_examples=200, deadline=None)
