@@ -69,7 +69,8 @@ class Reconciler(Protocol[ResourceT, StateT_co]):
         """Bring each of *resources* to what it says and answer with one result each, in order.
 
         With ``apply=False`` nothing is changed, and each Change is what ``apply=True`` would do next.
-        A resource that cannot be converged is answered with its error, beside the others' Changes.
+        A resource that cannot be converged is answered with its error, beside the others' Changes; one of
+        which nothing is done before something has come, such as its content, with `NotReady`.
         A call that was cancelled or killed at any instruction is made whole by the next one.
         """
         ...

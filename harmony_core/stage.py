@@ -361,11 +361,17 @@ class Stage:
         changes: list[Change] = []
         failures: list[Exception] = []
         unknown: list[UnknownUntilApplied] = []
+        signals: list[NotReady] = []
         others_change = not self.apply and (self._awaits_changes or bool(self.changes))
         for rid, result in zip(rids, results, strict=True):
             if isinstance(result, Change) and (others_change or result.doubt is None):
                 self._remember(result)
                 changes.append(result)
+                if result.pending is not None:
+                    signals.append(result.pending)
+                continue
+            if isinstance(result, NotReady):
+                signals.append(result)
                 continue
             why = (result.doubt or result) if isinstance(result, Change) else result
             assert isinstance(why, Exception)
@@ -375,13 +381,14 @@ class Stage:
                 continue
             self.errors.append(error)
             failures.append(error if isinstance(why, HarmonyError) else why)
+        # Each is waited for, whatever is raised.
+        self.signals += signals
         if failures:
             raise failures[0]
         if unknown:
             raise unknown[0]
-        for change in changes:
-            if change.pending is not None:
-                raise change.pending
+        if signals:
+            raise signals[0]
         return Changes.of(changes)
 
     def _remember(self, change: Change) -> None:
@@ -413,7 +420,8 @@ class Stage:
         # Asked for here, so that a verb that outlives its cancelled caller is remembered too.
         error = task.exception()
         if isinstance(error, NotReady):
-            self.signals.append(error)
+            if not any(each is error for each in self.signals):
+                self.signals.append(error)
         elif isinstance(error, Exception) and not self._has_seen(error):
             self.errors.append(as_harmony_error(error))
 

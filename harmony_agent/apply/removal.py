@@ -174,6 +174,8 @@ class Removal:
         match result:
             case Change(pending=pending):
                 return pending
+            case NotReady():
+                return result
             case NotOurs():
                 return None
             case UnsafePath() if self.ledger.get(rid) is None:

@@ -34,6 +34,8 @@ class Slow(FakeFiles):
     def __init__(self) -> None:
         super().__init__()
         self.looks_to_go = 0
+        self.goes_alone = False
+        """Whether it says no more than that it is not ready."""
         self.plan_takes_s = 0.0
         self.answers = True
         self.removed: list[str] = []
@@ -51,7 +53,8 @@ class Slow(FakeFiles):
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         if apply and self.looks_to_go:
             self.looks_to_go -= 1
-            return [_going(f"file:{key}") for key in keys]
+            going = [_going(f"file:{key}") for key in keys]
+            return [each.pending or each for each in going] if self.goes_alone else going
         self.removed += keys if apply else ()
         return await super().remove(keys, apply=apply)
 
@@ -83,9 +86,11 @@ def several(score_id: str, *paths: str, after: tuple[str, ...] = ()) -> Serializ
     return entry(Several(paths=paths), score_id, after=after)
 
 
+@pytest.mark.parametrize("goes_alone", [False, True], ids=["in place", "and no more"])
 async def test_what_takes_long_to_go_counts_once_and_not_with_every_look(
-    device: VirtualDevice, files: Slow
+    device: VirtualDevice, files: Slow, *, goes_alone: bool
 ) -> None:
+    files.goes_alone = goes_alone
     await device.start()
     await device.pages([several("it", A, *MANY)])
     files.looks_to_go = 30

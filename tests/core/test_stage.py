@@ -414,6 +414,42 @@ async def test_not_ready_is_raised_after_everything_was_done_and_is_no_error() -
     assert len(stage.changes) == 2
 
 
+class Awaiting(FakeFiles):
+    """Files of which nothing is written before its content has come: to be made, or to be taken away."""
+
+    async def converge(
+        self, resources: Sequence[File], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        results = await super().converge(resources[1:], apply=apply)
+        return [NotReady("fetching", resource=resources[0].id, reason="Progressing"), *results]
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        return [NotReady("going", resource=f"file:{key}") for key in keys]
+
+
+async def test_what_a_reconciler_answers_not_ready_for_is_waited_for_and_no_error() -> None:
+    files, claims = Awaiting(), NoClaims()
+    stage = stage_of(files, claims=claims)
+    with pytest.raises(NotReady, match="fetching"):
+        await on(stage).ensure(MOTD, ISSUE)
+    assert (files.read("/etc/motd"), files.read("/etc/issue")) == (None, b"pi\n")
+    assert [signal.resource for signal in stage.signals] == ["file:/etc/motd"]
+    assert stage.errors == []
+    with pytest.raises(NotReady, match="going"):
+        await on(stage).absent("/etc/issue")
+    assert (stage.errors, claims.released) == ([], [])
+
+
+async def test_what_is_waited_for_beside_an_error_is_looked_at_again() -> None:
+    files = Awaiting()
+    files.faults = {"/etc/issue": UnsafePath("a link")}
+    stage = stage_of(files)
+    with pytest.raises(UnsafePath):
+        await on(stage).ensure(MOTD, ISSUE)
+    assert [error.code for error in stage.errors] == ["UnsafePath"]
+    assert [signal.resource for signal in stage.signals] == ["file:/etc/motd"]
+
+
 async def test_a_verb_under_way_is_not_interrupted_and_settled_waits_for_it() -> None:
     files = Slow()
     stage = stage_of(files)
