@@ -10,6 +10,7 @@ from collections.abc import (
     Callable,
     Collection,
     Iterable,
+    Iterator,
     Mapping,
     Sequence,
 )
@@ -28,7 +29,8 @@ from harmony_core.plugins import Provider, Registry
 from harmony_core.reconciler import MemoryRecords
 from harmony_core.secret_values import SecretValues
 from harmony_core.wire.actual_state import ActualState, from_json
-from harmony_core.wire.assets import find_fetched
+from harmony_core.wire.assets import find_fetched, find_files
+from harmony_core.wire.manifest import SerializedScore
 from harmony_pi_topology.common.worker import Worker
 from harmony_pi_topology.containers.quiet import TRANSFER
 from harmony_pi_topology.discovery import Discovery, discover
@@ -232,7 +234,7 @@ async def assemble(
     events = await Events.load(database, desired, signers)
     revisions = await Revisions.load(database)
     if assets is not None:
-        assets.find_needed = partial(_find_needed_assets, desired, revisions)
+        _tell_what_is_needed(assets, desired, revisions)
     baselines = Baselines(device, BootMarker(config.runtime_directory))
     drift = DriftDetector(
         device=device,
@@ -392,13 +394,30 @@ def _tell_what_is_known(
     _tell_of_memory(database, statuses)
 
 
+def _tell_what_is_needed(assets: AssetCache, desired: Desired, revisions: Revisions) -> None:
+    assets.find_needed = partial(_find_needed_assets, desired, revisions)
+    assets.find_needed_files = partial(_find_needed_files, desired, revisions)
+
+
 def _find_needed_assets(desired: Desired, revisions: Revisions) -> Collection[str] | None:
     """Return the hashes of what is fetched that what is in force needs, or what is gone back to; None while
     no manifest is known."""
     if desired.in_force is None:
         return None
-    entries = [*desired.entries.values(), *map(revisions.last_known_good, revisions.known)]
-    return {sha256 for entry in entries if entry is not None for sha256 in find_fetched(entry.spec)}
+    entries = _find_counting(desired, revisions)
+    return {sha256 for entry in entries for sha256 in find_fetched(entry.spec)}
+
+
+def _find_needed_files(desired: Desired, revisions: Revisions) -> Collection[str]:
+    """Return those of them that are the content of files."""
+    entries = _find_counting(desired, revisions)
+    return {sha256 for entry in entries for sha256 in find_files(entry.spec)}
+
+
+def _find_counting(desired: Desired, revisions: Revisions) -> Iterator[SerializedScore]:
+    """Yield what is in force, and what is gone back to."""
+    yield from desired.entries.values()
+    yield from filter(None, map(revisions.last_known_good, revisions.known))
 
 
 async def _look_at_memory(database: Database, statuses: StatusStore) -> None:

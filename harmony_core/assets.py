@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -31,6 +32,11 @@ class Assets(Protocol):
         """Keep nothing of *content*: what was kept has turned out to be something else."""
         ...
 
+    async def let_go(self, contents: Collection[Asset]) -> None:
+        """Keep *contents* no longer for the image that consists of them. What is needed as a file, too,
+        stays."""
+        ...
+
 
 class NoAssets:
     """For a place that no bus leads to."""
@@ -48,3 +54,6 @@ class NoAssets:
 
     async def drop(self, content: Asset | Download) -> None:
         """As `Assets.drop`."""
+
+    async def let_go(self, contents: Collection[Asset]) -> None:
+        """As `Assets.let_go`."""

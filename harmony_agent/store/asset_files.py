@@ -133,12 +133,13 @@ class AssetFiles:
         self.remove(sorted(names - set(needed)))
         return not names
 
-    def remove(self, hashes: Collection[str]) -> None:
-        """Keep nothing of the contents with these *hashes*."""
+    def remove(self, hashes: Collection[str], *, but_parts: bool = False) -> None:
+        """Keep nothing of the contents with these *hashes*, *but_parts*: what has come so far of others."""
         try:
             for each in hashes:
                 self._path(each).unlink(missing_ok=True)
-                self._path(each, _PART).unlink(missing_ok=True)
+                if not but_parts:
+                    self._path(each, _PART).unlink(missing_ok=True)
         except OSError as error:
             raise WriteFailed(
                 f"what is in {self._directory} cannot be removed: {error.strerror}; look at the disk"

@@ -118,6 +118,10 @@ class AssetCache:
         self._is_empty: bool | None = None
         self.find_needed: Callable[[], Collection[str] | None] = lambda: None
         """Returns the hashes of what must stay; None where that is not known now."""
+        self.find_needed_files: Callable[[], Collection[str]] = tuple
+        """Returns those of what must stay also once podman has it."""
+        self._let_go: set[str] = set()
+        """Hashes of what no image needs any more that is here."""
 
     async def fetch(self, content: Asset | Download, *, resource: str) -> None:
         """As `Assets.fetch`."""
@@ -163,21 +167,34 @@ class AssetCache:
         return self._files.find(content)
 
     async def drop(self, content: Asset | Download) -> None:
-        """As `Assets.drop`."""
-        await self._worker.run(self._files.remove, [content.sha256])
+        """As `Assets.drop`. What is being fetched of it goes on."""
+        is_coming = content.sha256 in self._under_way()
+        await self._worker.run(self._files.remove, [content.sha256], but_parts=is_coming)
+
+    async def let_go(self, contents: Collection[Asset]) -> None:
+        """As `Assets.let_go`. What is being fetched for an image alone is not fetched any further."""
+        hashes = {each.sha256 for each in contents}
+        self._let_go |= hashes
+        gone = hashes - {*self.find_needed_files()}
+        if coming := [self._fetches[each].task for each in gone & self._under_way()]:
+            for each in coming:
+                each.cancel()
+            await asyncio.wait(coming)
+        await self._worker.run(self._files.remove, sorted(gone - self._under_way()))
 
     async def collect(self) -> None:
-        """Remove what no generation that counts needs."""
+        """Remove what no generation that counts needs, or an image alone that has let go of it."""
         if self._is_empty or (needed := self.find_needed()) is None:
             return
+        if self._let_go:
+            needed = {*needed} - (self._let_go - {*self.find_needed_files()})
         self._fetches = {
             sha256: each
             for sha256, each in self._fetches.items()
             if each.is_under_way or not each.is_abandoned
         }
-        under_way = (sha256 for sha256, each in self._fetches.items() if each.is_under_way)
         try:
-            was_empty = await self._worker.run(self._files.collect, {*needed, *under_way})
+            was_empty = await self._worker.run(self._files.collect, {*needed, *self._under_way()})
         except CapabilityError as error:
             log.warning("assets that nobody needs are not removed: %s", error.message)
         else:
@@ -193,7 +210,12 @@ class AssetCache:
             self._downloads.close()
         self._worker.close()
 
+    def _under_way(self) -> set[str]:
+        """Return the hashes of what is being fetched."""
+        return {sha256 for sha256, each in self._fetches.items() if each.is_under_way}
+
     def _begin(self, content: Asset | Download) -> _Fetch:
+        self._let_go.discard(content.sha256)
         fetch = _Fetch(content, monotonic_s(), content.size_bytes, self._make_room)
         self._fetches[content.sha256] = fetch
         coming = (

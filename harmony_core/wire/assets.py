@@ -28,6 +28,7 @@ __all__ = [
     "chunk_key",
     "find_assets",
     "find_fetched",
+    "find_files",
     "key_prefix",
     "map_assets",
     "open_chunk",
@@ -37,6 +38,7 @@ __all__ = [
 CHUNK_BYTES = 256 * 1024
 """Of content in one piece: on a line of 10 kB/s it comes in half a minute, and is all that a cut costs."""
 _FIELDS = {"sha256", "size_bytes", "name"}
+_IMAGE_BLOBS = "image_blobs"
 _OF_DOWNLOAD = {"url", "sha256"}
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -114,6 +116,27 @@ def find_fetched(spec: object) -> Iterator[str]:
             sha256 = cast("dict[str, object]", each)["sha256"]
             if isinstance(sha256, str) and _SHA256.fullmatch(sha256):
                 yield sha256
+
+
+def find_files(spec: object) -> Iterator[str]:
+    """Yield the hash of every asset and download in *spec* that is the content of a file.
+
+    The other ones are parts of images, which podman keeps.
+    """
+    yield from find_fetched(_without_image_blobs(spec))
+
+
+def _without_image_blobs(spec: object) -> object:
+    if isinstance(spec, dict):
+        return {
+            name: _without_image_blobs(each)
+            for name, each in cast("dict[str, object]", spec).items()
+            # Only a list: it may be how somebody calls a file.
+            if name != _IMAGE_BLOBS or not isinstance(each, list)
+        }
+    if isinstance(spec, list):
+        return [_without_image_blobs(each) for each in cast("list[object]", spec)]
+    return spec
 
 
 def _walk(spec: object) -> Iterator[object]:

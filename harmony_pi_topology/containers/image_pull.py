@@ -177,9 +177,7 @@ class ImagePulls:
         """Keep nothing of *assets*, of which *image* consists, but what other pulls wait for."""
         others = (each for each in self._pulls.values() if each.image != image)
         awaited = {digest for each in others for digest in each.lacked}
-        for each in assets:
-            if each.digest not in awaited:
-                await self._assets.drop(each)
+        await self._assets.let_go([each for each in assets if each.digest not in awaited])
 
     def _find(self, image: str, asker: str) -> _Pull | None:
         """Return the pull under way, or of which *asker* is still to be told; not one from elsewhere, where

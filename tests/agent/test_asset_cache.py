@@ -202,3 +202,65 @@ async def test_what_was_never_pushed_is_refused(place: Place) -> None:
     asset = place.pieces.push(1, CHUNK_BYTES).model_copy(update={"key": None})
     with pytest.raises(InvalidResource, match="push its Score"):
         await place.cache.fetch(asset, resource=RESOURCE)
+
+
+async def test_what_an_image_lets_go_of_stays_as_long_as_it_is_a_file_too(place: Place) -> None:
+    both, blob = (place.pieces.push(seed, CHUNK_BYTES) for seed in (1, 2))
+    place.cache.find_needed = lambda: {both.sha256, blob.sha256}
+    place.cache.find_needed_files = lambda: {both.sha256}
+    for each in (both, blob):
+        await fetched(place.cache, each)
+    await place.cache.let_go([both, blob])
+    assert place.names() == [both.sha256]
+    await place.cache.collect()
+    assert place.content(both) == both.sha256
+    # Its image is in force still, and has it elsewhere.
+    place.cache.find_needed_files = tuple
+    await place.cache.collect()
+    assert place.names() == []
+
+
+async def test_what_an_image_has_let_go_of_comes_again_for_it(place: Place) -> None:
+    blob = place.pieces.push(1, CHUNK_BYTES)
+    place.cache.find_needed = lambda: {blob.sha256}
+    await fetched(place.cache, blob)
+    await place.cache.let_go([blob])
+    await fetched(place.cache, blob)
+    await place.cache.collect()
+    assert place.content(blob) == blob.sha256
+
+
+async def test_a_file_that_is_just_being_fetched_is_not_taken_from_beneath_its_writer(
+    place: Place,
+) -> None:
+    asset = place.pieces.push(1, 4 * CHUNK_BYTES)
+    place.cache.find_needed = place.cache.find_needed_files = lambda: {asset.sha256}
+    asking = asyncio.create_task(fetched(place.cache, asset))
+    async with asyncio.timeout(20):
+        while not place.pieces.fetched:
+            await asyncio.sleep(0)
+        await place.cache.let_go([asset])
+        await place.cache.drop(asset)
+        assert not asking.done()
+        await asking
+    assert len(place.pieces.fetched) == 4
+    await place.cache.collect()
+    assert place.content(asset) == asset.sha256
+
+
+async def test_what_is_just_being_fetched_for_an_image_alone_is_fetched_no_further(
+    place: Place,
+) -> None:
+    blob, other = (place.pieces.push(seed, 4 * CHUNK_BYTES) for seed in (1, 2))
+    place.cache.find_needed = lambda: {blob.sha256, other.sha256}
+    asking = asyncio.create_task(place.cache.fetch(blob, resource=RESOURCE))
+    async with asyncio.timeout(20):
+        while not place.pieces.fetched:
+            await asyncio.sleep(0)
+        await place.cache.let_go([blob])
+        with pytest.raises(NotReady):
+            await asking
+    assert len(place.pieces.fetched) < 4
+    assert place.names() == []
+    await fetched(place.cache, other)
+    assert place.names() == [other.sha256]

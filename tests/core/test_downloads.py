@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from harmony_core.resources import ASSET_MAX_BYTES, Download, File, first_problem, place_of
 from harmony_core.secret_values import secret_word
-from harmony_core.wire.assets import find_assets, find_fetched
+from harmony_core.wire.assets import find_assets, find_fetched, find_files
 from harmony_pi_topology.files.plan import resolve_desired, steps_due
 from harmony_pi_topology.posix.safe_write import CopiedContent
 
@@ -130,6 +130,17 @@ def test_what_is_kept_for_a_score_is_found_wherever_it_stands() -> None:
     }
     assert [*find_fetched(spec)] == [SHA256, "cd" * 32, "ef" * 32]
     assert [each.sha256 for each in find_assets(spec)] == ["cd" * 32]
+
+
+def test_what_is_kept_as_a_file_is_told_from_what_an_image_consists_of() -> None:
+    asset = {"sha256": "cd" * 32, "size_bytes": 1, "name": "x", "key": "00" * 32}
+    layer, named = {**asset, "sha256": "ef" * 32}, {**asset, "sha256": "01" * 32}
+    spec = {
+        "containers": [{"image": "localhost/x", "image_blobs": [layer, asset]}],
+        "files": {"x": {"asset": asset}, "image_blobs": {"asset": named}},
+    }
+    assert {*find_fetched(spec)} == {asset["sha256"], layer["sha256"], named["sha256"]}
+    assert {*find_files(spec)} == {asset["sha256"], named["sha256"]}
 
 
 @pytest.mark.parametrize("size_bytes", [None, 9])

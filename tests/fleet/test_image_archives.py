@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import hashlib
 import json
 import os
 from collections.abc import AsyncGenerator, Callable
@@ -410,6 +412,70 @@ async def test_what_is_kept_and_is_something_else_by_now_is_told_and_fetched_ane
     await until(ground.device, lambda _: ground.runs())
     assert "AssetDamaged: app:1: layer 1 of 1" in ground.pi.journal(AGENT)
     assert ground.kept() == []
+
+
+def write_both(ground: Ground, **fields: Any) -> None:
+    """Have the archive's container, and a file that is its layer."""
+    ground.write_score(**fields)
+    file = ground.directory / "app.json"
+    spec = {"path": "/etc/layer", "asset_from": "./layer"}
+    documents = [{"id": "file", "kind": "FileScore", "spec": spec}, *json.loads(file.read_text())]
+    file.write_text(json.dumps(documents))
+
+
+async def test_a_layer_that_is_a_file_too_is_kept_for_that_as_long_as_it_is(
+    ground: Ground, busybox: bytes, asked: Asked
+) -> None:
+    ballast = large()
+    *_, layer = ground.write(image_of(busybox, ballast))
+    await ground.push()
+    assert ground.kept() == []
+    content = gzip.compress(ballast, 1, mtime=0)
+    assert hashlib.sha256(content).hexdigest() == layer.sha256
+    (ground.directory / "layer").write_bytes(content)
+    write_both(ground, environment={"VERSION": "2"})
+    asked.keys.clear()
+    await ground.push("--no-wait")
+    await asked.until(20)
+    # The one that starts then finds the image here, and looks whether anything of it is kept.
+    ground.pi.run(["systemctl", "kill", "-s", "KILL", AGENT])
+    await until(ground.device, lambda state: succeeded(state) and "file" in state.scores)
+    await ground.push()
+    assert ground.pi.read("/etc/layer") == content
+    assert ground.kept() == [layer.sha256]
+    assert len(asked.keys) <= chunk_count(layer) + 1
+
+    async with ground.without_network():
+        ground.pi.write("/etc/layer", b"drift")
+        await asyncio.to_thread(ground.pi.wait_for, lambda: ground.pi.read("/etc/layer") == content)
+    ground.write_score(environment={"VERSION": "2"})
+    await ground.device.remove("file")
+    async with asyncio.timeout(120):
+        while ground.kept():
+            await asyncio.sleep(0.5)
+    assert ground.runs()
+
+
+async def test_a_file_that_is_not_kept_waits_for_the_server_and_says_so(ground: Ground) -> None:
+    content = os.urandom(1_000_000)
+    (ground.directory / "layer").write_bytes(content)
+    spec = {"path": "/etc/layer", "asset_from": "./layer"}
+    document = {"id": "file", "kind": "FileScore", "spec": spec}
+    (ground.directory / "app.json").write_text(json.dumps([document]))
+    await ground.push()
+    async with ground.without_network():
+        ground.pi.run(["sh", "-c", f"rm {CACHE}/*"])
+        ground.pi.write("/etc/layer", b"drift")
+        waits = "0 of 1 Scores converged"
+        await asyncio.to_thread(
+            ground.pi.wait_for,
+            lambda: waits in ground.pi.text("systemctl", "status", "--no-pager", AGENT),
+        )
+        await asyncio.sleep(5)
+        assert ground.pi.read("/etc/layer") == b"drift"
+    await until(ground.device, lambda _: ground.pi.read("/etc/layer") == content)
+    assert "InternalError" not in ground.pi.journal(AGENT)
+    await ground.device.remove("file")
 
 
 async def test_a_class_brings_it(ground: Ground, busybox: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from pathlib import Path
 
 import attrs
@@ -55,6 +55,9 @@ class Kept:
 
     async def drop(self, content: Asset | Download) -> None:
         (self.directory / content.sha256).unlink()
+
+    async def let_go(self, contents: Collection[Asset]) -> None:
+        raise AssertionError("of images alone")
 
 
 @pytest.fixture
