@@ -21,7 +21,13 @@ from typing import Any
 
 from harmony_core.assets import Assets, NoAssets
 from harmony_core.change import NotReady
-from harmony_core.errors import CapabilityError, ImageNotFound, TimedOut
+from harmony_core.errors import (
+    CapabilityError,
+    ImageNotFound,
+    RegistryUnreachable,
+    TimedOut,
+    WriteFailed,
+)
 from harmony_core.images import ImageName, parse_image
 from harmony_core.nearby import Blobs, NearbyImages
 from harmony_core.reconciler import Records
@@ -30,6 +36,7 @@ from harmony_core.resources import Container, ImageBlob, resource_id
 from .image_blobs import ImageBlobs
 from .podman import PULL_SILENCE_S, Podman
 from .podman_reply import PullProgress
+from .pull_names import PullNames
 
 _WAIT_S = 1.0
 _ABANDONED_AFTER_S = 60.0
@@ -53,6 +60,7 @@ class ImagePulls:
         self._records = records
         self._nearby = nearby or NearbyImages()
         self._assets = assets or NoAssets()
+        self._names = PullNames(podman, records)
         self._wait_s = wait_s
         self._abandoned_after_s = abandoned_after_s
         self._pulls: dict[str, _Pull] = {}
@@ -118,6 +126,11 @@ class ImagePulls:
         for task in pulls:
             task.cancel()
         await asyncio.gather(*pulls, return_exceptions=True)
+        await self._names.close()
+
+    def clear(self) -> None:
+        """Have what is left of pulls that were cut short be taken away."""
+        self._names.clear()
 
     async def _join(self, image: str, container: Container, login: tuple[str, str] | None) -> _Pull:
         if (pull := self._find(image, container.name)) is not None:
@@ -132,7 +145,7 @@ class ImagePulls:
     def _begin(self, image: str, container: Container, login: tuple[str, str] | None) -> _Pull:
         name, progress = parse_image(image), PullProgress()
         if (nearby := self._nearby.find(name.digest)) is not None:
-            coming = _pull_nearby(self._podman, name, progress, nearby)
+            coming = _pull_nearby(self._podman, self._names, name, progress, nearby)
             return _Pull(image, coming, progress, nearby=nearby)
         if not container.image_blobs:
             return _Pull(image, self._podman.pull(image, progress, login), progress)
@@ -156,7 +169,7 @@ class ImagePulls:
         name = parse_image(image)
         try:
             await blobs.begin(name.digest or "")
-            await _pull_nearby(self._podman, name, progress, blobs, silent_for_s=None)
+            await _pull_nearby(self._podman, self._names, name, progress, blobs, silent_for_s=None)
         except CapabilityError as error:
             if blobs.failure is not None:
                 raise blobs.failure from error
@@ -297,6 +310,7 @@ def _for(resource: str, signal: NotReady) -> NotReady:
 
 async def _pull_nearby(
     podman: Podman,
+    names: PullNames,
     image: ImageName,
     progress: PullProgress,
     blobs: Blobs,
@@ -312,18 +326,24 @@ async def _pull_nearby(
 
     digest = image.digest or ""
     registry = NearbyRegistry(blobs, digest)
+    source = f"{registry.repository}:{TAG}"
     await asyncio.to_thread(registry.begin)
     try:
-        source = f"{registry.repository}:{TAG}"
-        await podman.pull(image.pull, progress, source=source, silent_for_s=silent_for_s)
+        await names.begin(source)
+        try:
+            await podman.pull(image.pull, progress, source=source, silent_for_s=silent_for_s)
+        except (ImageNotFound, RegistryUnreachable, WriteFailed):
+            await names.forget(source)  # podman has ended, and has nothing
+            raise
         repository, _, own = own_name(image).rpartition(":")
         await podman.tag(source, repository, own)
-        await podman.untag(source, registry.repository, TAG)
+        await names.take_away(source)
     except CapabilityError as error:
         if registry.failure is not None:
             raise registry.failure from error
         raise
     finally:
+        names.end(source)
         await asyncio.to_thread(registry.end)
 
 

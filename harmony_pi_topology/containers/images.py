@@ -85,12 +85,21 @@ class ContainerImages:
             if self._records.get(image_record(image)) is None:
                 continue
             with contextlib.suppress(CapabilityError):
-                # By digest podman removes nothing that has several names, as the same image can have by
-                # archives that call it otherwise. Ours goes, and the image with the last one.
-                if await self._podman.remove_image(
-                    own_name(parse_image(image))
-                ) and await self._podman.remove_image(image):
+                if await self._remove(image):
                     await self._records.forget(image_record(image))
+
+    async def _remove(self, image: str) -> bool:
+        """Return whether nothing of ours is left of *image*: our name goes, and the image with the last one.
+
+        By digest podman would also take a name that somebody else has given it, or another Score.
+        """
+        own = own_name(parse_image(image))
+        is_by_own = await self._podman.has_image(own)
+        if not await self._podman.remove_image(own):
+            return False
+        if is_by_own and await self._podman.image_tags(image):
+            return True
+        return await self._podman.remove_image(image)
 
     def _load(self, name: str) -> _Kept | None:
         record = self._records.get(_record(name))

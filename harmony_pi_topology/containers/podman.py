@@ -40,6 +40,7 @@ from .podman_reply import (
     PullProgress,
     Refusal,
     has_ipv6,
+    image_tags,
     image_volumes,
     parse_container,
     parse_created_id,
@@ -263,6 +264,13 @@ class Podman:
             raise image_gone(refusal(answer))
         return image_volumes(_accept(answer, what), what)
 
+    async def image_tags(self, image: str) -> list[str]:
+        """Return the names with a tag that *image* has; none where it is not here."""
+        what = f"look at image {image}"
+        question = Question(method="get", path=f"/images/{quote(image, safe='')}/json")
+        answer = await self._ask(question, what)
+        return [] if answer.status == _NOT_THERE else image_tags(_accept(answer, what), what)
+
     async def network_has_ipv6(self, network: str = DEFAULT_NETWORK) -> bool:
         """Return whether *network* has IPv6: unless named, that in which containers are that name none."""
         what = f"look at network {network}"
@@ -476,7 +484,9 @@ class Podman:
             cutoff.cut()
         match end:
             case Refusal():
-                raise pull_failed(end, image, has_login=login is not None)
+                raise pull_failed(
+                    end, image, has_login=login is not None, is_nearby=source is not None
+                )
             case PodmanSilent():
                 raise silent(end, f"pull {image}", timed_out=False)
             case None:

@@ -172,8 +172,11 @@ def port_taken(
     )
 
 
-def pull_failed(refusal: Refusal, image: str, *, has_login: bool = False) -> TransientError:
-    """*image* was not fetched; *has_login* where its Score says how the device logs in."""
+def pull_failed(
+    refusal: Refusal, image: str, *, has_login: bool = False, is_nearby: bool = False
+) -> TransientError:
+    """*image* was not fetched; *has_login* where its Score says how the device logs in, *is_nearby* where it
+    was to come from the agent itself."""
     if full := _disk(refusal):
         return full
     if _TOO_MANY.search(refusal.message):
@@ -191,6 +194,11 @@ def pull_failed(refusal: Refusal, image: str, *, has_login: bool = False) -> Tra
         return ImageNotFound(
             f"the registry has no image {image}, or not for us ({refusal.message}); "
             "push it there, correct the Score, or, if it wants a password, give login (username, password)"
+        )
+    if is_nearby:
+        return RegistryUnreachable(
+            f"podman could not take {image} from the agent ({refusal.message}); it is tried again, and "
+            "'journalctl -u podman' may say more"
         )
     return RegistryUnreachable(
         f"{image} could not be fetched ({refusal.message}); "

@@ -385,6 +385,7 @@ class _ImageConfig(_Reply):
 
 class _Image(_Reply):
     config: _ImageConfig | None = None
+    repo_tags: list[str] | None = None
 
 
 class _Volume(_Reply):
@@ -721,6 +722,11 @@ def image_volumes(answer: Answer, what: str) -> list[str]:
     """Return the paths that the image described in *answer* declares as volumes."""
     config = _read(_Image, answer, what).config
     return sorted(config.volumes or ()) if config is not None else []
+
+
+def image_tags(answer: Answer, what: str) -> list[str]:
+    """Return the names with a tag of the image described in *answer*."""
+    return _read(_Image, answer, what).repo_tags or []
 
 
 def parse_created_id(answer: Answer, what: str) -> str:

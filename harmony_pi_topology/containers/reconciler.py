@@ -206,6 +206,7 @@ class PodmanContainers:
     async def availability(self) -> Availability:
         """See `Reconciler.availability`. Asks podman itself only when that did not answer last time."""
         await self._watcher.mend()
+        self._pulls.clear()
         reason = await self._podman.is_expected_to_answer()
         return Availability(available=reason is None, reason=reason or "")
 

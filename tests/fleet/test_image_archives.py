@@ -25,7 +25,8 @@ from harmony_core.wire.actual_state import ActualState
 from harmony_core.wire.assets import chunk_count
 from harmony_core.wire.names import ASSETS
 from harmony_pi_topology import PiTopology
-from tests.archives import Archive, busybox_layer, called, layer_of, write_tar
+from harmony_scores import ContainerScore
+from tests.archives import MANIFEST, Archive, busybox_layer, called, layer_of, write_tar
 from tests.box import Bed, Box
 from tests.fleet.ground import (
     AGENT,
@@ -161,6 +162,44 @@ def image_of(*layers: bytes, name: str = "localhost/app:1") -> dict[str, bytes]:
 def large() -> bytes:
     """A layer that takes a while to come."""
     return layer_of({"ballast": os.urandom(BALLAST_BYTES)})
+
+
+def stored(pi: Box, what: str) -> list[dict[str, Any]]:
+    """The images or the layers, as podman has written them down: also while it is busy."""
+    listed = pi.root / f"var/lib/containers/storage/overlay-{what}/{what}.json"
+    try:
+        return list(json.loads(listed.read_text()))
+    except (OSError, ValueError):
+        return []
+
+
+def stored_names(pi: Box) -> list[str]:
+    return [name for each in stored(pi, "images") for name in each.get("names") or ()]
+
+
+async def see_a_name_of_a_pull(pi: Box) -> str:
+    while not (found := [each for each in stored_names(pi) if each.endswith(":nearby")]):
+        await asyncio.sleep(0.005)
+    return found[0]
+
+
+@attrs.define
+class Elsewhere:
+    """A web server that a device reaches, and should not be asked by."""
+
+    port: int = 0
+    asked: int = 0
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncGenerator[None]:
+        server = await asyncio.start_server(self._answer, "0.0.0.0", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        async with server:
+            yield
+
+    async def _answer(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked += 1
+        writer.close()
 
 
 def message_of(state: ActualState) -> str:
@@ -399,6 +438,80 @@ async def test_an_image_for_another_processor_is_told_by_whoever_notices_first(
     assert "ImageNotFound" in said.out
     assert "comes from an archive, in which podman finds nothing for this device" in said.out
     assert not ground.runs()
+
+
+async def test_no_part_is_fetched_from_elsewhere(
+    ground: Ground, bed: Bed, busybox: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even of an image that a push has not looked at."""
+    archive = Archive()
+    entry = archive.add_image(busybox, command=in_shell(SERVE), **called("localhost/app:1"))
+    manifest = json.loads(archive.blobs[entry["digest"]])
+    elsewhere, host = Elsewhere(), bed.registry.host.partition(":")[0]
+    async with elsewhere.serve():
+        manifest["layers"][0]["urls"] = [f"http://{host}:{elsewhere.port}/layer"]
+        forged = archive.add_json(manifest, MANIFEST, **called("localhost/app:1"))
+        write_tar(ground.directory / "app.tar", archive.members(forged))
+        ground.write_score()
+        assert "with urls: parts of its image" in (await ground.push(ends=2)).err
+        monkeypatch.setattr("harmony_control.assets.image.names_elsewhere", lambda _: False)
+        image = read_image(ground.directory / "app.tar")
+        score = ContainerScore(name="app", image=image.image, image_blobs=image.blobs)
+        outcome = await ground.device.push(score, id="app")
+        assert elsewhere.asked == 0
+    assert isinstance(outcome, Failure)
+    assert outcome.error.code == "InvalidResource"
+    assert "has urls: parts of it are to be fetched from elsewhere" in outcome.error.message
+    await ground.device.remove("app")
+    assert images(ground.pi) == []
+
+
+async def test_what_podman_does_not_take_is_told_as_that(ground: Ground) -> None:
+    ground.write(image_of(b"no layer at all"))
+    said = await ground.push(ends=1)
+    assert "RegistryUnreachable" in said.out
+    assert "podman could not take localhost/app@" in said.out
+    assert "is its registry up" not in said.out
+
+
+async def test_a_name_that_somebody_gave_the_image_stays_when_its_score_goes(
+    ground: Ground, busybox: bytes
+) -> None:
+    ground.write(image_of(busybox))
+    await ground.push()
+    name, _, digest = read_image(ground.directory / "app.tar").image.partition(":1@")
+    ground.pi.run(["podman", "tag", f"{name}@{digest}", f"{name}:mine"])
+    await ground.device.remove("app")
+    assert {*images(ground.pi)} == {f"{name}:mine"}
+    ground.pi.run(["podman", "rmi", f"{name}:mine"])
+    assert images(ground.pi) == []
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_what_podman_has_after_its_pull_was_cut_short_goes(
+    ground: Ground, busybox: bytes, is_killed: bool
+) -> None:
+    """podman unpacks what it has, and keeps it, whoever has hung up meanwhile."""
+    files = {f"d{each % 100}/f{each}": os.urandom(8) for each in range(30_000)}
+    ground.write(image_of(busybox, layer_of(files)))
+    await ground.push("--no-wait")
+    async with asyncio.timeout(60):
+        while len(stored(ground.pi, "layers")) < 2:
+            await asyncio.sleep(0.01)
+    seen = asyncio.create_task(see_a_name_of_a_pull(ground.pi))
+    if is_killed:
+        ground.pi.run(["systemctl", "kill", "-s", "KILL", AGENT])
+        await until(ground.device, succeeded)
+    else:
+        await ground.device.remove("app")
+    async with asyncio.timeout(60):
+        name = await seen
+        while name in stored_names(ground.pi):
+            await asyncio.sleep(0.1)
+    assert ground.runs() is is_killed
+    if is_killed:
+        await ground.device.remove("app")
+    assert images(ground.pi) == []
 
 
 async def test_what_is_kept_and_is_something_else_by_now_is_told_and_fetched_anew(
