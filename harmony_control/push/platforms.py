@@ -21,10 +21,15 @@ _RUN_TOO: Mapping[str, frozenset[str]] = {
 
 
 def refuse_other_platforms(
-    agent_id: str, machine: str, entries: Mapping[str, SerializedScore]
+    agent_id: str,
+    machine: str,
+    entries: Mapping[str, SerializedScore],
+    *,
+    otherwise: str = "push with --force",
 ) -> None:
     """Raise `MissingCapability` for an image of an archive that was read here, and does not run on a
-    *machine*, as the device's kernel calls itself. One that is not known here is not judged."""
+    *machine*, as the device's kernel calls itself. One that is not known here is not judged. *otherwise* is
+    what can be done where it cannot be built for that."""
     platform = Platform.of_machine(machine)
     if platform is None:
         return
@@ -36,6 +41,5 @@ def refuse_other_platforms(
             if made_for is not None and not made_for & runs:
                 raise MissingCapability(
                     f"{name}: its image is made for {', '.join(sorted(made_for))}, and {agent_id} is "
-                    f"{platform}; build it for that (podman build --platform {platform} …), or push with "
-                    "--force"
+                    f"{platform}; build it for that (podman build --platform {platform} …), or {otherwise}"
                 )

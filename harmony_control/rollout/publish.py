@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -107,7 +107,8 @@ async def publish(
 
     *wish_for* is asked again where somebody else was quicker; what it raises is raised. `UsageError` where a
     rollout of the class has not ended, for what cannot be a selector or a wave, and for a class that there is
-    not and that no selector is given for; `OutOfScope`; `StoreError`s, after which it can be done again.
+    not and that no selector is given for; `MissingCapability` for an image that does not run on a device of
+    it; `OutOfScope`; `StoreError`s, after which it can be done again.
     """
     for _ in range(_TRIES):
         index = await documents.read_index()
@@ -124,6 +125,22 @@ async def publish(
         except RevisionConflict:
             continue  # somebody else was quicker: what it stands on may be another thing by now
     raise StoreError(f"others keep writing the class {name} at the same time; try again")
+
+
+async def _refuse_other_platforms(
+    reports: Reports, members: Iterable[str], scores: Mapping[str, SerializedScore]
+) -> None:
+    """Raise `MissingCapability` for an image of an archive that does not run on one of *members*, of those
+    that have told what they are."""
+    from harmony_control.push.platforms import refuse_other_platforms
+
+    if not any("image_blobs" in each.spec for each in scores.values()):
+        return
+    for agent_id in members:
+        said = await reports.read_inventory(agent_id)
+        if said is not None and said.value is not None:
+            machine, otherwise = said.value.architecture, "leave it out by the class's selector"
+            refuse_other_platforms(agent_id, machine, scores, otherwise=otherwise)
 
 
 async def _publish(
@@ -144,6 +161,7 @@ async def _publish(
     labels = {each.agent_id: each.labels for each in seen}
     members = _select(rule, generation, labels)
     before = _select(rule, stable, labels) if stable else []
+    await _refuse_other_platforms(reports, members, wish.scores)
     rollout = make_rollout(documents.fleet, name, generation, members, wish)
     manifest = ClassManifest(
         fleet=documents.fleet,
