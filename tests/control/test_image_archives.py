@@ -166,16 +166,21 @@ def _without_layers() -> dict[str, bytes]:
 
 
 def _changed(**fields: Any) -> dict[str, bytes]:
-    """An archive of an image whose manifest has these fields, too; a call makes one of what was there."""
+    """An archive of an image whose manifest has these fields, too."""
     archive, entry = an_image()
     manifest = json.loads(archive.blobs[entry["digest"]])
-    made = {name: each(manifest[name]) if callable(each) else each for name, each in fields.items()}
-    return archive.members(archive.add_json({**manifest, **made}, MANIFEST))
+    return archive.members(archive.add_json({**manifest, **fields}, MANIFEST))
+
+
+def _layers() -> list[dict[str, Any]]:
+    archive, entry = an_image()
+    found: list[dict[str, Any]] = json.loads(archive.blobs[entry["digest"]])["layers"]
+    return found
 
 
 def _elsewhere(key: str = "urls") -> dict[str, bytes]:
-    there = ["http://10.0.0.1/layer"]
-    return _changed(layers=lambda layers: [{**layers[0], key: there}, *layers[1:]])
+    first, *others = _layers()
+    return _changed(layers=[{**first, key: ["http://10.0.0.1/layer"]}, *others])
 
 
 def _with_index_elsewhere() -> dict[str, bytes]:
@@ -262,7 +267,7 @@ REFUSED: Mapping[str, tuple[Callable[[], Mapping[str, bytes]], str]] = {
         "with urls: parts of its image are to be fetched from elsewhere",
     ),
     "a layer that is nothing": (
-        lambda: _changed(layers=lambda layers: [*layers, None]),
+        lambda: _changed(layers=[*_layers(), None]),
         "names layer 3 of 3 by no SHA-256",
     ),
     "a layer that is a number": (

@@ -457,7 +457,11 @@ async def test_no_part_is_fetched_from_elsewhere(
         write_tar(ground.directory / "app.tar", archive.members(forged))
         ground.write_score()
         assert "with urls: parts of its image" in (await ground.push(ends=2)).err
-        monkeypatch.setattr("harmony_control.assets.image.names_elsewhere", lambda _: False)
+
+        def see_nothing(_: bytes) -> bool:
+            return False
+
+        monkeypatch.setattr("harmony_control.assets.image.names_elsewhere", see_nothing)
         image = read_image(ground.directory / "app.tar")
         score = ContainerScore(name="app", image=image.image, image_blobs=image.blobs)
         outcome = await ground.device.push(score, id="app")
