@@ -32,6 +32,10 @@ class Assets(Protocol):
         """Keep nothing of *content*: what was kept has turned out to be something else."""
         ...
 
+    async def refuse_without_room(self, contents: Collection[Asset], *, resource: str) -> None:
+        """Raise `AssetsFull` unless *contents*, of which an image consists, can be kept here all at once."""
+        ...
+
     async def let_go(self, contents: Collection[Asset]) -> None:
         """Keep *contents* no longer for the image that consists of them. What is needed as a file, too,
         stays."""
@@ -54,6 +58,9 @@ class NoAssets:
 
     async def drop(self, content: Asset | Download) -> None:
         """As `Assets.drop`."""
+
+    async def refuse_without_room(self, contents: Collection[Asset], *, resource: str) -> None:
+        """As `Assets.refuse_without_room`."""
 
     async def let_go(self, contents: Collection[Asset]) -> None:
         """As `Assets.let_go`."""

@@ -9,6 +9,7 @@ All of it blocks. Each write is flushed before it counts.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -86,6 +87,36 @@ class AssetFiles:
             raise AssetsFull(
                 f"{content.summary}: {free_bytes} bytes are free on the disk of {self._directory}, and "
                 f"{needed_bytes} are needed; make room there"
+            )
+
+    def refuse_image_without_room(self, contents: Collection[Asset]) -> None:
+        """Raise `AssetsFull` unless *contents*, of which an image consists, fit here beside all else."""
+        whole_bytes = sum(each.size_bytes for each in contents)
+        names = {each.sha256 for each in contents}
+        here_bytes = others_bytes = 0
+        try:
+            make_directory(self._directory)
+            for each in self._directory.iterdir():
+                if each.name.removesuffix(_PART) in names:
+                    here_bytes += each.stat().st_size
+                else:
+                    others_bytes += each.stat().st_size
+            disk = os.statvfs(self._directory)
+        except OSError as error:
+            raise WriteFailed(f"{self._directory} cannot be read: {error.strerror}") from error
+        lacking = f"of its image, podman lacks {whole_bytes} bytes, which have to be here together"
+        if others_bytes + whole_bytes > self._most_bytes:
+            needed_mib = math.ceil((others_bytes + whole_bytes) / 1024**2)
+            raise AssetsFull(
+                f"{lacking}; beside the {others_bytes} bytes of other assets that are needed here, they have "
+                f"no room within {self._most_bytes // 1024**2} MiB; raise assets_max_mib in agent.toml to "
+                f"{needed_mib} or more, or make its layers smaller"
+            )
+        free_bytes = disk.f_bavail * disk.f_frsize + here_bytes
+        if free_bytes < whole_bytes + _LEFT_FREE_BYTES:
+            raise AssetsFull(
+                f"{lacking}; {free_bytes} bytes are free for that on the disk of {self._directory}, and "
+                f"{whole_bytes + _LEFT_FREE_BYTES} are needed; make room there"
             )
 
     def append(self, content: Asset | Download, at: int, plain: bytes) -> None:

@@ -171,6 +171,15 @@ class AssetCache:
         is_coming = content.sha256 in self._under_way()
         await self._worker.run(self._files.remove, [content.sha256], but_parts=is_coming)
 
+    async def refuse_without_room(self, contents: Collection[Asset], *, resource: str) -> None:
+        """As `Assets.refuse_without_room`. What nobody needs has made room before."""
+        await self.collect()
+        try:
+            await self._worker.run(self._files.refuse_image_without_room, contents)
+        except CapabilityError as error:
+            error.resource = resource
+            raise
+
     async def let_go(self, contents: Collection[Asset]) -> None:
         """As `Assets.let_go`. What is being fetched for an image alone is not fetched any further."""
         hashes = {each.sha256 for each in contents}

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Collection, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, TypeVar
 
 from harmony_core.assets import Assets
 from harmony_core.change import NotReady, Progress
-from harmony_core.errors import AssetDamaged, CapabilityError
+from harmony_core.errors import AssetDamaged, AssetsFull, CapabilityError
 from harmony_core.resources import ImageBlob
 
 __all__ = ["ImageBlobs"]
@@ -33,7 +33,8 @@ class ImageBlobs:
     """`Blobs` of the image whose *blobs* these are, for one pull; `end` it. It is used from one event loop,
     but for `find_size` and `read`.
 
-    What podman *lacked_before*, in a pull that came to nothing, is fetched by `begin`.
+    What podman *lacked_before*, in a pull that came to nothing, is fetched by `begin`. Where there is no room
+    for all that it lacks, *on_full* is called, and nothing is fetched any more.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ImageBlobs:
         *,
         resource: str,
         lacked_before: Collection[str] = (),
+        on_full: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._assets = assets
         self._blobs = {each.digest: each for each in blobs}
@@ -51,6 +53,8 @@ class ImageBlobs:
         self._signals: dict[str, NotReady] = {}
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Path]] = set()
+        self._on_full = on_full
+        self._full: AssetsFull | None = None
         self._is_over = False
         self.last_piece_s = self._loop.time()
         """When something has come, by the loop's clock."""
@@ -88,8 +92,7 @@ class ImageBlobs:
     def end(self) -> None:
         """Give nobody anything any more."""
         self._is_over = True
-        for each in self._tasks:
-            each.cancel()
+        self._cancel_all()
 
     # As `harmony_core.nearby.Blobs` has it: in any thread.
 
@@ -140,6 +143,10 @@ class ImageBlobs:
         """Return the file that has *blob*, once it is here."""
         self._lacked.setdefault(blob.digest, 0)
         try:
+            if self._full is not None:
+                raise self._full
+            if self._assets.find(blob) is None:
+                await self._refuse_without_room()
             while (path := self._assets.find(blob)) is None:
                 try:
                     await self._assets.fetch(blob, resource=self._resource)
@@ -148,11 +155,33 @@ class ImageBlobs:
                     if self._loop.time() - self.last_piece_s > _NOTHING_COMES_S:
                         raise
                     await asyncio.sleep(signal.look_again_s)
+                if self._full is not None:
+                    raise self._full
+        except AssetsFull as error:
+            await self._end_full(error)
+            raise
         finally:
             self._signals.pop(blob.digest, None)
         self._lacked[blob.digest] = blob.size_bytes
         self.last_piece_s = self._loop.time()
         return path
+
+    async def _end_full(self, why: AssetsFull) -> None:
+        if self._full is None:
+            self._full = why
+            self._cancel_all()
+            if self._on_full is not None:
+                await self._on_full()
+
+    def _cancel_all(self) -> None:
+        """Cancel what is being fetched, but for who calls this."""
+        for each in self._tasks - {asyncio.current_task()}:
+            each.cancel()
+
+    async def _refuse_without_room(self) -> None:
+        """Raise `AssetsFull` where all that podman lacks, as far as that is known, has no room here."""
+        lacked = [self._blobs[each] for each in self._lacked]
+        await self._assets.refuse_without_room(lacked, resource=self._resource)
 
     def _note(self, blob: ImageBlob, signal: NotReady) -> None:
         done = signal.progress.done if signal.progress is not None else 0

@@ -17,11 +17,13 @@ import asyncio
 import platform
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from harmony_core.assets import Assets, NoAssets
 from harmony_core.change import NotReady
 from harmony_core.errors import (
+    AssetsFull,
     CapabilityError,
     ImageNotFound,
     RegistryUnreachable,
@@ -41,6 +43,8 @@ from .pull_names import PullNames
 _WAIT_S = 1.0
 _ABANDONED_AFTER_S = 60.0
 _LOOK_AGAIN_S = 0.5
+_FULL_FOR_S = 3600.0
+"""So long it is not asked again what podman lacks of an image that has no room here."""
 
 
 class ImagePulls:
@@ -95,6 +99,10 @@ class ImagePulls:
                 return _for(for_.id, signal)
             case failure:
                 self._lacked[asker] = pull.lacked
+                if isinstance(failure, AssetsFull):
+                    # By then podman may have more of it, by another image.
+                    forget = self._lacked.pop
+                    asyncio.get_running_loop().call_later(_FULL_FOR_S, forget, asker, None)
                 raise failure
 
     async def keep_nothing(self, image: str, *, of: Container) -> None:
@@ -154,6 +162,8 @@ class ImagePulls:
             container.image_blobs,
             resource=container.id,
             lacked_before=self._lacked.get(container.name, frozenset()),
+            # What has come would keep other assets out.
+            on_full=partial(self._drop_as_possible, image, container.image_blobs),
         )
         coming = self._pull_from_assets(image, progress, blobs, container.image_blobs)
         return _Pull(image, coming, progress, blobs=blobs)
@@ -181,6 +191,9 @@ class ImagePulls:
             raise
         finally:
             blobs.end()
+        await self._drop_as_possible(image, assets)
+
+    async def _drop_as_possible(self, image: str, assets: Sequence[ImageBlob]) -> None:
         try:
             await self._drop(image, assets)
         except CapabilityError:

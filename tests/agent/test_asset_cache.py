@@ -264,3 +264,33 @@ async def test_what_is_just_being_fetched_for_an_image_alone_is_fetched_no_furth
     assert place.names() == []
     await fetched(place.cache, other)
     assert place.names() == [other.sha256]
+
+
+async def test_what_an_image_lacks_has_room_beside_what_is_needed_or_is_refused_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, *blobs = (place.pieces.push(seed, 3 * CHUNK_BYTES) for seed in range(4))
+    await place.cache.refuse_without_room(blobs[:2], resource=RESOURCE)
+    await fetched(place.cache, other)
+    await fetched(place.cache, blobs[0])
+    place.cache.find_needed = lambda: {each.sha256 for each in (other, *blobs)}
+    await place.cache.refuse_without_room(blobs[:1], resource=RESOURCE)
+    size, beside = 6 * CHUNK_BYTES, 3 * CHUNK_BYTES
+    with pytest.raises(
+        AssetsFull, match=f"lacks {size} bytes.* beside the {beside} b.* to 3 or"
+    ) as e:
+        await place.cache.refuse_without_room(blobs[:2], resource=RESOURCE)
+    assert e.value.resource == RESOURCE
+    assert "within 2 MiB; raise assets_max_mib in agent.toml" in e.value.message
+    # What nobody needs makes room.
+    place.cache.find_needed = lambda: {each.sha256 for each in blobs}
+    await place.cache.refuse_without_room(blobs[:2], resource=RESOURCE)
+    real = os.statvfs(place.directory)
+    full = os.statvfs_result((*real[:4], 10, *real[5:]))
+
+    def look(_: Path) -> os.statvfs_result:
+        return full
+
+    monkeypatch.setattr(os, "statvfs", look)
+    with pytest.raises(AssetsFull, match="make room there"):
+        await place.cache.refuse_without_room(blobs[:2], resource=RESOURCE)

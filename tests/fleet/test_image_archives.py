@@ -532,6 +532,48 @@ async def test_what_is_kept_and_is_something_else_by_now_is_told_and_fetched_ane
     assert ground.kept() == []
 
 
+async def bound(ground: Ground, line: str) -> None:
+    """Have *line* say in agent.toml how much is kept of assets."""
+    toml = "/etc/harmony/agent.toml"
+    ground.pi.run(["sed", "-i", "-e", "/^assets_max_mib/d", "-e", f"1i {line}", toml])
+    ground.pi.run(["systemctl", "restart", AGENT])
+    await heard_again(ground.device)
+
+
+async def test_an_image_that_has_no_room_is_told_before_it_comes_and_keeps_nothing_else_out(
+    ground: Ground, busybox: bytes, asked: Asked
+) -> None:
+    await bound(ground, "assets_max_mib = 64")
+    try:
+        blobs = ground.write(image_of(busybox, large(), large(), large()))
+        size = sum(each.size_bytes for each in blobs)
+        said = await ground.push(ends=1)
+        assert "AssetsFull" in said.out
+        assert "within 64 MiB; raise assets_max_mib in agent.toml to 7" in said.out
+        # The layers are asked for at once, by podman; what one of them brings until then is little.
+        assert len(asked.keys) < sum(map(chunk_count, blobs)) / 5, (len(asked.keys), size)
+        assert not ground.runs()
+        async with asyncio.timeout(30):
+            while ground.kept():
+                await asyncio.sleep(0.1)
+        content = os.urandom(50_000_000)
+        (ground.directory / "layer").write_bytes(content)
+        spec = {"path": "/etc/layer", "asset_from": "./layer"}
+        document = {"id": "file", "kind": "FileScore", "spec": spec}
+        file = ground.directory / "app.json"
+        file.write_text(json.dumps([document, *json.loads(file.read_text())]))
+        await ground.push("--no-wait")
+        written = ground.pi.root / "etc/layer"
+        async with asyncio.timeout(60):
+            while not written.exists() or written.read_bytes() != content:
+                await asyncio.sleep(0.2)
+        await ground.device.remove("file")
+    finally:
+        await bound(ground, "# as ever")
+    await until(ground.device, succeeded)
+    assert ground.kept() == []
+
+
 def write_both(ground: Ground, **fields: Any) -> None:
     """Have the archive's container, and a file that is its layer."""
     ground.write_score(**fields)

@@ -56,6 +56,9 @@ class Kept:
     async def drop(self, content: Asset | Download) -> None:
         (self.directory / content.sha256).unlink()
 
+    async def refuse_without_room(self, contents: Collection[Asset], *, resource: str) -> None:
+        raise AssertionError("of images alone")
+
     async def let_go(self, contents: Collection[Asset]) -> None:
         raise AssertionError("of images alone")
 

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from harmony_core.change import NotReady, Progress
-from harmony_core.errors import AssetDamaged, AssetMissing, WriteFailed
+from harmony_core.errors import AssetDamaged, AssetMissing, AssetsFull, WriteFailed
 from harmony_core.reconciler import MemoryRecords
 from harmony_core.resources import Asset, Container, Download, ImageBlob
 from harmony_pi_topology.containers.image_blobs import ImageBlobs
@@ -41,6 +41,7 @@ class Kept:
     here: set[str] = attrs.Factory(set[str])
     let_go_of: int = 0
     is_full: bool = False
+    room_bytes: int = 1_000_000
     trouble: Callable[[Asset], Exception | None] = lambda _: None
 
     async def fetch(self, content: Asset | Download, *, resource: str) -> None:
@@ -58,6 +59,10 @@ class Kept:
 
     async def drop(self, content: Asset | Download) -> None:
         self.here.discard(content.sha256)
+
+    async def refuse_without_room(self, contents: Collection[Asset], *, resource: str) -> None:
+        if sum(each.size_bytes for each in contents) > self.room_bytes:
+            raise AssetsFull("raise assets_max_mib", resource=resource)
 
     async def let_go(self, contents: Collection[Asset]) -> None:
         self.let_go_of += len(contents)
@@ -113,6 +118,34 @@ async def test_how_far_it_is_counts_all_that_podman_lacks(kept: Kept) -> None:
     kept.trouble = lambda _: None
     await asking
     assert blobs.so_far() is None
+
+
+@pytest.mark.looptime
+async def test_what_has_no_room_together_is_told_before_it_is_fetched_and_ends_what_is(
+    kept: Kept,
+) -> None:
+    kept.room_bytes = sum(map(len, CONTENTS[1:]))
+    kept.trouble = waiting
+    let_go: list[str] = []
+
+    async def on_full() -> None:
+        let_go.append("all")
+
+    blobs = ImageBlobs(kept, BLOBS, resource=RESOURCE, on_full=on_full)
+    coming = [asyncio.create_task(blobs.begin(each)) for each in (CONFIG, LAYER)]
+    await asyncio.sleep(5)
+    assert not any(each.done() for each in coming)
+    with pytest.raises(AssetsFull):
+        await blobs.begin(MANIFEST)
+    assert "app: 0" not in kept.fetched
+    assert let_go == ["all"]
+    ended = await asyncio.gather(*coming, return_exceptions=True)
+    assert all(isinstance(each, AssetsFull) for each in ended)
+    kept.fetched.clear()
+    again = ImageBlobs(kept, BLOBS, resource=RESOURCE, lacked_before=blobs.lacked)
+    with pytest.raises(AssetsFull):
+        await again.begin(MANIFEST)
+    assert kept.fetched == []
 
 
 @pytest.mark.looptime
