@@ -118,9 +118,12 @@ def runs_dnsmasq(root: Path, interface: str) -> bool:
     its end."""
     try:
         pid = int((root / f"run/nm-dnsmasq-{interface}.pid").read_text())
-        return (root / f"proc/{pid}/comm").read_text() == "dnsmasq\n"
+        told = (root / f"proc/{pid}/stat").read_text()
     except (OSError, ValueError):
         return False
+    name, _, rest = told.partition("(")[2].rpartition(") ")
+    # One that has ended, and that nobody has asked about yet, is still told of.
+    return name == "dnsmasq" and rest[:1] not in {"Z", "X"}
 
 
 class _SecretFiles:

@@ -108,6 +108,7 @@ def by_login(**fields: Any) -> NetworkProfile:
     )
 
 
+END_DNSMASQ = "pkill -KILL -x dnsmasq; while pgrep -x -r R,S,D dnsmasq; do sleep 0.05; done"
 SHARED = Ipv4(method="shared", addresses=("10.42.0.1/24",))
 
 
@@ -513,7 +514,7 @@ async def test_an_ethernet_network_that_is_shared_gives_others_their_addresses(
     tables = (await networks.bystander.run("nft", "list", "tables")).stdout.decode()
     assert f"nm-shared-{WIRE}" in tables
     await stays_as_it_is(host, shared)
-    await networks.bystander.run("pkill", "-KILL", "-x", "dnsmasq")
+    await networks.bystander.run("sh", "-c", END_DNSMASQ)
     assert "dnsmasq does not run there" in str(await host.expect_failure(shared))
     await networks.bystander.nmcli("connection", "up", "new")
     await host.apply_one(shared)
