@@ -219,9 +219,10 @@ async def test_a_gateway_that_a_profile_taken_over_has_no_use_for_is_told(
     assert (error.field, error.wanted, error.found) == ("ipv4.gateway", BUS, "nothing")
 
 
-async def test_a_password_that_network_manager_is_told_not_to_keep_is_told_without_it(
+async def test_a_password_that_network_manager_was_told_not_to_keep_is_kept(
     networks: NetworksOfABox,
 ) -> None:
+    """As some tools have it: each user has one of their own, and the device none."""
     host, bystander = networks.under_test(), networks.bystander
     given = "type wifi con-name home ssid home wifi-sec.key-mgmt wpa-psk wifi-sec.psk-flags 1"
     await bystander.nmcli("connection", "add", *given.split())
@@ -229,11 +230,10 @@ async def test_a_password_that_network_manager_is_told_not_to_keep_is_told_witho
     home = NetworkProfile(
         name="home", link=Wifi(ssid="home", psk=SecretRef(secret="password")), take_over=True
     )
-    error = await host.expect_failure(home)
-    assert isinstance(error, DidNotStick)
-    assert error.field == "802-11-wireless-security.psk"
-    assert "correct" not in error.message
-    assert await bystander.profiles() == {"start", "home"}
+    change = await host.apply_one(home)
+    assert "correct" not in str(change)
+    assert await bystander.read("home", "802-11-wireless-security.psk-flags") == ("0",)
+    assert (await host.look(home)).actions == ()
 
 
 async def test_a_vlan_s_profile_is_kept(networks: NetworksOfABox) -> None:
@@ -299,8 +299,10 @@ async def test_after_networkmanager_was_started_anew_another_s_checkpoint_is_not
 
     await host.apply_one(OFFICE)
     await bystander.begin_anew()
-    await host.look(CUT_OFF.model_copy(update=longer))
-    ours = await list_checkpoints()
+    async with asyncio.timeout(30):
+        # NetworkManager may not have all in order yet, and then nothing is begun.
+        while (ours := await list_checkpoints()) == "ao 0":
+            await host.look(CUT_OFF.model_copy(update=longer))
     await bystander.begin_anew()
     await bystander.run("nm-online", "--quiet", "--wait-for-startup")
     # Of all devices, and without an end.
