@@ -6,13 +6,13 @@ ended.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractAsyncContextManager
 
 import attrs
+
+from .key_locks import KeyLocks
 
 __all__ = ["ContainerTurns"]
 
@@ -31,16 +31,12 @@ class ContainerTurns:
 
     def __init__(self, *, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._monotonic_s = monotonic_s
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks = KeyLocks()
         self._at_rest: dict[str, _Rest] = {}
 
-    @asynccontextmanager
-    async def take(self, containers: Iterable[str]) -> AsyncGenerator[None]:
+    def take(self, containers: Iterable[str]) -> AbstractAsyncContextManager[None]:
         """Be alone at work on *containers*, from here to the end of the block."""
-        async with AsyncExitStack() as held:
-            for name in sorted(set(containers)):  # in one order, or two might wait for each other
-                await held.enter_async_context(self._locks[name])
-            yield
+        return self._locks.take(containers)
 
     def keep_at_rest(self, resource: str, containers: Collection[str]) -> None:
         """Have nobody start *containers* until *resource*, which they stand on, lets them go: beside those

@@ -15,11 +15,9 @@ record counts as started from what systemd had loaded then, as far as that can b
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeAlias
@@ -27,6 +25,7 @@ from typing import TypeAlias
 import attrs
 
 from harmony_core.change import Change
+from harmony_core.key_locks import KeyLocks
 from harmony_core.logs import LogLine
 from harmony_core.reconciler import Availability, Backups, OnChange, Records
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
@@ -122,7 +121,8 @@ class SdbusSystemd:
             backups=backups,
             journal_tail=journal_tail,
         )
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks = KeyLocks()
+        """One converge or removal of a unit at a time."""
 
     @property
     def resource_class(self) -> type[SystemdUnit]:
@@ -140,7 +140,7 @@ class SdbusSystemd:
         results: dict[int, Change | Exception] = {}
         for numbers in _rounds([unit.name for unit in resources]):
             units = [resources[number] for number in numbers]
-            async with self._lock(unit.name for unit in units):
+            async with self._locks.take(unit.name for unit in units):
                 changes = await self._converge(units, apply=apply)
             results.update(zip(numbers, changes, strict=True))
         return [say_whose(results[n], unit.id) for n, unit in enumerate(resources)]
@@ -159,7 +159,7 @@ class SdbusSystemd:
         results: dict[int, Change | Exception] = {}
         for numbers in _rounds(keys):
             names = [keys[number] for number in numbers]
-            async with self._lock(names):
+            async with self._locks.take(names):
                 changes = await self._remover.remove(names, apply=apply)
             if apply:
                 self._watcher.forget(names)
@@ -329,14 +329,6 @@ class SdbusSystemd:
         if not unit.credentials or found.load != "loaded":
             return found
         return attrs.evolve(found, credentials=await self._bus.look_at_credentials(unit.name))
-
-    @asynccontextmanager
-    async def _lock(self, names: Iterable[str]) -> AsyncGenerator[None]:
-        """One converge or removal of a unit at a time."""
-        async with AsyncExitStack() as held:
-            for name in sorted(names):  # in one order, or two might wait for each other
-                await held.enter_async_context(self._locks[name])
-            yield
 
 
 def _rounds(names: Sequence[str]) -> list[list[int]]:
