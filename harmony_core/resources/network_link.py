@@ -31,6 +31,7 @@ __all__ = [
     "InterfaceName",
     "MacAddress",
     "Mtu",
+    "NetworkPart",
     "Vlan",
     "Wifi",
     "refuse_scope",
@@ -64,11 +65,13 @@ CHANNELS: Final[Mapping[str, Sequence[int]]] = MappingProxyType(
 """By band, as NetworkManager knows them."""
 
 
-class _Link(BaseModel):
+class NetworkPart(BaseModel):
+    """A part of a network profile: it knows its fields and no others."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
-class Ethernet(_Link):
+class Ethernet(NetworkPart):
     """A wired interface; with a *bridge* or a *bond*, a port of it, which has no addresses of its own."""
 
     type: Literal["ethernet"] = "ethernet"
@@ -105,7 +108,7 @@ class Ethernet(_Link):
         return self.bridge or self.bond
 
 
-class Vlan(_Link):
+class Vlan(NetworkPart):
     """A virtual network of a wired one. Its interface is made, and goes with the profile."""
 
     type: Literal["vlan"] = "vlan"
@@ -118,7 +121,7 @@ class Vlan(_Link):
     """The number of the VLAN."""
 
 
-class Bridge(_Link):
+class Bridge(NetworkPart):
     """A switch in software. Its interface is made, and goes with the profile."""
 
     type: Literal["bridge"] = "bridge"
@@ -140,7 +143,7 @@ BondMode = Literal[
 ]
 
 
-class Bond(_Link):
+class Bond(NetworkPart):
     """Several cables as one. Its interface is made, and goes with the profile."""
 
     type: Literal["bond"] = "bond"
@@ -178,7 +181,7 @@ _ONLY_IN: Final[Mapping[str, Sequence[str]]] = MappingProxyType(
 """What the kernel takes in some modes alone."""
 
 
-class Enterprise(_Link):
+class Enterprise(NetworkPart):
     """A login at a Wi-Fi network where everybody has one of their own (WPA-Enterprise, 802.1X).
 
     The server proves itself by a certificate that *ca_certificate* stands behind; files are on the device.
@@ -251,7 +254,7 @@ class Enterprise(_Link):
         return self
 
 
-class Wifi(_Link):
+class Wifi(NetworkPart):
     """A wireless network, that of an access point or one of the device's own.
 
     NetworkManager uses another's when it is in range, and one without *psk* is an open network. With the mode

@@ -15,15 +15,13 @@ from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 import attrs
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
     model_validator,
 )
 
 from ._base import ConfirmWithin, Privilege, Resource, State
-from .network_link import Bond, Bridge, DomainName, Ethernet, Vlan, Wifi, refuse_scope
+from .network_link import Bond, Bridge, DomainName, Ethernet, NetworkPart, Vlan, Wifi, refuse_scope
 from .wireguard import Wireguard
 
 __all__ = [
@@ -87,11 +85,7 @@ Ipv6Interface = Annotated[str, AfterValidator(_ipv6_interface)]
 Ipv6Network = Annotated[str, AfterValidator(_ipv6_network)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-
-class Ipv4Route(_Part):
+class Ipv4Route(NetworkPart):
     """Where packets for *to* go: by way of *via*, or straight out of the interface."""
 
     to: Ipv4Network
@@ -102,7 +96,7 @@ class Ipv4Route(_Part):
     """Of several ways the one with the lowest is taken; none leaves it to NetworkManager."""
 
 
-class Ipv6Route(_Part):
+class Ipv6Route(NetworkPart):
     """Where packets for *to* go: by way of *via*, or straight out of the interface."""
 
     to: Ipv6Network
@@ -113,7 +107,7 @@ class Ipv6Route(_Part):
     """Of several ways the one with the lowest is taken; none leaves it to NetworkManager."""
 
 
-class _Ip(_Part):
+class _Ip(NetworkPart):
     """What is None is left as it is in the profile."""
 
     method: Literal["auto", "manual", "link-local", "shared", "disabled"] = "auto"

@@ -8,10 +8,10 @@ from collections import Counter
 from ipaddress import IPv6Address, ip_network
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from .file import SecretRef
-from .network_link import InterfaceName, Mtu, refuse_scope
+from .network_link import InterfaceName, Mtu, NetworkPart, refuse_scope
 
 __all__ = ["Wireguard", "WireguardPeer", "check_wireguard_key"]
 
@@ -54,11 +54,7 @@ Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
 AllowedIp = Annotated[str, AfterValidator(_check_network)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-
-class WireguardPeer(_Part):
+class WireguardPeer(NetworkPart):
     """Who is at another end."""
 
     public_key: WireguardKey
@@ -73,7 +69,7 @@ class WireguardPeer(_Part):
     """How often a packet is sent so that a router between keeps the way open, in seconds; none for never."""
 
 
-class Wireguard(_Part):
+class Wireguard(NetworkPart):
     """An encrypted way to others. Its interface is made, and goes with the profile.
 
     Its private key never leaves the device. Unless *private_key* names one, the device makes it, and tells
