@@ -269,19 +269,14 @@ class Device(Generic[TopologyT_co]):
         if report is not None and report.state is not None and not force:
             check(report.state, plain)
         if not force and any("image_blobs" in each.spec for each in checked.values()):
-            await self._refuse_other_platforms(checked)
+            from .push.platforms import check_platforms
+
+            await check_platforms(self._reports, [self.id], checked)
         if resolve:
             for name, entry in (await with_digests(plain)).items():
                 if entry.score is not plain[name].score:
                     checked[name] = serialize(name, entry)
         return checked, report
-
-    async def _refuse_other_platforms(self, entries: Mapping[str, SerializedScore]) -> None:
-        from .push.platforms import refuse_other_platforms
-
-        said = await self.read_inventory()
-        if said is not None and said.value is not None:
-            refuse_other_platforms(self.id, said.value.architecture, entries)
 
     async def diff(
         self,

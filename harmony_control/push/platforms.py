@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from harmony_control.assets.image import PLATFORMS_READ
 from harmony_control.bundle.images import Platform
+from harmony_control.bus.reports import Reports
 from harmony_core.errors import MissingCapability
 from harmony_core.images import parse_image
 from harmony_core.wire.bundle import find_pinned_images
 from harmony_core.wire.manifest import SerializedScore
 
-__all__ = ["refuse_other_platforms"]
+__all__ = ["check_platforms", "refuse_other_platforms"]
 
 _RUN_TOO: Mapping[str, frozenset[str]] = {
     "arm64": frozenset({"arm"}),
     "amd64": frozenset({"386"}),
 }
 """What a processor runs beside its own."""
+
+
+async def check_platforms(
+    reports: Reports,
+    agent_ids: Iterable[str],
+    entries: Mapping[str, SerializedScore],
+    *,
+    otherwise: str = "push with --force",
+) -> None:
+    """As `refuse_other_platforms`, for each of the devices *agent_ids* that has told what it is."""
+    for agent_id in agent_ids:
+        said = await reports.read_inventory(agent_id)
+        if said is not None and said.value is not None:
+            machine = said.value.architecture
+            refuse_other_platforms(agent_id, machine, entries, otherwise=otherwise)
 
 
 def refuse_other_platforms(

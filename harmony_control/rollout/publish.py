@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -127,22 +127,6 @@ async def publish(
     raise StoreError(f"others keep writing the class {name} at the same time; try again")
 
 
-async def _refuse_other_platforms(
-    reports: Reports, members: Iterable[str], scores: Mapping[str, SerializedScore]
-) -> None:
-    """Raise `MissingCapability` for an image of an archive that does not run on one of *members*, of those
-    that have told what they are."""
-    from harmony_control.push.platforms import refuse_other_platforms
-
-    if not any("image_blobs" in each.spec for each in scores.values()):
-        return
-    for agent_id in members:
-        said = await reports.read_inventory(agent_id)
-        if said is not None and said.value is not None:
-            machine, otherwise = said.value.architecture, "leave it out by the class's selector"
-            refuse_other_platforms(agent_id, machine, scores, otherwise=otherwise)
-
-
 async def _publish(
     documents: ClassDocuments,
     reports: Reports,
@@ -161,7 +145,11 @@ async def _publish(
     labels = {each.agent_id: each.labels for each in seen}
     members = _select(rule, generation, labels)
     before = _select(rule, stable, labels) if stable else []
-    await _refuse_other_platforms(reports, members, wish.scores)
+    if any("image_blobs" in each.spec for each in wish.scores.values()):
+        from harmony_control.push.platforms import check_platforms
+
+        otherwise = "leave it out by the class's selector"
+        await check_platforms(reports, members, wish.scores, otherwise=otherwise)
     rollout = make_rollout(documents.fleet, name, generation, members, wish)
     manifest = ClassManifest(
         fleet=documents.fleet,
