@@ -404,17 +404,17 @@ def _find_needed_assets(desired: Desired, revisions: Revisions) -> Collection[st
     no manifest is known."""
     if desired.in_force is None:
         return None
-    entries = _find_counting(desired, revisions)
+    entries = _list_kept_entries(desired, revisions)
     return {sha256 for entry in entries for sha256 in find_fetched(entry.spec)}
 
 
 def _find_needed_files(desired: Desired, revisions: Revisions) -> Collection[str]:
     """Return those of them that are the content of files."""
-    entries = _find_counting(desired, revisions)
+    entries = _list_kept_entries(desired, revisions)
     return {sha256 for entry in entries for sha256 in find_files(entry.spec)}
 
 
-def _find_counting(desired: Desired, revisions: Revisions) -> Iterator[SerializedScore]:
+def _list_kept_entries(desired: Desired, revisions: Revisions) -> Iterator[SerializedScore]:
     """Yield what is in force, and what is gone back to."""
     yield from desired.entries.values()
     yield from filter(None, map(revisions.last_known_good, revisions.known))

@@ -70,8 +70,7 @@ class AssetFiles:
     ) -> None:
         """Raise `AssetsFull` unless there is room for *missing_bytes* beside what others were promised."""
         try:
-            used_bytes = sum(each.stat().st_size for each in self._directory.iterdir())
-            disk = os.statvfs(self._directory)
+            _, used_bytes, free_bytes = self._measure()
         except OSError as error:
             raise self._make_write_failed(content, error) from error
         used_bytes += reserved_bytes
@@ -81,7 +80,6 @@ class AssetFiles:
                 f"it within {self._most_bytes // 1024**2} MiB; raise assets_max_mib in agent.toml, or have "
                 "this device need fewer"
             )
-        free_bytes = disk.f_bavail * disk.f_frsize
         needed_bytes = missing_bytes + reserved_bytes + _LEFT_FREE_BYTES
         if free_bytes < needed_bytes:
             raise AssetsFull(
@@ -92,16 +90,9 @@ class AssetFiles:
     def refuse_image_without_room(self, contents: Collection[Asset]) -> None:
         """Raise `AssetsFull` unless *contents*, of which an image consists, fit here beside all else."""
         whole_bytes = sum(each.size_bytes for each in contents)
-        names = {each.sha256 for each in contents}
-        here_bytes = others_bytes = 0
         try:
             make_directory(self._directory)
-            for each in self._directory.iterdir():
-                if each.name.removesuffix(_PART) in names:
-                    here_bytes += each.stat().st_size
-                else:
-                    others_bytes += each.stat().st_size
-            disk = os.statvfs(self._directory)
+            here_bytes, others_bytes, free_bytes = self._measure({each.sha256 for each in contents})
         except OSError as error:
             raise WriteFailed(f"{self._directory} cannot be read: {error.strerror}") from error
         lacking = f"of its image, podman lacks {whole_bytes} bytes, which have to be here together"
@@ -112,12 +103,25 @@ class AssetFiles:
                 f"no room within {self._most_bytes // 1024**2} MiB; raise assets_max_mib in agent.toml to "
                 f"{needed_mib} or more, or make its layers smaller"
             )
-        free_bytes = disk.f_bavail * disk.f_frsize + here_bytes
+        free_bytes += here_bytes
         if free_bytes < whole_bytes + _LEFT_FREE_BYTES:
             raise AssetsFull(
                 f"{lacking}; {free_bytes} bytes are free for that on the disk of {self._directory}, and "
                 f"{whole_bytes + _LEFT_FREE_BYTES} are needed; make room there"
             )
+
+    def _measure(self, hashes: Collection[str] = ()) -> tuple[int, int, int]:
+        """Return how many bytes of the contents with these *hashes* are here, how many of others, and how
+        many are free on the disk. OSError."""
+        apart_bytes = others_bytes = 0
+        for each in self._directory.iterdir():
+            size_bytes = each.stat().st_size
+            if each.name.removesuffix(_PART) in hashes:
+                apart_bytes += size_bytes
+            else:
+                others_bytes += size_bytes
+        disk = os.statvfs(self._directory)
+        return apart_bytes, others_bytes, disk.f_bavail * disk.f_frsize
 
     def append(self, content: Asset | Download, at: int, plain: bytes) -> None:
         """Put *plain* behind the first *at* bytes that have come of *content*, and flush it."""

@@ -195,6 +195,7 @@ class AssetCache:
         """Remove what no generation that counts needs, or an image alone that has let go of it."""
         if self._is_empty or (needed := self.find_needed()) is None:
             return
+        self._let_go &= {*needed}
         if self._let_go:
             needed = {*needed} - (self._let_go - {*self.find_needed_files()})
         self._fetches = {
