@@ -10,6 +10,8 @@ import asyncio
 import json
 import re
 import subprocess
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from harmony_core.reconciler import MemoryBackups, MemoryRecords
@@ -18,7 +20,16 @@ from harmony_pi_topology.testing.network_contract import NetworkConfiguratorCont
 from harmony_pi_topology.testing.network_under_test import NetworkUnderTest
 from tests.box import Box
 
-__all__ = ["BUS", "WIRE", "BoxNetwork", "NetworksOfABox", "cabled", "emptied", "find_other_end"]
+__all__ = [
+    "BUS",
+    "WIRE",
+    "BoxNetwork",
+    "NetworksOfABox",
+    "cabled",
+    "emptied",
+    "find_other_end",
+    "networks_of",
+]
 
 WIRE = NetworkConfiguratorContract.WIRE
 BUS = NetworkConfiguratorContract.BUS
@@ -243,6 +254,17 @@ class BoxNetwork:
 
     async def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         return await asyncio.to_thread(self.box.run, command, check=check)
+
+
+@asynccontextmanager
+async def networks_of(box: Box, bed: str, memory: Path) -> AsyncGenerator[NetworksOfABox]:
+    """The networks of *box*, which is reached by the second cable and a profile that is no Score's."""
+    emptied(box, bed)
+    networks = NetworksOfABox(box, bed, memory)
+    await networks.bystander.silence(False)
+    await networks.bystander.make_strange("start", WIRE, NetworkConfiguratorContract.FIRST)
+    yield networks
+    await networks.close()
 
 
 def find_other_end(box: Box) -> str:

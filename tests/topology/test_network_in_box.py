@@ -16,7 +16,7 @@ from harmony_pi_topology.testing.network_contract import NetworkConfiguratorCont
 from harmony_pi_topology.testing.network_under_test import NetworkUnderTest
 from tests.box import Bed, Box
 from tests.soak import runs, seed
-from tests.topology.box_network import NetworksOfABox, cabled, emptied
+from tests.topology.box_network import NetworksOfABox, cabled, networks_of
 from tests.topology.converge_a_profile import Spec, opened
 from tests.topology.killing import killed
 
@@ -35,12 +35,8 @@ def wired(pi: Box, bed: Bed) -> Box:
 
 @pytest.fixture
 async def networks(wired: Box, bed: Bed, tmp_path: Path) -> AsyncGenerator[NetworksOfABox]:
-    emptied(wired, bed.name)
-    networks = NetworksOfABox(wired, bed.name, tmp_path)
-    await networks.bystander.silence(False)
-    await networks.bystander.make_strange("start", WIRE, FIRST)
-    yield networks
-    await networks.close()
+    async with networks_of(wired, bed.name, tmp_path) as networks:
+        yield networks
 
 
 class TestNetworkManagerInABox(NetworkConfiguratorContract):

@@ -35,11 +35,11 @@ from harmony_core.resources.network_link import CHANNELS, BondMode
 from harmony_pi_topology.testing.network_contract import NetworkConfiguratorContract
 from harmony_pi_topology.testing.network_under_test import NetworkUnderTest
 from tests.box import Bed, Box
-from tests.topology.box_network import NetworksOfABox, cabled, emptied, find_other_end
+from tests.topology.box_network import NetworksOfABox, cabled, find_other_end, networks_of
 from tests.topology.dhcp import ask_for_an_address
 
 WIRE = NetworkConfiguratorContract.WIRE
-FIRST, GOOD = NetworkConfiguratorContract.FIRST, NetworkConfiguratorContract.GOOD
+GOOD = NetworkConfiguratorContract.GOOD
 SECRET = "correct horse"
 ONE, OTHER = (b64encode(bytes([number]) * 32).decode() for number in (1, 2))
 
@@ -53,13 +53,9 @@ def wired(pi: Box, bed: Bed) -> Box:
 
 @pytest.fixture
 async def networks(wired: Box, bed: Bed, tmp_path: Path) -> AsyncGenerator[NetworksOfABox]:
-    emptied(wired, bed.name)
-    networks = NetworksOfABox(wired, bed.name, tmp_path)
-    await networks.bystander.silence(False)
-    await networks.bystander.make_strange("start", WIRE, FIRST)
-    networks.bystander.put_secret("password", f"{SECRET}\n".encode())
-    yield networks
-    await networks.close()
+    async with networks_of(wired, bed.name, tmp_path) as networks:
+        networks.bystander.put_secret("password", f"{SECRET}\n".encode())
+        yield networks
 
 
 @pytest.fixture
