@@ -27,6 +27,8 @@ T = TypeVar("T")
 _PART_BYTES = 1024 * 1024
 _NOTHING_COMES_S = 120.0
 """So long podman waits while nothing comes; then it is left alone until all is here that it lacks."""
+_ASKED_TOGETHER_S = 0.1
+"""Within that podman asks for those layers that it asks for at once."""
 
 
 class ImageBlobs:
@@ -180,6 +182,14 @@ class ImageBlobs:
 
     async def _refuse_without_room(self) -> None:
         """Raise `AssetsFull` where all that podman lacks, as far as that is known, has no room here."""
+        try:
+            await self._measure_room()
+        except AssetsFull:
+            # How much would be needed is told of all that it asks for at once, whichever came first.
+            await asyncio.sleep(_ASKED_TOGETHER_S)
+            await self._measure_room()
+
+    async def _measure_room(self) -> None:
         lacked = [self._blobs[each] for each in self._lacked]
         await self._assets.refuse_without_room(lacked, resource=self._resource)
 
