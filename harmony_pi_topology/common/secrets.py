@@ -1,7 +1,7 @@
 """Secrets that are on the device: files that nobody but root, or the agent, can read.
 
 DIRECTORY/NAME       their owner has put them there, and a `SecretRef` names them
-DIRECTORY/own/NAME   the device makes these itself; no `SecretRef` can name them, so they never leave it
+DIRECTORY/.own/NAME  the device makes these itself; no `SecretRef` can name them, so they never leave it
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def read_secret(directory: str, name: str) -> bytes:
 
 def own_secrets(directory: str) -> str:
     """Return where, in the secrets *directory*, those are that the device makes itself."""
-    return f"{directory.rstrip('/')}/own"
+    return f"{directory.rstrip('/')}/.own"
 
 
 def find_secret(directory: str, name: str) -> bytes | None:

@@ -34,6 +34,8 @@ def _section(kind: type[AnyScore]) -> str:
 def page() -> str:
     """The whole page."""
     kinds = sorted(load(), key=lambda each: each.kind)
+    if not kinds:
+        raise SystemExit("no kinds of Score are installed here, as make setup does")
     return "\n".join([_INTRODUCTION, *map(_section, kinds)])
 
 

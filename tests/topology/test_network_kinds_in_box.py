@@ -344,10 +344,10 @@ async def test_a_tunnel_is_kept_with_a_key_of_the_device_s_own_changed_and_taken
     everything = {"public_key": OTHER, "allowed_ips": ["0.0.0.0/0", "::/0"]}
     desired = tunnel(everything, one, listen_port=51820, mtu=1420)
     planned = await host.plan_one(desired)
-    assert not (tmp_path / "own").exists(), "nothing is made for a plan"
+    assert not (tmp_path / ".own").exists(), "nothing is made for a plan"
     change = await host.apply_one(desired)
     assert change.actions == ("created",)
-    (made,) = (tmp_path / "own").iterdir()
+    (made,) = (tmp_path / ".own").iterdir()
     assert stat.S_IMODE(made.parent.stat().st_mode) == 0o700
     private = made.read_text().strip()
     assert stat.S_IMODE(made.stat().st_mode) == 0o600
@@ -394,7 +394,7 @@ async def test_a_tunnel_is_kept_with_a_key_of_the_device_s_own_changed_and_taken
     )
     assert (await host.remove_one("new")).actions == ("removed",)
     assert await networks.bystander.profiles() == {"start"}
-    assert not [*(tmp_path / "own").iterdir()]
+    assert not [*(tmp_path / ".own").iterdir()]
 
 
 async def test_a_tunnel_that_somebody_made_keeps_its_key_when_it_is_taken_over(
@@ -412,7 +412,7 @@ async def test_a_tunnel_that_somebody_made_keeps_its_key_when_it_is_taken_over(
     await stays_as_it_is(host, desired)
     await host.remove_one("new")
     assert await read_all(networks, "wireguard.private-key") == [private]
-    assert not [*(tmp_path / "own").iterdir()]
+    assert not [*(tmp_path / ".own").iterdir()]
 
 
 async def test_a_tunnel_that_the_kernel_does_not_know_is_a_failure_and_nothing_is_touched(

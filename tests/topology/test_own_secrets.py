@@ -73,3 +73,10 @@ def test_a_file_where_their_directory_is_to_be_is_told(own: str) -> None:
     forget_secret(own, "key")
     with pytest.raises(WriteFailed):
         keep_secret(own, "key", b"one")
+
+
+def test_no_secret_that_a_score_may_name_is_where_they_are(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    keep_secret(own_secrets(directory), "key", b"one\n")
+    with pytest.raises(ValidationError, match="lower-case letters"):
+        SecretRef(secret=Path(own_secrets(directory)).name)
