@@ -21,7 +21,17 @@ from pydantic import (
 )
 
 from ._base import ConfirmWithin, Privilege, Resource, State
-from .network_link import Bond, Bridge, DomainName, Ethernet, NetworkPart, Vlan, Wifi, refuse_scope
+from .network_link import (
+    Bond,
+    Bridge,
+    DomainName,
+    Enterprise,
+    Ethernet,
+    NetworkPart,
+    Vlan,
+    Wifi,
+    refuse_scope,
+)
 from .wireguard import Wireguard
 
 __all__ = [
@@ -265,10 +275,14 @@ class NetworkProfile(Resource):
         return isinstance(self.link, Wifi) and self.link.may_be_out_of_range
 
     @property
+    def login(self) -> Enterprise | None:
+        """The login of its own that the device has at this network."""
+        return self.link.enterprise if isinstance(self.link, Wifi) else None
+
+    @property
     def read_files(self) -> tuple[str, ...]:
         """The files of the device that are read when it is used."""
-        login = self.link.enterprise if isinstance(self.link, Wifi) else None
-        return login.files if login is not None else ()
+        return self.login.files if self.login is not None else ()
 
     @property
     def shares(self) -> bool:

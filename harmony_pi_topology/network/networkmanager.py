@@ -4,6 +4,7 @@
     .nm_bus       asking it, with deadlines
     .nm_settings  profiles as it writes them, and as they are compared
     .nm_look      one look at one profile
+    .login_files  the certificates and keys that it will read
     .nm_daemon    each verb over D-Bus
     .watch        hearing of every change
 
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from harmony_core.change import Change
 from harmony_core.reconciler import Availability, Backups, OnChange, Reachability, Records
-from harmony_core.resources import NetworkProfile, NetworkState
+from harmony_core.resources import Enterprise, NetworkProfile, NetworkState
 from harmony_pi_topology.common.availability import availability_by
 from harmony_pi_topology.common.presence import is_there
 from harmony_pi_topology.common.secrets import (
@@ -29,6 +30,7 @@ from harmony_pi_topology.common.secrets import (
 )
 from harmony_pi_topology.common.worker import Worker
 
+from .login_files import find_login_problem
 from .nm_bus import ANSWER_WITHIN_S, NetworkBus
 from .nm_daemon import NetworkManagerDaemon
 from .reconciler import NetworkReconciler
@@ -67,6 +69,7 @@ class SdbusNetworkManager:
             reachability=reachability,
             secrets=_SecretFiles(secrets_directory, self._worker),
             find_file=self._find_file,
+            find_login_problem=self._find_login_problem,
             gives_addresses=self._gives_addresses,
         )
 
@@ -108,6 +111,9 @@ class SdbusNetworkManager:
 
     async def _find_file(self, path: str) -> bool:
         return await self._worker.run(is_there, self._root / path.lstrip("/"))
+
+    async def _find_login_problem(self, login: Enterprise, password: str | None) -> str | None:
+        return await self._worker.run(find_login_problem, self._root, login, password)
 
     async def _gives_addresses(self, interface: str) -> bool:
         return await self._worker.run(runs_dnsmasq, self._root, interface)

@@ -25,7 +25,13 @@ import attrs
 from harmony_core.change import Change, NotReady
 from harmony_core.errors import CapabilityError, NetworkFailed
 from harmony_core.reconciler import Backups, Reachability, Records
-from harmony_core.resources import Connected, NetworkProfile, NetworkState, resource_id
+from harmony_core.resources import (
+    Connected,
+    Enterprise,
+    NetworkProfile,
+    NetworkState,
+    resource_id,
+)
 from harmony_pi_topology.common.confirmation import make_rolled_back
 from harmony_pi_topology.common.gather import copy_error, say_whose
 
@@ -37,14 +43,16 @@ from .plan import foreign
 from .profile_plan import NetworkPlan, plan_profile
 from .records import FoundNetwork, NetworkRecord
 from .removal import NetworkRemover
-from .settings import PRIVATE_KEY, Settings
+from .settings import EAP_PRIVATE_KEY_PASSWORD, PRIVATE_KEY, Settings
 from .trial import Trials
 from .wireguard import make_private_key
 
-__all__ = ["FindFile", "GivesAddresses", "NetworkReconciler"]
+__all__ = ["FindFile", "FindLoginProblem", "GivesAddresses", "NetworkReconciler"]
 
 FindFile: TypeAlias = Callable[[str], Awaitable[bool]]
 """Whether there is anything at that path of the device."""
+FindLoginProblem: TypeAlias = Callable[[Enterprise, str | None], Awaitable[str | None]]
+"""Why nobody can log in with the files of a login, whose key this password unlocks."""
 GivesAddresses: TypeAlias = Callable[[str], Awaitable[bool]]
 """Whether what gives others their addresses runs on that interface."""
 
@@ -72,6 +80,7 @@ class NetworkReconciler:
         reachability: Reachability,
         secrets: SecretFiles,
         find_file: FindFile,
+        find_login_problem: FindLoginProblem,
         gives_addresses: GivesAddresses,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -80,6 +89,7 @@ class NetworkReconciler:
         self._backups = backups
         self._secrets = secrets
         self._find_file = find_file
+        self._find_login_problem = find_login_problem
         self._gives_addresses = gives_addresses
         self._gives_none_since_s: dict[str, float] = {}
         """Since when nobody was seen to be given addresses, by the profile's id."""
@@ -177,6 +187,7 @@ class NetworkReconciler:
         try:
             await self._refuse_what_lacks_files(profile)
             desired = await self._resolve_desired(profile)
+            await self._refuse_what_logs_nobody_in(desired)
             record = await self._record(desired, apply=apply)
             found = await self._daemon.look(profile.name, record.uuid, profile.interface)
             desired = await self._with_own_key(desired, found, apply=apply)
@@ -204,6 +215,15 @@ class NetworkReconciler:
                     "FileScore that this one comes after",
                     resource=profile.id,
                 )
+
+    async def _refuse_what_logs_nobody_in(self, desired: DesiredProfile) -> None:
+        """NetworkManager would accept that, too."""
+        profile = desired.profile
+        if (login := profile.login) is None:
+            return
+        password = desired.secrets.get(EAP_PRIVATE_KEY_PASSWORD)
+        if (problem := await self._find_login_problem(login, password)) is not None:
+            raise NetworkFailed(f"{profile.name}: {problem}", resource=profile.id)
 
     async def _resolve_desired(self, profile: NetworkProfile) -> DesiredProfile:
         named = find_secrets(profile.link)

@@ -15,7 +15,7 @@ import attrs
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, SecretMissing
 from harmony_core.reconciler import MemoryBackups, MemoryRecords
-from harmony_core.resources import NetworkProfile, NetworkState, resource_id
+from harmony_core.resources import Enterprise, NetworkProfile, NetworkState, resource_id
 from harmony_pi_topology.network.reconciler import NetworkReconciler
 from harmony_pi_topology.network.settings import DEFAULTS, Setting
 
@@ -59,6 +59,8 @@ class FakeNetwork(FakeReconciler):
         self.forgets = set[str]()
         """Settings that the daemon takes and does not keep."""
         self.lacks = set[str]()
+        self.broken = set[str]()
+        """The paths of certificates and keys that are none."""
         """Files that are not on the device; all others are."""
         self.gives_none = set[str]()
         """Interfaces on which others should be given addresses, and are not."""
@@ -211,6 +213,7 @@ class FakeNetwork(FakeReconciler):
             reachability=self,
             secrets=self._secrets,
             find_file=self._find_file,
+            find_login_problem=lambda login, _: self._find_login_problem(login),
             gives_addresses=self._gives_addresses,
             monotonic_s=lambda: self._daemon.now_s,
         )
@@ -276,6 +279,9 @@ class FakeNetwork(FakeReconciler):
 
     async def _find_file(self, path: str) -> bool:
         return path not in self.lacks
+
+    async def _find_login_problem(self, login: Enterprise) -> str | None:
+        return next((f"{each} is broken" for each in login.files if each in self.broken), None)
 
     async def _gives_addresses(self, interface: str) -> bool:
         return interface not in self.gives_none

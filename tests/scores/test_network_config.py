@@ -232,6 +232,17 @@ async def test_a_certificate_that_is_not_on_the_device_is_told_by_its_path() -> 
     assert await pi.network.profiles() == set()
 
 
+async def test_a_certificate_that_is_none_is_told_before_anything_is_written() -> None:
+    pi = FakePi()
+    pi.network.put_secret("password", b"correct horse")
+    pi.network.broken = {"/etc/ssl/office.pem"}
+    score = NetworkConfigScore.model_validate({"name": "office", "link": EAP})
+    outcome = (await interpret_once(score, pi.offers)).outcome
+    assert isinstance(outcome, Failure)
+    assert "office: /etc/ssl/office.pem is broken" in outcome.error.message
+    assert await pi.network.profiles() == set()
+
+
 async def test_the_key_that_a_device_makes_is_told_by_its_public_half_alone() -> None:
     pi = FakePi()
     score = NetworkConfigScore(name="vpn", link=TUNNEL, ipv4=IN_THE_TUNNEL)

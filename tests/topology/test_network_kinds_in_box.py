@@ -15,6 +15,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from nacl.public import PrivateKey
 
 from harmony_core.errors import NetworkFailed
@@ -102,6 +110,17 @@ async def stays_as_it_is(host: NetworkUnderTest, desired: NetworkProfile) -> Non
         assert not isinstance(change, Exception)
         assert change.actions == ()
         assert change.pending is None
+
+
+def make_login_files(box: Box, password: str | None = None) -> None:
+    """Make a CA, a certificate of it, and the key of that, which *password* locks."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("pi-7.example.org")
+    key = load_pem_private_key(issued.private_key_pem.bytes(), None)
+    locked = NoEncryption() if password is None else BestAvailableEncryption(password.encode())
+    box.write(CA, authority.cert_pem.bytes().decode())
+    box.write(CERTIFICATE, issued.cert_chain_pems[0].bytes().decode())
+    box.write(KEY, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked).decode())
 
 
 def access_point(**fields: Any) -> Wifi:
@@ -203,8 +222,7 @@ async def test_an_access_point_without_a_radio_is_a_failure_and_nothing_is_touch
 async def test_a_login_by_a_password_is_kept_changed_to_one_by_a_certificate_and_taken_away(
     networks: NetworksOfABox, host: NetworkUnderTest
 ) -> None:
-    for path in (CA, CERTIFICATE, KEY):
-        networks.bystander.box.write(path, "PEM\n")
+    make_login_files(networks.bystander.box, "battery staple")
     password = {"secret": "password"}
     by_password = by_login(
         eap="peap",
@@ -243,6 +261,7 @@ async def test_a_login_by_a_password_is_kept_changed_to_one_by_a_certificate_and
     ]
     assert await read_all(networks, "802-1x.private-key-password") == ["battery staple"]
     await stays_as_it_is(host, by_certificate)
+    make_login_files(networks.bystander.box)
     unlocked = by_login(eap="tls", client_certificate=CERTIFICATE, private_key=KEY)
     await host.apply_one(unlocked)
     await stays_as_it_is(host, unlocked)
@@ -252,6 +271,27 @@ async def test_a_login_by_a_password_is_kept_changed_to_one_by_a_certificate_and
     assert await read_all(networks, key_management, *login[:2]) == ["wpa-psk", "", ""]
     await stays_as_it_is(host, alone)
     assert (await host.remove_one("new")).actions == ("removed",)
+    assert await networks.bystander.profiles() == {"start"}
+
+
+async def test_a_login_whose_certificate_is_none_is_a_failure_before_anything_is_written(
+    networks: NetworksOfABox, host: NetworkUnderTest
+) -> None:
+    networks.bystander.box.write(CA, "PEM\n")
+    error = await host.expect_failure(by_login(eap="peap", password={"secret": "password"}))
+    assert isinstance(error, NetworkFailed)
+    assert f"{CA} holds no certificate" in error.message
+    make_login_files(networks.bystander.box, "battery staple")
+    locked = by_login(
+        eap="tls",
+        client_certificate=CERTIFICATE,
+        private_key=KEY,
+        private_key_password={"secret": "password"},
+    )
+    error = await host.expect_failure(locked)
+    assert isinstance(error, NetworkFailed)
+    assert "private_key_password does not unlock it" in error.message
+    assert SECRET not in error.message
     assert await networks.bystander.profiles() == {"start"}
 
 
@@ -582,7 +622,7 @@ async def test_a_network_whose_addresses_nobody_can_give_is_no_success(
 async def test_what_lets_in_other_servers_or_keeps_a_secret_for_one_user_is_put_right(
     networks: NetworksOfABox, host: NetworkUnderTest
 ) -> None:
-    networks.bystander.box.write(CA, "PEM\n")
+    make_login_files(networks.bystander.box)
     desired = by_login(eap="peap", password={"secret": "password"})
     await host.apply_one(desired)
     for setting, value in (
