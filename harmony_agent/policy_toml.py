@@ -37,7 +37,7 @@ JobPolicy: TypeAlias = Literal["none", "confined", "any"]
 """Which jobs this device runs: none, those that can change nothing, or also privileged ones."""
 
 _ONLY_APPLIANCE: Final = (
-    *("kinds", "registries", "digest", "downloads", "networks", "firewalls"),
+    *("kinds", "registries", "insecure_registries", "digest", "downloads", "networks", "firewalls"),
     *("devices", "device_rules", "capabilities", "host_namespaces", "propagation", "privileged"),
     *("volumes", "volume_data", "container_networks"),
 )
@@ -80,6 +80,8 @@ class PolicyTable(BaseModel):
     """Kinds of Score."""
     registries: tuple[Registry, ...] = ()
     """Where images may come from: registries, or parts of them."""
+    insecure_registries: tuple[Registry, ...] = ()
+    """Those of them, or mirrors, that may be asked without TLS, or believed whatever their certificate is."""
     digest: bool = False
     """Whether an image must be named by its digest."""
     downloads: tuple[DownloadPlace, ...] = ()

@@ -33,6 +33,7 @@ from .resources import (
     Firewall,
     HostSetting,
     HostSettingAt,
+    ImageRegistry,
     Job,
     JobState,
     LinkState,
@@ -42,6 +43,7 @@ from .resources import (
     NetworkState,
     RebootRule,
     RebootRuleAt,
+    RegistryAt,
     SymbolicLink,
     SystemdUnit,
     UnitState,
@@ -69,6 +71,7 @@ __all__ = [
     "HasMounts",
     "HasNetwork",
     "HasReboots",
+    "HasRegistries",
     "HasSystemd",
     "HasVolumes",
     "HostConfigurator",
@@ -77,6 +80,7 @@ __all__ = [
     "MountHost",
     "NetworkConfigurator",
     "RebootHost",
+    "RegistryHost",
     "SystemdHost",
     "VolumeHost",
     "capabilities_of",
@@ -128,6 +132,10 @@ class VolumeHost(Capability[Volume, VolumePresent], Protocol):
 
 class ContainerNetworkHost(Capability[ContainerNetwork, ContainerNetworkPresent], Protocol):
     """A host on which networks join containers. Keys are the networks' names."""
+
+
+class RegistryHost(Capability[ImageRegistry, RegistryAt], Protocol):
+    """A host whose podman can be told how to use a registry. Keys are registries, or parts of them."""
 
 
 class FileSystemHost(Capability[File, FileState], Protocol):
@@ -204,6 +212,13 @@ class HasContainerNetworks(Protocol):
 
     @property
     def container_networks(self) -> ContainerNetworkHost: ...
+
+
+class HasRegistries(Protocol):
+    """A topology that pulls images from registries."""
+
+    @property
+    def registries(self) -> RegistryHost: ...
 
 
 class HasFiles(Protocol):

@@ -21,6 +21,7 @@ from harmony_core.capabilities import (
     MountHost,
     NetworkConfigurator,
     RebootHost,
+    RegistryHost,
     SystemdHost,
     VolumeHost,
 )
@@ -45,4 +46,5 @@ class PiTopology:
     firewall: FirewallHost
     volumes: VolumeHost
     container_networks: ContainerNetworkHost
+    registries: RegistryHost
     reboots: RebootHost

@@ -19,6 +19,7 @@
 * `ContainerScore`       a container
 * `VolumeScore`          a volume: data of containers, under a name
 * `ContainerNetworkScore` a network between containers, on which they find each other by name
+* `RegistryScore`        where the images of a registry are pulled from, and by whose word it is believed
 * `NetworkConfigScore`   a network profile: addresses, routes, name servers, a Wi-Fi password
 * `FirewallScore`        what may come in, to the device and to its containers
 * `PackageScore`         packages of Debian
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from .network_config import NetworkConfigScore
     from .package import PackageScore
     from .reboot import RebootScore
+    from .registry import RegistryScore
     from .shell_job import ShellJobScore
     from .sudo_rule import SudoRuleScore
     from .swap import SwapScore
@@ -95,6 +97,7 @@ __all__ = [
     "NetworkConfigScore",
     "PackageScore",
     "RebootScore",
+    "RegistryScore",
     "ShellJobScore",
     "SudoRuleScore",
     "SwapScore",
@@ -129,6 +132,7 @@ _MODULES = {
     "ContainerScore": ".container",
     "VolumeScore": ".volume",
     "ContainerNetworkScore": ".container_network",
+    "RegistryScore": ".registry",
     "ComposeScore": ".compose",
     "NetworkConfigScore": ".network_config",
     "FirewallScore": ".firewall",

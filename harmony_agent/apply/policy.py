@@ -28,6 +28,7 @@ from harmony_core.resources import (
     Download,
     File,
     Firewall,
+    ImageRegistry,
     Job,
     MountPoint,
     NetworkProfile,
@@ -107,6 +108,8 @@ class DevicePolicy:
                 why = self._network(resource)
             case Volume() | ContainerNetwork() | Firewall():
                 why = self._named(type(resource), resource.name)
+            case ImageRegistry():
+                why = self._registry(resource)
             case MountPoint(where=where):
                 why = self._made_of(MountPoint, where) or self._judge_source(resource)
             case _:
@@ -140,6 +143,8 @@ class DevicePolicy:
             return self._unit(key, is_kept_up=False)
         if issubclass(resource_class, Firewall) and self._rules.firewalls:
             return None  # there is one, whatever it was called
+        if issubclass(resource_class, ImageRegistry):
+            return None  # without it, images come from where they are named after
         if resource_class in _LISTED_BY_NAME:
             return self._named(resource_class, key)
         return self._made_of(resource_class, key)
@@ -396,6 +401,32 @@ class DevicePolicy:
                 f"{reference} has no digest; push it without --no-resolve, or name its digest; "
                 f"{self._rules.refused_by('digest', False)}"
             )
+        return None
+
+    def _registry(self, registry: ImageRegistry) -> str | None:
+        """Judge where images of *registry* come from then: a mirror is as good as the registry itself."""
+        if not self._rules.is_appliance:
+            return None
+        listed = below(*self._rules.registries)
+        host = registry.host
+        if inside(host, listed) is None and not any(each.startswith(f"{host}/") for each in listed):
+            return f"{host} is nowhere that this device takes images from; " + (
+                self._rules.refused_by("registries", host)
+            )
+        for mirror in registry.mirrors:
+            if inside(mirror.location, listed) is None:
+                return (
+                    f"{mirror.location}, a mirror of {host}, is nowhere that this device takes images from; "
+                    f"{self._rules.refused_by('registries', mirror.location)}"
+                )
+        insecure = [host] if registry.insecure else []
+        insecure += [each.location for each in registry.mirrors if each.insecure]
+        for place in insecure:
+            if inside(place, below(*self._rules.insecure_registries)) is None:
+                return (
+                    f"{place} is not to be asked by plain HTTP, nor believed whatever its certificate is; "
+                    f"{self._rules.refused_by('insecure_registries', place)}"
+                )
         return None
 
     def _network(self, profile: NetworkProfile) -> str | None:

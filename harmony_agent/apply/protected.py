@@ -132,7 +132,7 @@ _PLACES: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
     (_BOOT, "the system's", "use a BootConfigScore, or choose another path"),
     (_ACCOUNTS, "of those who decide who may do what", "use a UserScore, or choose another path"),
     (_PACKAGES, "of Debian's packages", "use a PackageScore, or a path below /usr/local"),
-    (_CONTAINERS, "of podman", "use a ContainerScore, or choose another path"),
+    (_CONTAINERS, "of podman", "use a ContainerScore or a RegistryScore, or choose another path"),
 )
 _ALL_PLACES: Final = tuple(each for places, _, _ in _PLACES for each in places)
 

@@ -85,6 +85,7 @@ from .host_setting import (
     check_locale,
     check_timezone,
 )
+from .image_registry import ImageRegistry, RegistryAt, RegistryMirror, RegistryPlace
 from .job import Finished, InProgress, Job, JobName, JobState, NotNeeded
 from .link import LinkAt, LinkState, LinkTarget, NotALink, SymbolicLink
 from .mount_point import (
@@ -199,6 +200,7 @@ __all__ = [
     "HostSettingName",
     "HttpProbe",
     "ImageBlob",
+    "ImageRegistry",
     "InProgress",
     "Inactive",
     "InterfaceName",
@@ -239,7 +241,10 @@ __all__ = [
     "RebootRule",
     "RebootRuleAt",
     "RebootWhen",
+    "RegistryAt",
     "RegistryLogin",
+    "RegistryMirror",
+    "RegistryPlace",
     "Resource",
     "ResourceId",
     "Running",

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from harmony_pi_topology.testing.fake_network import FakeNetwork
     from harmony_pi_topology.testing.fake_pi import FakePi
     from harmony_pi_topology.testing.fake_reboots import FakeReboots
+    from harmony_pi_topology.testing.fake_registries import FakeRegistries
     from harmony_pi_topology.testing.fake_systemd import FakeSystemd, ServiceProgram
     from harmony_pi_topology.testing.fake_volumes import FakeVolumes
     from harmony_pi_topology.testing.files_contract import (
@@ -138,6 +139,7 @@ __all__ = [
     "FakeNetwork",
     "FakePi",
     "FakeReboots",
+    "FakeRegistries",
     "FakeSystemd",
     "FakeVolumes",
     "FileSystemHostContract",
@@ -216,6 +218,7 @@ _MODULES = {
     "FakeNetwork": "harmony_pi_topology.testing.fake_network",
     "FakePi": "harmony_pi_topology.testing.fake_pi",
     "FakeReboots": "harmony_pi_topology.testing.fake_reboots",
+    "FakeRegistries": "harmony_pi_topology.testing.fake_registries",
     "FakeSystemd": "harmony_pi_topology.testing.fake_systemd",
     "ServiceProgram": "harmony_pi_topology.testing.fake_systemd",
     "Bystander": "harmony_pi_topology.testing.files_contract",

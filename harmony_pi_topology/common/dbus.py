@@ -105,6 +105,11 @@ class Manager(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
         """Make a unit of these properties, and queue a job that starts it: its object path."""
         raise NotImplementedError
 
+    @dbus_method_async("ssi")
+    async def kill_unit(self, name: str, whom: str, signal: int) -> None:
+        """Send *signal* to the processes of a unit, or to its ``main`` one."""
+        raise NotImplementedError
+
     @dbus_method_async("s")
     async def reset_failed_unit(self, name: str) -> None:
         raise NotImplementedError

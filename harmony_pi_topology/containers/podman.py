@@ -36,6 +36,7 @@ from .podman_errors import (
 from .podman_reply import (
     FoundContainer,
     FoundNetwork,
+    FoundRegistry,
     FoundVolume,
     PullProgress,
     Refusal,
@@ -49,6 +50,7 @@ from .podman_reply import (
     parse_listed_labels,
     parse_network,
     parse_published_ports,
+    parse_registries,
     parse_secrets,
     parse_volume,
     parse_volume_sizes,
@@ -330,6 +332,12 @@ class Podman:
             raise to_in_use(refusal(answer), what)
         if (why := why_not_removed(answer, what)) is not None:
             raise to_in_use(Refusal(status=answer.status, message=why), what)
+
+    async def list_registries(self) -> Mapping[str, FoundRegistry]:
+        """Return how registries are used, as its service has read it, by what they are registries of."""
+        what = "tell how it uses registries"
+        answer = await self._ask(Question(method="get", path="/info"), what)
+        return parse_registries(_accept(answer, what), what)
 
     async def list_users(
         self, kind: Literal["volume", "network"], name: str

@@ -122,6 +122,17 @@ class FoundNetwork:
 
 
 @attrs.frozen(kw_only=True)
+class FoundRegistry:
+    """How podman uses one registry, or a part of it."""
+
+    location: str
+    mirrors: tuple[tuple[str, bool], ...] = ()
+    """Where each is, and whether it is insecure."""
+    insecure: bool = False
+    blocked: bool = False
+
+
+@attrs.frozen(kw_only=True)
 class FoundContainer:
     """A container as podman knows it. Its times are by the device's wall clock when they were taken."""
 
@@ -429,6 +440,25 @@ class _Network(BaseModel):
     network_dns_servers: list[str] | None = None
 
 
+class _Mirror(_Reply):
+    location: str = ""
+    insecure: bool = False
+
+
+class _Registry(_Reply):
+    location: str = ""
+    insecure: bool = False
+    blocked: bool = False
+    mirrors: list[_Mirror] | None = None
+
+
+class _Information(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    registries: dict[str, _Registry | list[str]] | None = None
+    """By what they are registries of; ``search`` has those in which short names are looked for."""
+
+
 class _RemovedNetwork(_Reply):
     err: str | None = None
 
@@ -679,6 +709,21 @@ def parse_network(answer: Answer, what: str) -> FoundNetwork:
         gateways=frozenset(each.gateway for each in reply.subnets or () if each.gateway),
         name_servers=tuple(reply.network_dns_servers or ()),
     )
+
+
+def parse_registries(answer: Answer, what: str) -> Mapping[str, FoundRegistry]:
+    """Return how registries are used, by what they are registries of."""
+    reply = _read(_Information, answer, what)
+    return {
+        place: FoundRegistry(
+            location=each.location,
+            mirrors=tuple((mirror.location, mirror.insecure) for mirror in each.mirrors or ()),
+            insecure=each.insecure,
+            blocked=each.blocked,
+        )
+        for place, each in (reply.registries or {}).items()
+        if isinstance(each, _Registry)
+    }
 
 
 def why_not_removed(answer: Answer, what: str) -> str | None:

@@ -16,6 +16,7 @@ from .fake_links import FakeLinks
 from .fake_mounts import FakeMounts
 from .fake_network import FakeNetwork
 from .fake_reboots import FakeReboots
+from .fake_registries import FakeRegistries
 from .fake_systemd import FakeSystemd
 from .fake_volumes import FakeVolumes
 
@@ -45,6 +46,7 @@ class FakePi:
         self.network = FakeNetwork()
         self.firewall = FakeFirewall()
         self.host = FakeHost()
+        self.registries = FakeRegistries(self.files)
         self.reboots = FakeReboots()
 
     @property
@@ -64,5 +66,6 @@ class FakePi:
             "NetworkConfigurator": self.network,
             "FirewallHost": self.firewall,
             "HostConfigurator": self.host,
+            "RegistryHost": self.registries,
             "RebootHost": self.reboots,
         }

@@ -17,6 +17,7 @@ from harmony_core.resources import (
     Ethernet,
     File,
     Firewall,
+    ImageRegistry,
     Job,
     Mount,
     NetworkAttachment,
@@ -46,7 +47,8 @@ paths = [
 ]
 units = ["kiosk-*.service", "srv-media.mount"]
 mounts = ["/srv/kiosk", "/etc/ssl/certs"]
-registries = ["ghcr.io/acme"]
+registries = ["ghcr.io/acme", "cache.lan:5000"]
+insecure_registries = ["cache.lan:5000/plain"]
 digest = true
 downloads = ["github.com/acme", "files.example:8443", "[fd00::1]"]
 networks = ["office*"]
@@ -69,6 +71,10 @@ AGENT = "the agent's"
 
 Verdict: TypeAlias = str | None
 """By which field it is refused; None where it is allowed."""
+
+
+def registry(host: str, fields: dict[str, Any]) -> ImageRegistry:
+    return ImageRegistry.model_validate({"host": host, **fields})
 
 
 def policy(text: str) -> DevicePolicy:
@@ -263,12 +269,34 @@ MOUNTS: list[tuple[str, Verdict, Verdict]] = [
     ("/etc/systemd/system.control", "mounts", "mounts"),
 ]
 
+
+def mirrors(*places: str, insecure: bool = False) -> dict[str, Any]:
+    return {"mirrors": [{"location": each, "insecure": insecure} for each in places]}
+
+
+REGISTRIES: list[tuple[str, dict[str, Any], Verdict]] = [
+    ("ghcr.io", mirrors("cache.lan:5000/ghcr"), None),
+    ("ghcr.io/acme/ui", mirrors("cache.lan:5000"), None),
+    ("ghcr.io", mirrors("cache.lan:5000/a", "evil.lan"), "registries"),
+    ("ghcr.io", mirrors("cache.lan:50000"), "registries"),
+    ("ghcr.io", mirrors("cache.lan"), "registries"),
+    ("ghcr.io", mirrors("ghcr.io/acmes"), "registries"),
+    ("ghcr.iot", mirrors("cache.lan:5000"), "registries"),
+    ("docker.io", {"insecure": True}, "registries"),
+    ("ghcr.io", {"insecure": True}, "insecure_registries"),
+    ("cache.lan:5000", {"insecure": True}, "insecure_registries"),
+    ("cache.lan:5000/plain", {"insecure": True}, None),
+    ("ghcr.io", mirrors("cache.lan:5000/plain/a", insecure=True), None),
+    ("ghcr.io", mirrors("cache.lan:5000/plainer", insecure=True), "insecure_registries"),
+]
+
 OTHERS: list[tuple[Resource, Verdict, Verdict]] = [
     (image(f"ghcr.io/acme/ui{DIGEST}"), None, None),
     (image(f"ghcr.io/acme/ui:1{DIGEST}"), None, None),
     (image("ghcr.io/acme/ui:1"), None, "digest"),
     (image(f"ghcr.io/acmes/ui{DIGEST}"), None, "registries"),
     (image(f"docker.io/library/nginx{DIGEST}"), None, "registries"),
+    *((registry(host, fields), None, verdict) for host, fields, verdict in REGISTRIES),
     *(
         (downloaded(f"https://{place}"), None, verdict)
         for place, verdict in (
@@ -433,6 +461,7 @@ def test_what_is_refused_may_not_be_taken_away_either() -> None:
         assert refusal is not None
         assert "/etc/harmony/policy.toml, line " in refusal
     assert appliance.removal_refusal("network:office", NetworkProfile) is None
+    assert appliance.removal_refusal("registry:evil.lan", ImageRegistry) is None
     assert appliance.removal_refusal("firewall:device", Firewall) is None
     nothing = policy('preset = "appliance"\n')
     assert nothing.removal_refusal("firewall:device", Firewall) is not None

@@ -52,6 +52,7 @@ class Nothing(Protocol):
                 "FirewallHost",
                 "VolumeHost",
                 "ContainerNetworkHost",
+                "RegistryHost",
                 "RebootHost",
             },
         ),

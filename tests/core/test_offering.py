@@ -30,6 +30,7 @@ OURS = ALWAYS | {
     "FirewallHost",
     "HostConfigurator",
     "MountHost",
+    "RegistryHost",
     "RebootHost",
 }
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
@@ -21,13 +22,25 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 import pytest
+import trustme
 from pydantic import ValidationError
 
-from harmony_core import Container, Directory, Download, File, Inventory, Job, Score, SystemdUnit
+from harmony_core import (
+    Container,
+    Directory,
+    Download,
+    File,
+    ImageRegistry,
+    Inventory,
+    Job,
+    Score,
+    SystemdUnit,
+)
 from harmony_core.resources import place_of
 from harmony_pi_topology.containers.request import build_request
 from harmony_pi_topology.containers.spec import resolve_desired
 from harmony_pi_topology.jobs.systemd import service_of
+from harmony_pi_topology.registries.configuration import describe_registry
 from harmony_scores import (
     AgentScore,
     AptSourceScore,
@@ -35,6 +48,7 @@ from harmony_scores import (
     DirectoryScore,
     FileScore,
     PackageScore,
+    RegistryScore,
     ShellJobScore,
     SwapScore,
     SysctlScore,
@@ -52,6 +66,7 @@ Spec = dict[str, Any]
 
 PROGRAM = ["/usr/bin/run", "argument"]
 ARMORED = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEaw==\n-----END PGP PUBLIC KEY BLOCK-----"
+CA = trustme.CA().cert_pem.bytes().decode()
 UPDATER = Path(__file__).parents[2] / "harmony_scores" / "_agent_update.py"
 HONEST: tuple[tuple[type[Score[Any]], Spec], ...] = (
     (
@@ -135,6 +150,15 @@ HONEST: tuple[tuple[type[Score[Any]], Spec], ...] = (
         AgentScore,
         {"wheel": {"name": "harmony-1.0-py3-none-any.whl", "size_bytes": 9, "sha256": "a" * 64}},
     ),
+    (
+        RegistryScore,
+        {
+            "host": "registry.lan:5000/team",
+            "mirrors": ["cache.lan:5000/team", {"location": "old.lan", "insecure": True}],
+            "ca": None,
+        },
+    ),
+    (RegistryScore, {"host": "registry.lan:5000", "mirrors": [], "ca": CA}),
     (ShellJobScore, {"name": "x", "script": "true", "environment": {"NAME": "value"}}),
     (
         ContainerScore,
@@ -594,6 +618,29 @@ def _check_agent(spec: Spec, asked: Sequence[object]) -> None:
         _check(command[3], UPDATER.read_text(), "the program")
 
 
+def _check_registry(spec: Spec, asked: Sequence[object]) -> None:
+    (found,) = asked
+    assert isinstance(found, ImageRegistry)
+    for path in ImageRegistry.paths_of(found.host):
+        _check_path(path)
+        _check(path.count("/"), 5 if path.endswith(".crt") else 4, "how deep a file is")
+    # toml.io, by a reader that is none of ours
+    read = tomllib.loads(describe_registry(found).decode())
+    given: list[Spec] = [
+        {"location": each} if isinstance(each, str) else each for each in spec["mirrors"]
+    ]
+    entry = {"prefix": spec["host"], "location": spec["host"]}
+    _check(
+        read, {"registry": [{**entry, **({"mirror": given} if given else {})}]}, "registries.conf"
+    )
+    for place in (spec["host"], *(each["location"] for each in given)):
+        if not re.fullmatch(r"[a-z0-9.:/_-]+", place, re.ASCII):
+            raise Injected(f"a place: {place!a}")
+    if found.ca is not None:
+        # What is around a certificate is no part of it.
+        _check(found.ca.strip(), CA.strip(), "ca")
+
+
 def _check_job(spec: Spec, asked: Sequence[object]) -> None:
     arguments, environment = _told(asked)
     _check(arguments, ["/bin/sh", "-eu", "-c", spec["script"]], "script")
@@ -652,6 +699,7 @@ CHECKS: Mapping[type[Score[Any]], Callable[[Spec, Sequence[object]], None]] = {
     AptSourceScore: _check_source,
     UpgradeScore: _check_upgrade,
     AgentScore: _check_agent,
+    RegistryScore: _check_registry,
     ShellJobScore: _check_job,
     ContainerScore: _check_container,
 }

@@ -33,6 +33,7 @@ from harmony_core import (
     NetworkConfigurator,
     Outcome,
     RebootHost,
+    RegistryHost,
     Resource,
     Score,
     State,
@@ -211,6 +212,7 @@ def a_topology_of(
     firewall: FirewallHost,
     volumes: VolumeHost,
     container_networks: ContainerNetworkHost,
+    registries: RegistryHost,
     reboots: RebootHost,
 ) -> None:
     pi = PiTopology(
@@ -227,6 +229,7 @@ def a_topology_of(
         firewall=firewall,
         volumes=volumes,
         container_networks=container_networks,
+        registries=registries,
         reboots=reboots,
     )
     # accepted: a topology satisfies every offer whose capability it has

@@ -1,0 +1,1 @@
+"""Registries of images, as podman uses them."""

@@ -1,0 +1,299 @@
+"""Registries, reconciled: all of it but for podman, so that every reconciler judges alike.
+
+    look   (podman itself, once it has read its files as they are now) -> as desired: left
+    refused: another file of podman's that speaks of the same registry (`NotOurs`), certificates of it in a
+             place that would count in place of ours
+    recorded -> files written, and those that are not needed any more taken away
+             -> podman has read them, and is asked -> `DidNotStick` where it uses the registry otherwise
+
+    removal: the files go, or what was there before comes back -> podman is asked again
+
+podman's service reads its files once, and keeps what it has read. What it said of the files of this content
+is remembered: it is not woken in each look, and a service that starts later reads the same.
+
+What is recorded of ``registry:HOST``: ``paths``, the files that were written for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError, DidNotStick, NotOurs
+from harmony_core.reconciler import Reconciler, Records
+from harmony_core.resources import (
+    File,
+    FileState,
+    ImageRegistry,
+    PresentAt,
+    RegistryAt,
+    RegistryMirror,
+    resource_id,
+)
+from harmony_core.resources.image_registry import (
+    certificates_path,
+    mirrors_path,
+)
+from harmony_core.steps import Created, Did, Removed, Step, Wrote
+from harmony_pi_topology.common.check import did_it_stick
+from harmony_pi_topology.common.gather import require_changes, say_of
+from harmony_pi_topology.containers.podman_reply import FoundRegistry
+
+from .configuration import Configuration, describe_registry, find_places, read_registries
+
+__all__ = ["Registries", "RegistryStore"]
+
+_REMEDY = (
+    "another file of podman's says so: look for it in /etc/containers/registries.conf and registries.conf.d, "
+    "as root on the device; or podman goes on with what it has read before: systemctl restart podman.service"
+)
+
+
+class RegistryStore(Protocol):
+    """What the rules need of podman and its files. Every verb: a `CapabilityError` for what it will not
+    do."""
+
+    async def read_configuration(self) -> Configuration:
+        """Return every file that podman reads, in its order."""
+        ...
+
+    async def ask(
+        self, expected: Mapping[str, FoundRegistry] | None
+    ) -> Mapping[str, FoundRegistry]:
+        """Return how podman uses registries, once it has read its files anew: as *expected*, where that is
+        known and podman agrees."""
+        ...
+
+    async def find_other_certificates(self, host: str) -> str | None:
+        """Return the directory of certificates of *host* that podman would read in place of ours, or no more
+        once there are ours."""
+        ...
+
+
+class Registries:
+    """The verbs of a `Reconciler` of registries. *files* are those of podman's that are ours."""
+
+    def __init__(
+        self, files: Reconciler[File, FileState], store: RegistryStore, records: Records
+    ) -> None:
+        self.files = files
+        self._store = store
+        self._records = records
+        self._turn = asyncio.Lock()
+        self._said_of: bytes | None = None
+        """The hash of the files of which podman has said what is in `_said`."""
+        self._said: Mapping[str, FoundRegistry] = {}
+
+    @property
+    def resource_class(self) -> type[ImageRegistry]:
+        return ImageRegistry
+
+    async def converge(
+        self, resources: Sequence[ImageRegistry], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """As `Reconciler.converge`; one after another, since they are of one podman."""
+        return [await self._converge_one(each, apply=apply) for each in resources]
+
+    async def observe(self, key: str) -> RegistryAt | None:
+        """As `Reconciler.observe`."""
+        async with self._turn:
+            return await self._look(key, await self._store.read_configuration())
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        """As `Reconciler.remove`."""
+        return [await self._remove_one(key, apply=apply) for key in keys]
+
+    async def _converge_one(self, registry: ImageRegistry, *, apply: bool) -> Change | Exception:
+        try:
+            async with self._turn:
+                return await self._converge(registry, apply=apply)
+        except CapabilityError as error:
+            return say_of(error, registry.id)
+
+    async def _converge(self, registry: ImageRegistry, *, apply: bool) -> Change:
+        configuration = await self._store.read_configuration()
+        await self._refuse(registry, configuration)
+        before = await self._look(registry.host, configuration)
+        wanted = _list_files(registry)
+        paths = [each.path for each in wanted]
+        had = self._list_paths(registry.id)
+        if apply and not {*paths} <= {*had}:
+            # Before they are there: whoever finds them later has to know whose they are.
+            await self._records.put(registry.id, {"paths": sorted({*had, *paths})})
+        gone = [each for each in had if each not in paths]
+        changes = [
+            *require_changes(await self.files.converge(wanted, apply=apply)),
+            *require_changes(await self.files.remove(gone, apply=apply)),
+        ]
+        after = _desired(registry)
+        if apply:
+            found = await self._look(registry.host, await self._store.read_configuration())
+            after = did_it_stick(f"podman's {registry.host}", after, found, remedy=_REMEDY)
+            if gone:
+                await self._records.put(registry.id, {"paths": paths})
+        return _tell(registry.id, [*paths, *gone], changes, before, after)
+
+    async def _refuse(self, registry: ImageRegistry, configuration: Configuration) -> None:
+        """Raise `NotOurs` for what others have said of *registry*, before or after us."""
+        host = registry.host
+        if (path := _find_other_file(host, configuration)) is not None:
+            raise NotOurs(
+                f"{path} says how podman uses {host}, too, and only one file may; take it out of there, as "
+                "root on the device, or leave this Score out"
+            )
+        if registry.ca is None:
+            return
+        if (directory := await self._store.find_other_certificates(host)) is not None:
+            ours = certificates_path(host).rpartition("/")[0]
+            raise NotOurs(
+                f"podman reads one directory of certificates of {host}, and there is {directory}; move what "
+                f"is in it to {ours}, as root on the device, and take the directory away"
+            )
+
+    async def _look(self, place: str, configuration: Configuration) -> RegistryAt | None:
+        said = await self._ask(configuration)
+        found = said.get(place)
+        there = await self.files.observe(certificates_path(place)) if "/" not in place else None
+        ca = there.sha256 if isinstance(there, PresentAt) else ""
+        if found is None and not ca:
+            return None
+        found = found or FoundRegistry(location=place)
+        return RegistryAt(
+            mirrors=tuple(
+                str(RegistryMirror.model_construct(location=location, insecure=insecure))
+                for location, insecure in found.mirrors
+            ),
+            insecure=found.insecure,
+            location=found.location,
+            blocked=found.blocked,
+            ca=ca,
+        )
+
+    async def _ask(self, configuration: Configuration) -> Mapping[str, FoundRegistry]:
+        """Return what podman says of its files as they are now."""
+        digest = _hash(configuration)
+        if digest == self._said_of:
+            return self._said
+        expected = read_registries(configuration)
+        said = await self._store.ask(expected)
+        # What is not as its files are read here may be what it has read before.
+        self._said_of = digest if said == expected else None
+        self._said = said
+        return said
+
+    def _list_paths(self, rid: str) -> list[str]:
+        record = self._records.get(rid)
+        return [*record["paths"]] if record is not None else []
+
+    async def _remove_one(self, key: str, *, apply: bool) -> Change | Exception:
+        rid = resource_id(ImageRegistry.resource_type, key)
+        try:
+            async with self._turn:
+                return await self._remove(key, rid, apply=apply)
+        except CapabilityError as error:
+            return say_of(error, rid)
+
+    async def _remove(self, place: str, rid: str, *, apply: bool) -> Change:
+        configuration = await self._store.read_configuration()
+        paths = self._list_paths(rid)
+        if not paths:
+            if (path := _find_other_file(place, configuration)) is not None:
+                raise NotOurs(
+                    f"how podman uses {place} was not said by Harmony, but in {path}; take it out of there "
+                    "by hand if it is to go"
+                )
+            return Change(resource=rid)
+        before = await self._look(place, configuration)
+        changes = require_changes(await self.files.remove(paths, apply=apply))
+        after = None
+        if apply:
+            configuration = await self._store.read_configuration()
+            after = await self._look(place, configuration)
+            _refuse_remembered(place, configuration, after)
+            await self._records.forget(rid)
+        return _tell(rid, paths, changes, before, after)
+
+
+def _list_files(registry: ImageRegistry) -> list[File]:
+    files: list[File] = []
+    if registry.mirrors or registry.insecure:
+        files.append(File(path=mirrors_path(registry.host), content=describe_registry(registry)))
+    if registry.ca is not None:
+        files.append(File(path=certificates_path(registry.host), content=registry.ca.encode()))
+    return files
+
+
+def _desired(registry: ImageRegistry) -> RegistryAt:
+    ca = "" if registry.ca is None else hashlib.sha256(registry.ca.encode()).hexdigest()
+    return RegistryAt(
+        mirrors=tuple(map(str, registry.mirrors)),
+        insecure=registry.insecure,
+        location=registry.host,
+        blocked=False,
+        ca=ca,
+    )
+
+
+def _find_other_file(place: str, configuration: Configuration) -> str | None:
+    ours = mirrors_path(place)
+    others = (
+        path
+        for path, content in configuration.items()
+        if path != ours and place in find_places(content)
+    )
+    return next(others, None)
+
+
+def _hash(configuration: Configuration) -> bytes | None:
+    """Return what is another whenever a file is; None where that cannot be told."""
+    digest = hashlib.sha256()
+    for path, content in configuration.items():
+        if content is None:
+            return None
+        digest.update(f"{path}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.digest()
+
+
+def _refuse_remembered(place: str, configuration: Configuration, found: RegistryAt | None) -> None:
+    """Raise `DidNotStick` where podman goes on with mirrors that none of its files has."""
+    expected = read_registries(configuration)
+    if found is not None and found.mirrors and expected is not None and place not in expected:
+        raise DidNotStick(
+            f"podman's {place}",
+            field="mirrors",
+            wanted="none",
+            found=", ".join(found.mirrors),
+            remedy="run: systemctl restart podman.service",
+        )
+
+
+def _tell(
+    rid: str,
+    paths: Sequence[str],
+    changes: Sequence[Change],
+    before: RegistryAt | None,
+    after: RegistryAt | None,
+) -> Change:
+    steps = [
+        _name_file(path, step)
+        for path, change in zip(paths, changes, strict=True)
+        for step in change.steps
+    ]
+    diff = "".join(each.diff for each in changes if each.diff)
+    return Change(resource=rid, steps=tuple(steps), before=before, after=after, diff=diff or None)
+
+
+def _name_file(path: str, step: Step) -> Step:
+    match step:
+        case Created():
+            return Created(path)
+        case Removed():
+            return Removed(path)
+        case Wrote():
+            return Wrote(path)
+        case _:
+            return Did(f"{path}: {step}")
