@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TypeAlias
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar, TypeAlias
 
 import pytest
 
 from harmony_control.device import Device
 from harmony_control.push.entries import Entry
+from harmony_core import RegistryMirror
 from harmony_core.outcome import Failure
 from harmony_core.resources.image_registry import certificates_path, mirrors_path
 from harmony_pi_topology import PiTopology
@@ -19,12 +23,14 @@ from harmony_scores import ContainerScore, RegistryScore
 from tests.box import Bed, Box
 from tests.box.bed import GATEWAY
 from tests.box.registry import Registry
-from tests.fleet.ground import code_of, pushed, statuses, until
+from tests.fleet.ground import Host, code_of, pushed, statuses, until
 
 Pi: TypeAlias = Device[PiTopology]
 
 DOWN = f"{GATEWAY}:5999"
 """Nobody listens there."""
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+FORGED = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "layers": []}).encode()
 DIRECTORY = "/etc/containers/registries.conf.d"
 
 
@@ -159,3 +165,45 @@ async def test_of_two_scores_for_one_registry_one_is_refused(device: Pi) -> None
     )
     state, _ = await pushed(device, {"one": one, "other": other})
     assert "OwnershipConflict" in {code_of(state, each) for each in ("one", "other")}
+
+
+class Forging(BaseHTTPRequestHandler):
+    """A mirror without TLS, which has another image under every digest."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        content = b"{}" if self.path == "/v2/" else FORGED
+        self.send_response(200)
+        self.send_header("Content-Type", MANIFEST)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    do_HEAD = do_GET  # noqa: N815 - the base's
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+async def test_a_mirror_that_gives_another_image_is_not_believed(
+    device: Pi, host: Host, registry: Registry
+) -> None:
+    image = pulled_as(registry.push_busybox("signed/app", "1"), DOWN, "app")
+    with ThreadingHTTPServer((GATEWAY, 0), Forging) as forging:
+        threading.Thread(target=forging.serve_forever, daemon=True).start()
+        mirror = RegistryMirror(location=f"{GATEWAY}:{forging.server_address[1]}/x", insecure=True)
+        state, _ = await pushed(
+            device,
+            {
+                "mirror": RegistryScore(host=DOWN, mirrors=(mirror,)),
+                "app": Entry(app(image), after=["mirror"]),
+            },
+        )
+        forging.shutdown()
+    assert statuses(state)["mirror"] == "SUCCESS"
+    assert f"/v2/x/app/manifests/{image.partition('@')[2]}" in Forging.asked
+    assert code_of(state, "app") in {"ImageNotFound", "RegistryUnreachable"}
+    assert host.container("app") is None
