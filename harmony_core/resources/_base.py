@@ -301,6 +301,8 @@ def _problem(problem: ErrorDetails, model: type[BaseModel] | None, *, hints: boo
     value = problem["input"]
     # What has parts may have passwords among them, as an environment has.
     given = repr(value) if isinstance(value, _SHOWN) else ""
+    if _PRIVATE in given:
+        given = ""
     if len(given) > 60:
         given = given[:57] + "…"
     said = not given or (isinstance(value, str) and given in message)
@@ -309,6 +311,8 @@ def _problem(problem: ErrorDetails, model: type[BaseModel] | None, *, hints: boo
 
 
 _SHOWN = str | bytes | int | float | None
+_PRIVATE = "PRIVATE KEY"
+"""What a text has, however it begins, that is shown to nobody."""
 _NAMED_MOST = 10
 _SAYS_ALL = frozenset({"extra_forbidden", "union_tag_not_found", "union_tag_invalid"})
 """The problems of which what was given is told, or does not help."""
