@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from harmony_core import (
     HasRegistries,
@@ -24,6 +24,17 @@ from ._whole import refused_as_fields
 __all__ = ["RegistryScore"]
 
 
+def _from_place(given: object) -> object:
+    return {"location": given} if isinstance(given, str) else given
+
+
+Mirror = Annotated[
+    RegistryMirror,
+    BeforeValidator(_from_place, json_schema_input_type=RegistryPlace | RegistryMirror),
+]
+"""A mirror, or only where it is."""
+
+
 class RegistryScore(Score[HasRegistries]):
     """podman pulls the images of this registry from its ``mirrors`` first, and believes it by its ``ca``.
 
@@ -37,7 +48,7 @@ class RegistryScore(Score[HasRegistries]):
         description="The registry as images are named after it, or a part of it: docker.io, "
         "registry.lan:5000, ghcr.io/acme."
     )
-    mirrors: Annotated[tuple[RegistryPlace | RegistryMirror, ...], Field(max_length=16)] = Field(
+    mirrors: Annotated[tuple[Mirror, ...], Field(max_length=16)] = Field(
         default=(),
         description="Other registries with the same images, as in cache.lan:5000/dockerhub: tried in this "
         "order. One without TLS is {location: cache.lan:5000, insecure: true}.",
@@ -67,8 +78,4 @@ class RegistryScore(Score[HasRegistries]):
         return outcome_of(await topology.registries.ensure(self._registry()))
 
     def _registry(self) -> ImageRegistry:
-        mirrors = tuple(
-            RegistryMirror(location=each) if isinstance(each, str) else each
-            for each in self.mirrors
-        )
-        return ImageRegistry(host=self.host, mirrors=mirrors, ca=self.ca, insecure=self.insecure)
+        return ImageRegistry(**{name: getattr(self, name) for name in type(self).model_fields})

@@ -34,9 +34,10 @@ NAMED_SSH = SystemdServiceScore(
 )
 APPLIANCE = """\
 preset = "appliance"
-kinds = ["FileScore", "SystemdServiceScore"]
+kinds = ["FileScore", "SystemdServiceScore", "RegistryScore"]
 paths = ["/etc/kiosk"]
 units = ["kiosk-*.service"]
+registries = ["ghcr.io"]
 """
 
 
@@ -174,6 +175,14 @@ async def test_an_appliance_does_what_it_lists_and_nothing_else(
         (
             {"id": "it", "kind": "DirectoryScore", "spec": {"path": "/etc/kiosk/more"}},
             f"refused by {POLICY}, line 2: kinds = ",
+        ),
+        (
+            {
+                "id": "it",
+                "kind": "RegistryScore",
+                "spec": {"host": "ghcr.io", "mirrors": ["cache.lan:5000/ghcr"]},
+            },
+            f'refused by {POLICY}, line 5: registries = ["ghcr.io"]; to allow it, add "cache.lan:5000/ghcr"',
         ),
     ):
         scores.write_text(json.dumps([entry]))

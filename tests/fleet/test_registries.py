@@ -46,6 +46,10 @@ def app(image: str, name: str = "app") -> ContainerScore:
     return ContainerScore(name=name, image=image, stop_timeout_s=0, settle_s=0.2, pull_timeout_s=20)
 
 
+def mirror(host: str, *places: str) -> RegistryScore:
+    return RegistryScore(host=host, mirrors=tuple(RegistryMirror(location=each) for each in places))
+
+
 def pulled_as(image: str, host: str, repository: str) -> str:
     """Return the reference of *image* by another name: of *repository* at *host*."""
     return f"{host}/{repository}:1@{image.partition('@')[2]}"
@@ -72,7 +76,7 @@ async def test_a_mirror_has_the_images_of_a_registry_that_is_down(
     first = registry.push_busybox("hub/app", "1", command=("sleep", "4711"))
     second = registry.push_busybox("hub/app", "1", command=("sleep", "4712"))
     image, other = (pulled_as(each, DOWN, "app") for each in (first, second))
-    mirrored = RegistryScore(host=DOWN, mirrors=(f"{GATEWAY}:5998/none", f"{registry.host}/hub"))
+    mirrored = mirror(DOWN, f"{GATEWAY}:5998/none", f"{registry.host}/hub")
     with awake(pi) as process:
         # The service has read its files, and says that the registry is down.
         state, _ = await pushed(device, {"app": app(image)})
@@ -102,7 +106,7 @@ async def test_a_mirror_that_is_down_leaves_the_registry_itself(
     device: Pi, registry: Registry
 ) -> None:
     image = registry.push_busybox("lone/app", "1", command=("sleep", "4713"))
-    mirrored = RegistryScore(host=registry.host, mirrors=(f"{GATEWAY}:5998/none",))
+    mirrored = mirror(registry.host, f"{GATEWAY}:5998/none")
     state, _ = await pushed(
         device, {"mirror": mirrored, "app": Entry(app(image), after=["mirror"])}
     )
@@ -138,7 +142,7 @@ async def test_an_authority_has_a_registry_believed_for_as_long_as_its_score_is_
 
 
 async def test_what_others_do_to_it_is_put_right_or_told(device: Pi, pi: Box) -> None:
-    mirrored = RegistryScore(host=DOWN, mirrors=(f"{GATEWAY}:5998/none",))
+    mirrored = mirror(DOWN, f"{GATEWAY}:5998/none")
     state, _ = await pushed(device, {"mirror": mirrored})
     assert statuses(state) == {"mirror": "SUCCESS"}
     written = pi.read(mirrors_path(DOWN))
@@ -160,9 +164,7 @@ def exists(pi: Box, path: str) -> bool:
 
 
 async def test_of_two_scores_for_one_registry_one_is_refused(device: Pi) -> None:
-    one, other = (
-        RegistryScore(host=DOWN, mirrors=(f"{GATEWAY}:5998/{name}",)) for name in ("a", "b")
-    )
+    one, other = (mirror(DOWN, f"{GATEWAY}:5998/{name}") for name in ("a", "b"))
     state, _ = await pushed(device, {"one": one, "other": other})
     assert "OwnershipConflict" in {code_of(state, each) for each in ("one", "other")}
 
@@ -194,11 +196,11 @@ async def test_a_mirror_that_gives_another_image_is_not_believed(
     image = pulled_as(registry.push_busybox("signed/app", "1"), DOWN, "app")
     with ThreadingHTTPServer((GATEWAY, 0), Forging) as forging:
         threading.Thread(target=forging.serve_forever, daemon=True).start()
-        mirror = RegistryMirror(location=f"{GATEWAY}:{forging.server_address[1]}/x", insecure=True)
+        forged = RegistryMirror(location=f"{GATEWAY}:{forging.server_address[1]}/x", insecure=True)
         state, _ = await pushed(
             device,
             {
-                "mirror": RegistryScore(host=DOWN, mirrors=(mirror,)),
+                "mirror": RegistryScore(host=DOWN, mirrors=(forged,)),
                 "app": Entry(app(image), after=["mirror"]),
             },
         )

@@ -9,9 +9,10 @@ import trustme
 from pydantic import ValidationError
 
 from harmony_core import Failure, ImageRegistry, Noop, RegistryMirror, Success
+from harmony_core.resources import all_problems, first_problem
 from harmony_core.resources.image_registry import certificates_path, mirrors_path
 from harmony_core.testing import FakePi, interpret_once, interpret_twice
-from harmony_scores import RegistryScore
+from harmony_scores import AptSourceScore, RegistryScore
 
 AUTHORITY = trustme.CA()
 CA = AUTHORITY.cert_pem.bytes().decode()
@@ -53,6 +54,24 @@ def test_what_cannot_be_is_refused_by_its_words(fields: dict[str, Any], told: st
         RegistryScore.model_validate({"host": "registry.lan", **fields})
 
 
+def test_a_mirror_may_be_only_its_place() -> None:
+    score = RegistryScore.model_validate({"host": "docker.io", "mirrors": ["cache.lan:5000/a"]})
+    assert score.mirrors == (RegistryMirror(location="cache.lan:5000/a"),)
+    schema = RegistryScore.model_json_schema()
+    kinds = schema["properties"]["mirrors"]["items"]["anyOf"]
+    assert [each.get("type", "an object") for each in kinds] == ["string", "an object"]
+
+
+@pytest.mark.parametrize("kind", [RegistryScore, AptSourceScore])
+def test_a_private_key_is_not_shown(kind: type[RegistryScore | AptSourceScore]) -> None:
+    fields = {"host": "a.lan", "ca": KEY} if kind is RegistryScore else {"name": "a", "key": KEY}
+    with pytest.raises(ValidationError) as caught:
+        kind.model_validate(fields)
+    told = [first_problem(caught.value), *(text for _, text in all_problems(caught.value))]
+    assert any("that is a private key" in each for each in told)
+    assert not any("BEGIN" in each for each in told)
+
+
 def test_of_several_certificates_each_is_kept_and_nothing_else() -> None:
     text = f"# mine\r\n{CA}\n-- and --\n{OTHER}".replace("\n", "\r\n")
     score = RegistryScore(host="registry.lan", ca=text)
@@ -68,7 +87,10 @@ def test_a_part_of_a_registry_has_a_file_of_its_own() -> None:
 async def test_interpret_twice_it_is_success_then_noop() -> None:
     score = RegistryScore(
         host="registry.lan:5000",
-        mirrors=("cache.lan/a", RegistryMirror(location="old.lan", insecure=True)),
+        mirrors=(
+            RegistryMirror(location="cache.lan/a"),
+            RegistryMirror(location="old.lan", insecure=True),
+        ),
         ca=CA,
     )
     pi = FakePi()
@@ -83,7 +105,7 @@ async def test_what_another_file_says_is_a_failure_that_names_it() -> None:
     pi = FakePi()
     path = "/etc/containers/registries.conf.d/mine.conf"
     pi.files.write(path, b'[[registry]]\nlocation = "docker.io"\n')
-    score = RegistryScore(host="docker.io", mirrors=("cache.lan",))
+    score = RegistryScore(host="docker.io", mirrors=(RegistryMirror(location="cache.lan"),))
     outcome = (await interpret_once(score, pi.offers)).outcome
     assert isinstance(outcome, Failure)
     assert outcome.error.code == "NotOurs"
