@@ -125,18 +125,17 @@ class _Podman:
     async def ask(
         self, expected: Mapping[str, FoundRegistry] | None
     ) -> Mapping[str, FoundRegistry]:
-        if expected is None:
-            await self._have_read_anew()
-            await asyncio.sleep(_HEARD_WITHIN_S)
-            return await self._podman.list_registries()
-        with suppress(CapabilityUnavailable):  # it may have read a file that is mended by now
-            if (said := await self._podman.list_registries()) == expected:
+        # It may have read a file that is mended by now. Asked first, it also runs, and hears what it is sent.
+        with suppress(CapabilityUnavailable):
+            said = await self._podman.list_registries()
+            if said == expected:
                 return said
         await self._have_read_anew()
-        for wait_s in _ASK_AGAIN_S:
+        for wait_s in _ASK_AGAIN_S if expected is not None else (_HEARD_WITHIN_S,):
             await asyncio.sleep(wait_s)
             with suppress(CapabilityUnavailable):
-                if (said := await self._podman.list_registries()) == expected:
+                said = await self._podman.list_registries()
+                if said == expected:
                     return said
         return await self._podman.list_registries()
 
