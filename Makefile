@@ -7,7 +7,7 @@
 #   make cluster    three NATS servers that are killed in turn, again and again
 #   make fleet   a fleet of 50 agents under faults (HARMONY_AGENTS=…, HARMONY_SEED=…), and 10,000 devices (HARMONY_DEVICES=…)
 #   make wheel   what is installed on a Pi and on an operator's machine, with locks and lists of what is in it
-#   make install what an operator's machine needs, into ~/harmony (PREFIX=…, WITH=serve)
+#   make install what an operator's machine needs, into ~/harmony (PREFIX=…, WITH=serve, WITH=pkcs11)
 #   make page    the page of `harmony serve`, from its sources (npm)
 #   make picture the pictures of README and docs, taken anew (Chromium)
 #   make docs    the documentation as a site, into build/site
@@ -63,7 +63,7 @@ wheel: $(STAMP)
 	done
 
 PREFIX ?= $(HOME)/harmony
-# control, or serve, which has what `harmony serve` needs beside.
+# control, or serve, which has what `harmony serve` needs beside, or pkcs11, for keys in hardware tokens.
 WITH ?= control
 PIP_INSTALL := $(PREFIX)/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes
 
@@ -145,6 +145,7 @@ lock: $(STAMP)
 	    $(COMPILE) --constraint requirements/dev.lock --extra $$end --output-file requirements/$$end.lock pyproject.toml || exit; \
 	done
 	$(COMPILE) --constraint requirements/dev.lock --extra control --extra serve --output-file requirements/serve.lock pyproject.toml
+	$(COMPILE) --constraint requirements/dev.lock --extra control --extra pkcs11 --output-file requirements/pkcs11.lock pyproject.toml
 	$(COMPILE) --constraint requirements/dev.lock --group build --output-file requirements/build.lock
 
 clean:

@@ -13,7 +13,7 @@ _REQUIREMENTS = Path(__file__).parents[1] / "requirements"
 
 def _write_locks(directory: Path) -> None:
     (wheel,) = directory.glob("harmony-*.whl")
-    for name in ("agent.lock", "control.lock", "serve.lock"):
+    for name in ("agent.lock", "control.lock", "serve.lock", "pkcs11.lock"):
         lock = (_REQUIREMENTS / name).read_bytes()
         (directory / name).write_bytes(lock_with_wheel(wheel.name, wheel.read_bytes(), lock))
     shutil.copyfile(_REQUIREMENTS / "build.lock", directory / "build.lock")
