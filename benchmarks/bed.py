@@ -28,7 +28,7 @@ from nats.aio.msg import Msg
 
 from harmony_control.store import operator_key
 from harmony_control.store.home import write_toml
-from harmony_core.wire.envelope import SigningKey, seal
+from harmony_core.wire.envelope import Signer, seal
 from harmony_core.wire.manifest import Manifest, SerializedScore, target_of
 from tests.nats import Bus, serving
 
@@ -120,7 +120,7 @@ class Program:
 class Bed:
     """One server, and whoever is connected to it. Make it with `making`."""
 
-    def __init__(self, bus: Bus, root: Path, key: SigningKey, stack: AsyncExitStack) -> None:
+    def __init__(self, bus: Bus, root: Path, key: Signer, stack: AsyncExitStack) -> None:
         self.bus = bus
         self.root = root
         self._key = key

@@ -1,8 +1,9 @@
-"""Keys to sign with: a file that Harmony made, or any signer that securesystemslib knows.
+"""Keys to sign with: a file that Harmony made, a hardware token, or any signer that securesystemslib knows.
 
     root.key                  one line, as `harmony trust key` and `harmony keygen` write it
     file2:root.pem            PEM (PKCS#8), in a file; beside it root.pub
     hv:NAME/VERSION           HashiCorp Vault's transit engine; the public half with --public; needs hvac
+    pkcs11:token=…;object=…   a key in a hardware token (`.store.token_key`)
 
 A device verifies Ed25519 alone, so only such a key is of use, wherever it is kept.
 """
@@ -20,8 +21,16 @@ from harmony_core.wire.envelope import Signer, VerifyKey, generate_key
 
 from .store.home import write_whole
 from .store.operator_key import read_signing_key
+from .store.token_key import TokenKey, create_token_key, read_token_key
+from .store.token_uri import PKCS11_SCHEME, TokenUri
 
-__all__ = ["create_key", "load_signer", "public_path", "read_public_key"]
+__all__ = [
+    "create_key",
+    "create_key_in_token",
+    "load_signer",
+    "public_path",
+    "read_public_key",
+]
 
 
 def create_key(path: Path) -> VerifyKey:
@@ -35,13 +44,28 @@ def create_key(path: Path) -> VerifyKey:
     return key.public
 
 
+def create_key_in_token(text: str, half: Path | None) -> tuple[VerifyKey, bool]:
+    """Return the public half of the key that the URI *text* says, and whether it was made now, since the
+    token had none. It is written into the file *half*. `UsageError` where that exists; `ConfigError`."""
+    if half is not None and half.exists():
+        raise UsageError(f"{half} exists and may be in use; choose another file")
+    public, is_made = create_token_key(TokenUri.parse(text))
+    if half is not None:
+        write_whole(half, public.to_text() + "\n", mode=0o644)
+    return public, is_made
+
+
 def public_path(path: Path) -> Path:
     """Return where the public half of the key in *path* is kept."""
     return path.with_name(f"{path.name.removesuffix('.key')}.pub")
 
 
-def read_public_key(path: Path) -> VerifyKey:
-    """Return the key that the first line of *path* is, such as of an operator.pub. `ConfigError`."""
+def read_public_key(text: str) -> VerifyKey:
+    """Return the key that the first line of the file *text* is, such as of an operator.pub, or that a token
+    has, by its URI. `ConfigError`, `UsageError`."""
+    if text.startswith(PKCS11_SCHEME):
+        return read_token_key(TokenUri.parse(text))
+    path = Path(text)
     try:
         return VerifyKey.from_text(path.read_text().split("\n", 1)[0])
     except (OSError, UnicodeDecodeError) as error:
@@ -51,10 +75,15 @@ def read_public_key(path: Path) -> VerifyKey:
 
 
 def load_signer(text: str, public: Path | None = None) -> Signer:
-    """Return who signs as *text* says: a file, or a URI of securesystemslib's, whose public half *public* is.
+    """Return who signs as *text* says: a file, or a URI, of a token or of securesystemslib's; *public* is its
+    public half.
 
-    `ConfigError` where it is missing, readable by others, or no Ed25519 key.
+    `ConfigError` where it is missing, readable by others, or no Ed25519 key; `UsageError`.
     """
+    if text.startswith(PKCS11_SCHEME):
+        return TokenKey.load(
+            TokenUri.parse(text), None if public is None else read_public_key(str(public))
+        )
     scheme, colon, rest = text.partition(":")
     if not colon or Path(text).exists():
         return read_signing_key(Path(text), made_by="harmony trust key")
@@ -63,7 +92,7 @@ def load_signer(text: str, public: Path | None = None) -> Signer:
         if scheme != "file2" or not beside.exists():
             raise UsageError(f"{text}: name the file with its public half, with --public")
         public = beside
-    return _Foreign.load(text, read_public_key(public))
+    return _Foreign.load(text, read_public_key(str(public)))
 
 
 @attrs.frozen

@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     _serve(command("serve", "serve", "show the fleet in a browser and over HTTP"))
     _serve_user(command("serve-user", "serve", "decide who may sign in to `harmony serve`"))
     _alerts(command("alerts", "alerts", "try whom `harmony serve --alerts` is to tell"))
-    command("keygen", "keygen", "make the operator's keys")
+    _keygen(command("keygen", "keygen", "make the operator's keys"))
     _add_operator(command("add-operator", "operators", "let another operator into this fleet"))
     _remove_operator(command("remove-operator", "operators", "cut another operator off"))
     _join(command("join", "operators", "become an operator of a fleet whose server runs elsewhere"))
@@ -428,6 +428,14 @@ def _add_agent(made: argparse.ArgumentParser) -> None:
     )
 
 
+def _keygen(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--token",
+        metavar="URI",
+        help="sign with a key in a hardware token, such as 'pkcs11:token=NAME;object=ada'",
+    )
+
+
 def _retire(made: argparse.ArgumentParser) -> None:
     _agent(made)
     made.add_argument(
@@ -443,7 +451,8 @@ def _cosigning(made: argparse.ArgumentParser) -> None:
             "--sign-with",
             action="append",
             metavar="KEY",
-            help="sign with this key too, where more than one must; once for each",
+            help="sign with this key too, where more than one must: a file, or a URI as for `harmony trust "
+            "sign`; once for each",
         ),
         _FILES,
     )

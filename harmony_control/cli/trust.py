@@ -12,9 +12,16 @@ import attrs
 
 from harmony_control.fleet import Fleet
 from harmony_control.roots import Taken
-from harmony_control.signers import create_key, load_signer, public_path, read_public_key
+from harmony_control.signers import (
+    create_key,
+    create_key_in_token,
+    load_signer,
+    public_path,
+    read_public_key,
+)
 from harmony_control.store.home import Home
 from harmony_control.store.roots import read_hashes
+from harmony_control.store.token_uri import PKCS11_SCHEME
 from harmony_control.times_typed import lasting
 from harmony_control.trust import (
     Proposal,
@@ -59,12 +66,28 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _key(options: argparse.Namespace) -> int:
+    if options.file.startswith(PKCS11_SCHEME):
+        return _key_in_token(options)
+    if options.public:
+        raise UsageError("a key in a file has its public half beside it; leave --public out")
     public = create_key(Path(options.file))
     half = public_path(Path(options.file))
     out(
         options,
         {"event": "key", "key": public.to_text(), "id": public.id},
         f"{options.file} is made: keep it off line. Its public half, {half}, is what others need",
+    )
+    return CONVERGED
+
+
+def _key_in_token(options: argparse.Namespace) -> int:
+    half = Path(options.public) if options.public else None
+    public, is_made = create_key_in_token(options.file, half)
+    out(
+        options,
+        {"event": "key", "key": public.to_text(), "id": public.id, "made": is_made},
+        f"{options.file} {'is made' if is_made else 'was there already'}. Its public half, which others need"
+        + (f", is in {half}" if half else f":\n{public.to_text()}"),
     )
     return CONVERGED
 
@@ -279,7 +302,7 @@ def _load_signers(options: argparse.Namespace) -> list[Signer]:
 
 
 def _read_keys(files: list[str] | None) -> list[VerifyKey]:
-    return [read_public_key(Path(each)) for each in files or []]
+    return [read_public_key(each) for each in files or []]
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -30,13 +30,27 @@ def add_trust(
     init.add_argument("--expires-in", metavar="TIME", help="such as 365d (default: never expires)")
     _signing(init, completes)
 
-    key = what("key", "make a root key, in a file")
-    completes(key.add_argument("file", metavar="FILE", help="such as root-a.key"))
+    key = what("key", "make a root key, in a file or a hardware token")
+    completes(
+        key.add_argument(
+            "file", metavar="KEY", help="such as root-a.key, or 'pkcs11:token=NAME;object=root-a'"
+        )
+    )
+    completes(
+        key.add_argument(
+            "--public", metavar="FILE", help="of a key in a token: write its public half there"
+        )
+    )
 
     add = what("add", "let keys sign, or change what they may sign")
     add.add_argument("name", metavar="NAME", help="of the operator, or of what the keys are for")
     completes(
-        add.add_argument("files", nargs="+", metavar="FILE", help="public keys: operator.pub")
+        add.add_argument(
+            "files",
+            nargs="+",
+            metavar="FILE",
+            help="public keys: operator.pub, or the pkcs11: URI of a key in a token",
+        )
     )
     add.add_argument("--kinds", metavar="KIND,…", help="only these, and nobody else these")
     add.add_argument("--threshold", type=int, default=1, metavar="N", help="how many must sign")
@@ -102,7 +116,7 @@ def _root_keys(made: argparse.ArgumentParser, completes: Completes) -> None:
             "--root-key",
             action="append",
             metavar="FILE",
-            help="the public half of a root key (.pub); once for each",
+            help="the public half of a root key (.pub), or the pkcs11: URI of one in a token; once for each",
         )
     )
 
@@ -113,7 +127,8 @@ def _signing(made: argparse.ArgumentParser, completes: Completes) -> None:
             "--key",
             action="append",
             metavar="KEY",
-            help="a root key to sign with: a file, or a URI such as hv:NAME/VERSION or file2:root.pem",
+            help="a root key to sign with: a file, or a URI such as 'pkcs11:token=NAME;object=root-a', "
+            "hv:NAME/VERSION or file2:root.pem",
         )
     )
     completes(

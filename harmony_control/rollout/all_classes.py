@@ -19,7 +19,7 @@ from harmony_control.fleet_view.watching import FleetWatch
 from harmony_control.store.gate_key import load_gate_key
 from harmony_control.store.home import Home
 from harmony_core.errors import HarmonyError, UnknownClass
-from harmony_core.wire.envelope import Signer, SigningKey
+from harmony_core.wire.envelope import Signer
 from harmony_core.wire.fleet_index import ClassRule, FleetIndex
 
 from .controller import Rollout
@@ -62,7 +62,7 @@ async def follow_rollouts(
     `ConfigError` for a gate.key that is none.
     """
     rollouts: dict[str, Rollout] = {}
-    gate_signer: SigningKey | None = None
+    gate_signer: Signer | None = None
     async with watch() as watched:
         while True:
             before, gate_signer = gate_signer, await asyncio.to_thread(load_gate_key, home)

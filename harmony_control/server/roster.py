@@ -28,7 +28,7 @@ from harmony_control.store.home import Home
 from harmony_control.store.roots import Believed, read_believed, read_record_keys
 from harmony_core.errors import HarmonyError, ManifestRejected, OutOfScope
 from harmony_core.wire.device_record import SERIAL_MAX, DeviceRecord, open_record, seal_record
-from harmony_core.wire.envelope import SigningKey
+from harmony_core.wire.envelope import Signer
 from harmony_core.wire.names import DEVICES, TRUST
 
 from .beside import running_beside
@@ -105,7 +105,7 @@ class _Roster:
     fleet: str
     report_keys: Mapping[str, str]
     """By the id of each device that is enrolled."""
-    key: SigningKey
+    key: Signer
     """Signs what is written."""
     trusted: Mapping[str, bytes]
     """Whose records readers believe."""

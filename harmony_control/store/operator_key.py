@@ -1,5 +1,8 @@
 """The operator's keys, made once and kept on the operator's machine alone; and whom it trusts.
 
+    operator.key       one line with the key to sign with; or two, the URI of a key in a token
+                       (`.token_key`), and its public half
+
 Each operator has two: one to sign with, which devices trust, and one for the bus, which the server lets in.
 Their public halves are the two lines of ``operator.pub``. Several operators may push to one device; what
 another has signed is built upon only where that one's ``operator.pub`` lies in ``operators/``.
@@ -14,11 +17,13 @@ from pathlib import Path
 import attrs
 
 from harmony_core.errors import ConfigError, UsageError
-from harmony_core.wire.envelope import SigningKey, VerifyKey, generate_key
+from harmony_core.wire.envelope import Signer, SigningKey, VerifyKey, generate_key
 from harmony_core.wire.names import is_public_nkey
 
 from .home import Home, write_whole
 from .nkey import Nkey
+from .token_key import TokenKey, create_token_key
+from .token_uri import PKCS11_SCHEME, TokenUri
 
 __all__ = [
     "PublicKeys",
@@ -27,6 +32,7 @@ __all__ = [
     "load_all_public",
     "load_bus_keys",
     "load_public",
+    "load_to_open",
     "load_trusted",
     "read_public",
     "read_signing_key",
@@ -34,36 +40,59 @@ __all__ = [
 ]
 
 
-def create(home: Home) -> VerifyKey:
+def create(home: Home, *, token: str | None = None) -> VerifyKey:
     """Make the keys of *home*, as far as they are missing: an earlier version made the one to sign with only.
+    With *token*, a URI, that one is in a token, which makes it where it has none.
 
     UsageError if both are there: devices trust the one, the server the other.
     """
     is_signing, is_on_bus = home.operator_key.exists(), home.bus_seed.exists()
-    if is_signing and is_on_bus and home.operator_pub.exists():
+    if is_signing and (token or (is_on_bus and home.operator_pub.exists())):
         raise UsageError(
             f"{home.operator_key} exists and devices may trust it; keep it, or set HARMONY_HOME to "
             "another directory for another key"
         )
+    public, text = _make_signing_key(token) if not is_signing else (load(home).public, "")
     home.make()
-    key = load(home) if is_signing else generate_key()
     bus = Nkey.read(home.bus_seed, made_by="harmony keygen") if is_on_bus else Nkey.new()
     if not is_on_bus:
         write_whole(home.bus_seed, bus.seed + "\n")
     if not is_signing:
-        write_whole(home.operator_key, key.to_text() + "\n")
-    PublicKeys(key.public, bus.public).write(home.operator_pub)
-    return key.public
+        write_whole(home.operator_key, text)
+    PublicKeys(public, bus.public).write(home.operator_pub)
+    return public
 
 
-def load(home: Home) -> SigningKey:
+def _make_signing_key(token: str | None) -> tuple[VerifyKey, str]:
+    """Return the public half of a new key, and what operator.key is to say."""
+    if token is None:
+        key = generate_key()
+        return key.public, key.to_text() + "\n"
+    uri = TokenUri.parse(token)
+    public, _ = create_token_key(uri)
+    return public, f"{uri.with_module()}\n{public.to_text()}\n"
+
+
+def load(home: Home) -> Signer:
     """Return the key, to sign with. ConfigError when it is missing, damaged, or readable by others."""
     home.refuse_open(home.operator_key)
     return read_signing_key(home.operator_key, made_by="harmony keygen")
 
 
-def read_signing_key(path: Path, *, made_by: str) -> SigningKey:
-    """Return the key in *path*, which the command *made_by* makes.
+def load_to_open(home: Home) -> SigningKey:
+    """Return the key, to open what is sealed to it. `ConfigError` also where it is in a token: that only
+    signs."""
+    key = load(home)
+    if not isinstance(key, SigningKey):
+        raise ConfigError(
+            f"the fleet's secrets are opened by a key in a file, and {home.operator_key} names one in a "
+            "token, which only signs; have another operator, whose key is a file, do this"
+        )
+    return key
+
+
+def read_signing_key(path: Path, *, made_by: str) -> Signer:
+    """Return the key in *path*, which the command *made_by* makes, or the one in a token that it names.
 
     `ConfigError` when it is missing, damaged, or readable by others.
     """
@@ -77,9 +106,21 @@ def read_signing_key(path: Path, *, made_by: str) -> SigningKey:
     if stat.S_IMODE(mode) & 0o077:
         raise ConfigError(f"others can read {path}, so it may be known; run `chmod 600 {path}`")
     try:
-        return SigningKey.from_text(text)
-    except ConfigError as error:
+        return (
+            _read_token_key(text) if text.startswith(PKCS11_SCHEME) else SigningKey.from_text(text)
+        )
+    except UsageError as error:
         raise ConfigError(f"{path}: {error.message}") from error
+
+
+def _read_token_key(text: str) -> TokenKey:
+    uri, *public = text.splitlines()
+    if len(public) != 1:
+        raise ConfigError(
+            "after the URI of a key in a token, a second line must be its public half, as `harmony trust key "
+            "URI` prints it; add that"
+        )
+    return TokenKey(VerifyKey.from_text(public[0]), TokenUri.parse(uri))
 
 
 def load_public(home: Home) -> VerifyKey:

@@ -29,7 +29,7 @@ from harmony_core.wire.sealed import VALUE_MAX_BYTES, open_box, seal_box
 from harmony_core.wire.times import rfc3339
 
 from .home import Home, read_if_there, remove_file, write_whole
-from .operator_key import load, load_trusted
+from .operator_key import load_to_open, load_trusted
 from .roots import read_believed
 
 __all__ = ["FleetSecrets", "KeptSecret", "SecretValue"]
@@ -154,7 +154,7 @@ class FleetSecrets:
 
     def open(self, name: str) -> SecretValue:
         """Return *name* with its value. `UsageError` where there is none, or it is not for this operator."""
-        kept, key = self.read(name), load(self.home)
+        kept, key = self.read(name), load_to_open(self.home)
         box = kept.boxes.get(key.public.id)
         if box is None:
             raise UsageError(
@@ -214,7 +214,7 @@ class FleetSecrets:
         return f"{max(now_ms, before_ms + 1):012x}{secrets.token_hex(2)}"
 
     def _write(self, name: str, version: str, value: str) -> Sequence[str]:
-        own, operators = load(self.home), self._operators
+        own, operators = load_to_open(self.home), self._operators
         if own.public not in operators:
             raise UsageError(
                 f"{own.public.id[:16]}… may sign no manifest by the root document, so no secret that it has "

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harmony_core.errors import InvalidManifest, WrongTarget
 
 from . import strict_json
-from .envelope import SigningKey, open_envelope, seal
+from .envelope import Signer, open_envelope, seal
 from .model_fields import AgentId, ScoreId
 from .sealed import ReportKey
 
@@ -41,7 +41,7 @@ class DeviceRecord(BaseModel):
     """Greater than in any record of that device before."""
 
 
-def seal_record(record: DeviceRecord, key: SigningKey) -> bytes:
+def seal_record(record: DeviceRecord, key: Signer) -> bytes:
     """Return the envelope of *record*, signed by *key*."""
     return seal(record.model_dump_json().encode(), key, payload_type=RECORD_TYPE)
 

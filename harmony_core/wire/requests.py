@@ -42,7 +42,7 @@ from harmony_core.errors import (
 from harmony_core.resources import first_problem
 
 from . import strict_json
-from .envelope import PAYLOAD_MAX_BYTES, SigningKey, open_envelope, seal
+from .envelope import PAYLOAD_MAX_BYTES, Signer, open_envelope, seal
 from .manifest import API_VERSION, Fleet, SerializedScore, Target, target_of
 from .model_fields import ScoreId, UtcTime
 from .sealed import ReportKey
@@ -375,7 +375,7 @@ def new_request(
     )
 
 
-def seal_request(request: Request, key: SigningKey) -> bytes:
+def seal_request(request: Request, key: Signer) -> bytes:
     """Return the envelope of *request*. Raises as `Request.payload` does."""
     return seal(request.payload(), key, payload_type=REQUEST_TYPE)
 

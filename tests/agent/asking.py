@@ -16,7 +16,7 @@ from harmony_core.errors import WriteFailed
 from harmony_core.logs import LogLine
 from harmony_core.resources import File
 from harmony_core.testing import FakeFiles
-from harmony_core.wire.envelope import SigningKey
+from harmony_core.wire.envelope import Signer
 from harmony_core.wire.replies import Alive, End, Failed, Frame, Item, from_frame
 from harmony_core.wire.requests import Ask, Request, new_request, seal_request
 from tests.agent.rig import Rig
@@ -81,7 +81,7 @@ class Asker:
     """The control plane, by hand."""
 
     rig: Rig
-    key: SigningKey
+    key: Signer
 
     def request(self, ask: Ask, **changes: Any) -> Request:
         made = new_request(ask, fleet="home", agent_id="pi-1", now=datetime.now(UTC))

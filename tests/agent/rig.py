@@ -33,7 +33,7 @@ from harmony_core.reconciler import Offers
 from harmony_core.testing import FakeFiles
 from harmony_core.wire.actual_state import ActualState, ScoreStatus, from_json
 from harmony_core.wire.class_manifest import CLASS_TYPE, PLACES, ClassManifest
-from harmony_core.wire.envelope import SigningKey, seal
+from harmony_core.wire.envelope import Signer, seal
 from harmony_core.wire.fleet_index import FLEET_TYPE, FleetIndex
 from harmony_core.wire.gate import GATE_TYPE, Gate
 from harmony_core.wire.manifest import Manifest, SerializedScore
@@ -120,7 +120,7 @@ class Rig:
 
     bus: Bus
     root: Path
-    key: SigningKey
+    key: Signer
     files: FakeFiles
     gates: int = 0
     """How many were written."""
@@ -137,9 +137,7 @@ class Rig:
         )
         return seal(manifest.payload(), self.key)
 
-    async def put_index(
-        self, generation: int, key: SigningKey | None = None, **fields: Any
-    ) -> None:
+    async def put_index(self, generation: int, key: Signer | None = None, **fields: Any) -> None:
         """Write the fleet index; of classes: who belongs to each from its first generation on."""
         index = FleetIndex(
             fleet="home", generation=generation, issued_at=datetime.now(UTC), **fields
@@ -153,7 +151,7 @@ class Rig:
         name: str,
         generation: int,
         *entries: SerializedScore,
-        key: SigningKey | None = None,
+        key: Signer | None = None,
         **fields: Any,
     ) -> str:
         """Write one generation of a class. Return the hash by which a gate knows it."""
@@ -175,7 +173,7 @@ class Rig:
         generation: int,
         sha256: str,
         *,
-        key: SigningKey | None = None,
+        key: Signer | None = None,
         **fields: Any,
     ) -> None:
         """Write a gate of a class: open for all, unless *fields* say otherwise."""

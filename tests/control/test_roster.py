@@ -26,7 +26,7 @@ from harmony_core.errors import ManifestRejected
 from harmony_core.wire.actual_state import to_json
 from harmony_core.wire.device_record import SERIAL_MAX, DeviceRecord, open_record, seal_record
 from harmony_core.wire.device_signature import ACTUAL_STATE_TYPE, sign
-from harmony_core.wire.envelope import SigningKey, generate_key, pin_keys, seal
+from harmony_core.wire.envelope import Signer, generate_key, pin_keys, seal
 from harmony_core.wire.names import ACTUAL_STATE, DEVICES
 from harmony_core.wire.root import ROOT_TYPE, Root, Scope
 
@@ -46,7 +46,7 @@ class Roster(Ground):
         said = await harmony(home or self.home, "trust", *arguments, *key)
         assert said.status == 0, said.err
 
-    async def read(self, key: SigningKey) -> DeviceRecord | None:
+    async def read(self, key: Signer) -> DeviceRecord | None:
         """The record of pi-1, if that *key* has signed it."""
         found = await self.bus.bucket(DEVICES).get("pi-1")
         if found is None:
@@ -57,13 +57,13 @@ class Roster(Ground):
         except ManifestRejected:
             return None
 
-    async def until_signed_by(self, key: SigningKey) -> DeviceRecord:
+    async def until_signed_by(self, key: Signer) -> DeviceRecord:
         async with asyncio.timeout(20):
             while (found := await self.read(key)) is None:
                 await asyncio.sleep(0.05)
         return found
 
-    async def put(self, key: SigningKey, serial: int) -> None:
+    async def put(self, key: Signer, serial: int) -> None:
         """Write the true record of pi-1, signed by *key*."""
         report_key = self.home.agents()["pi-1"].report_key
         record = DeviceRecord(fleet="home", agent_id="pi-1", report_key=report_key, serial=serial)

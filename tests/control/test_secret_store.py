@@ -17,7 +17,7 @@ from harmony_control.store.home import ControlConfig, Home
 from harmony_control.store.roots import save_root
 from harmony_control.store.secrets import FleetSecrets
 from harmony_core.errors import ConfigError, UsageError
-from harmony_core.wire.envelope import SigningKey, VerifyKey, generate_key, seal
+from harmony_core.wire.envelope import Signer, SigningKey, VerifyKey, generate_key, seal
 from harmony_core.wire.manifest import SerializedScore, hash_entry
 from harmony_core.wire.root import ROOT_TYPE, Root, Scope
 from harmony_core.wire.sealed import SealedFor, open_sealed, seal_box
@@ -142,7 +142,7 @@ def test_a_newer_one_is_sealed_also_for_what_nobody_pushed_and_an_equal_one_is_k
 # ---- whose they are
 
 
-def forge(home: Home, key: SigningKey, **fields: object) -> None:
+def forge(home: Home, key: Signer, **fields: object) -> None:
     """Write a secret as somebody might who knows how, with boxes that open."""
     own = operator_key.load(home).public
     version = "0190" * 4

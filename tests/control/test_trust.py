@@ -36,7 +36,7 @@ from harmony_control.store.home import Home
 from harmony_control.store.roots import save_root
 from harmony_core.errors import ConfigError
 from harmony_core.wire.actual_state import ActualState, from_json
-from harmony_core.wire.envelope import SigningKey, VerifyKey, generate_key, seal
+from harmony_core.wire.envelope import Signer, SigningKey, VerifyKey, generate_key, seal
 from harmony_core.wire.manifest import GENERATION_MAX, Manifest, SerializedScore, parse_manifest
 from harmony_core.wire.root import ROOT_TYPE, Root, Scope, hash_root
 from tests.nats import Bus, serving
@@ -111,7 +111,7 @@ class Ground:
                 process.kill()
         assert "Traceback" not in log.read_text(), log.read_text()
 
-    async def stolen(self, key: SigningKey, text: str, *, generation: int, epoch: int = 0) -> None:
+    async def stolen(self, key: Signer, text: str, *, generation: int, epoch: int = 0) -> None:
         """Who has taken *key*, and the message server, pushes by hand."""
         spec = {"path": "/etc/motd", "content": text}
         manifest = Manifest(

@@ -58,7 +58,7 @@ def test_another_clone_at_another_time_gives_the_same_bytes(dist: Path, tmp_path
     ours, theirs = (
         {path.name: path.read_bytes() for path in each.iterdir()} for each in (dist, other)
     )
-    assert len(ours) == 7
+    assert len(ours) == 8
     assert ours == theirs
 
 

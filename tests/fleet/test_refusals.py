@@ -25,7 +25,7 @@ from harmony_core.errors import MissingCapability
 from harmony_core.outcome import Failure, Noop, Success
 from harmony_core.score import AnyScore
 from harmony_core.wire.actual_state import ActualState, ScoreStatus
-from harmony_core.wire.envelope import SigningKey, generate_key, seal
+from harmony_core.wire.envelope import Signer, generate_key, seal
 from harmony_core.wire.manifest import Manifest
 from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore, FileScore, SystemdServiceScore
@@ -331,7 +331,7 @@ class Forger:
     genuine: bytes
 
     def sealed(
-        self, key: SigningKey, *, target: str = "", fleet: str = "home", later: int = 1
+        self, key: Signer, *, target: str = "", fleet: str = "home", later: int = 1
     ) -> bytes:
         """A manifest *later* generations after the one in force."""
         manifest = Manifest(
@@ -388,7 +388,7 @@ async def test_what_a_stranger_signed_is_refused_while_everything_goes_on(
     await until(device, lambda state: not _is_rejected("UntrustedSignature")(state))
 
 
-FORGERIES: Mapping[str, tuple[str, Callable[[Forger, SigningKey], bytes]]] = {
+FORGERIES: Mapping[str, tuple[str, Callable[[Forger, Signer], bytes]]] = {
     "wrong target": ("WrongTarget", lambda f, key: f.sealed(key, target="agent:other")),
     "wrong fleet": ("WrongFleet", lambda f, key: f.sealed(key, fleet="other")),
     "older generation": ("StaleGeneration", lambda f, key: f.sealed(key, later=-1)),
