@@ -14,6 +14,7 @@ from harmony_core.change import Change, NotReady
 from harmony_core.errors import InvalidResource, UnitFailed
 from harmony_core.reconciler import Records
 from harmony_core.resources import SystemdUnit
+from harmony_pi_topology.common.journal import JournalTail
 from harmony_pi_topology.common.liveness import Liveness
 from harmony_pi_topology.common.log_tail import LOG_TAIL_LINES, log_tail
 from harmony_pi_topology.common.probes import probe
@@ -29,7 +30,6 @@ from .health_rules import (
     make_not_ready_in_time,
     to_pending,
 )
-from .journal import JournalTail
 from .queued_jobs import GOOD_ENDS, Jobs
 from .records import FoundUnit
 from .unit_plan import UnitPlan

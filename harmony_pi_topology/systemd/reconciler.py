@@ -32,13 +32,13 @@ from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.common.availability import availability_by
 from harmony_pi_topology.common.gather import gather_results, say_whose
+from harmony_pi_topology.common.journal import Journal, JournalTail
 from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
 from harmony_pi_topology.posix.root import Root
 
 from .enabling import Enabling
 from .health import HealthCheck
 from .identities import unit_identities
-from .journal import Journal, JournalTail
 from .plan import takes_precedence
 from .queued_jobs import JOB_WAIT_S, Jobs
 from .records import FoundUnit, UnitRecord

@@ -19,11 +19,11 @@ from harmony_core.reconciler import Backups, Records
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.steps import Did, Left, Stopped
 from harmony_pi_topology.common.gather import gather_results
+from harmony_pi_topology.common.journal import JournalTail
 from harmony_pi_topology.common.log_tail import LOG_TAIL_LINES, log_tail
 
 from .enabling import Enabling
 from .health_rules import describe_end, describe_frozen, describe_job_end, describe_stop_end
-from .journal import JournalTail
 from .plan import Removal, plan_removal, predict_state_after_removal
 from .queued_jobs import GOOD_ENDS, Jobs
 from .records import FoundUnit, UnitRecord

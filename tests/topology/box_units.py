@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 from harmony_core.reconciler import MemoryBackups, MemoryRecords
+from harmony_pi_topology.common.journal import Journal
 from harmony_pi_topology.posix.root import Root
-from harmony_pi_topology.systemd.journal import Journal
 from harmony_pi_topology.systemd.reconciler import SdbusSystemd
 from harmony_pi_topology.testing.units_under_test import UnitsUnderTest
 from tests.box import Box

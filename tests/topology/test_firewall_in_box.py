@@ -16,9 +16,9 @@ from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_core.resources import Firewall
 from harmony_core.testing import FirewallHostContract, FirewallUnderTest
 from harmony_pi_topology.common.dbus import SYSTEMD
+from harmony_pi_topology.common.journal import Journal
 from harmony_pi_topology.firewall.nftables import NftablesFirewalls
 from harmony_pi_topology.firewall.rules import TABLE, UNIT
-from harmony_pi_topology.systemd.journal import Journal
 from harmony_pi_topology.systemd.reconciler import SdbusSystemd
 from harmony_pi_topology.testing.firewall_contract import KEY, make_firewall
 from tests.box import Bed, Box

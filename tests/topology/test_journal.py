@@ -12,7 +12,7 @@ import pytest
 
 from harmony_core.errors import CapabilityUnavailable, TimedOut
 from harmony_core.logs import LogLine
-from harmony_pi_topology.systemd.journal import Journal
+from harmony_pi_topology.common.journal import Journal
 
 
 def printing(*lines: str, then: str = "") -> Sequence[str]:

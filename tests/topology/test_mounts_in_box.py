@@ -16,10 +16,10 @@ import pytest
 from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_core.resources import MountPoint, SystemdUnit
 from harmony_core.testing import MountHostContract, MountsUnderTest
+from harmony_pi_topology.common.journal import Journal
 from harmony_pi_topology.mounts.reconciler import name_of_asking
 from harmony_pi_topology.mounts.systemd import SystemdMounts
 from harmony_pi_topology.posix.mounts import mounts_of
-from harmony_pi_topology.systemd.journal import Journal
 from harmony_pi_topology.systemd.reconciler import SdbusSystemd
 from tests.box import Box
 
