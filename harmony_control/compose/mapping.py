@@ -159,7 +159,7 @@ _KEY_OF: Mapping[str, str] = {
     **dict.fromkeys(("mounts", "uses", "timezone"), "volumes"),
     "name": "container_name",
     "no_new_privileges": "security_opt",
-    "log_bytes": "logging",
+    **dict.fromkeys(("log_bytes", "log_driver", "log_tag"), "logging"),
     "runs": "restart",
     **{each: each for each in _OF_ITS_OWN},
 }
@@ -397,6 +397,12 @@ class _Mapping:
 
     def _logging(self, said: Mapping[str, Any], path: Where, spec: Spec) -> None:
         options: Spec = said.get("options") or {}
+        if said.get("driver") == "journald":
+            spec["log_driver"] = "journald"
+            if tag := options.get("tag"):
+                # Docker's template of a name is the one that says nothing new.
+                spec["log_tag"] = str(tag).replace("{{.Name}}", spec["name"])
+            return
         if (size := options.get("max-size")) is None:
             return
         found = _SIZE.fullmatch(str(size))

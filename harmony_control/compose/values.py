@@ -14,6 +14,7 @@ __all__ = ["refuse_values"]
 _Problem: TypeAlias = tuple[Path, Place, str]
 _LOG_DRIVERS = {"json-file", "local", "journald", "k8s-file"}
 _LOG_OPTIONS = {"max-size"}
+_JOURNAL_OPTIONS = {"tag"}
 _PROPAGATIONS = {"rprivate", "rslave", "rshared"}
 
 
@@ -134,12 +135,26 @@ def _logging(value: Any, place: Place) -> Iterator[_Problem]:
     if driver not in _LOG_DRIVERS:
         told = f"{driver!r} is not done; write json-file, and read it by `harmony logs`"
         yield ("driver",), value.places.get("driver", place), told
+    if driver != "journald":
+        return
+    for name, _, option in entries(value.get("options")):
+        if name == "max-size":
+            told = (
+                "the journal has limits of its own, for all in it (SystemMaxUse= in journald.conf)"
+            )
+        elif name not in _JOURNAL_OPTIONS:
+            told = "podman has no such option of journald"
+        else:
+            continue
+        yield ("options", name), option, f"{told}; remove it"
 
 
 def _note_logging(service: YamlMap, faults: Faults) -> None:
-    """Note, and take out, what podman's own logs do not know."""
+    """Note, and take out, what podman's own files do not know."""
     logging = service.get("logging")
-    options = logging.get("options") if isinstance(logging, YamlMap) else None
+    if not isinstance(logging, YamlMap) or logging.get("driver") == "journald":
+        return
+    options = logging.get("options")
     for name, _, place in entries(options):
         if name not in _LOG_OPTIONS:
             told = (

@@ -604,10 +604,16 @@ def restart(draft: Draft, value: str) -> None:
 
 
 def log_driver(draft: Draft, value: str) -> None:
-    """Read where the log goes, which is Harmony's to say."""
-    if value not in {"k8s-file", "json-file", "journald", "local", "file"}:
-        raise ValueError(f"{value}: a log is kept for `harmony logs` (k8s-file); leave it out")
-    draft.note("Harmony has podman keep each log in a file, for `harmony logs`")
+    """Read who keeps the log: the journal, or podman, in a file."""
+    match value:
+        case "journald":
+            draft.put("log_driver", value)
+        case "k8s-file" | "json-file" | "local" | "file":
+            draft.note("Harmony has podman keep the log in a file, for `harmony logs`")
+        case _:
+            raise ValueError(
+                f"{value}: a log is kept for `harmony logs`; write journald or k8s-file, or leave it out"
+            )
 
 
 def log_option(draft: Draft, value: str) -> None:
@@ -618,6 +624,10 @@ def log_option(draft: Draft, value: str) -> None:
             draft.put("log_bytes", size_bytes(given, thousand=1000))
         case "max-file":
             draft.note("a log that is full begins anew, and no older one is kept")
+        case "tag" if given == "{{.Name}}":
+            draft.note("the journal calls it by its name, unless it is told otherwise")
+        case "tag":
+            draft.put("log_tag", given)
         case _:
             raise ValueError(f"a log has no option {key}; leave it out")
 

@@ -42,6 +42,8 @@ from .container_parts import (
     HealthCheck,
     IpAddress,
     LinuxCapability,
+    LogDriver,
+    LogTag,
     MountPath,
     RegistryLogin,
     StopSignal,
@@ -77,6 +79,7 @@ HOLD_DIRECTORY = "/run/harmony-hold"
 HOLD_MOST_S = 7 * 86_400
 _LABEL_MOST = 63
 _BLOBS_MOST = 256
+_LOG_BYTES = 1024 * 1024
 
 ContainerName = Annotated[
     str,
@@ -356,8 +359,20 @@ class ContainerFields(BaseModel):
         default=None,
         description="Its time zone, or local for the device's at the time that it is made; UTC unless set.",
     )
+    log_driver: LogDriver = Field(
+        default="k8s-file",
+        exclude_if=lambda given: given == "k8s-file",
+        description="Who keeps its log: podman in a file that goes with the container (k8s-file), or the "
+        "device's journal (journald), within its own limits.",
+    )
+    log_tag: LogTag | None = Field(
+        default=None,
+        exclude_if=lambda given: given is None,
+        description="What the journal calls it (SYSLOG_IDENTIFIER); its name unless set. With journald.",
+    )
     log_bytes: Annotated[int, Field(ge=64 * 1024)] = Field(
-        default=1024 * 1024, description="At how many bytes its log begins anew."
+        default=_LOG_BYTES,
+        description="At how many bytes its log begins anew. With k8s-file.",
     )
     restart: Literal["always", "on-failure", "no"] = Field(
         default="always", description="When podman starts it again by itself."
@@ -439,6 +454,7 @@ class ContainerFields(BaseModel):
             *_lookup_problems(self),
             *_ipc_problems(self),
             *_run_problems(self),
+            *_log_problems(self),
             *_privilege_problems(self),
             *_memory_problems(self),
             *_place_problems(self),
@@ -580,6 +596,16 @@ def _run_problems(fields: ContainerFields) -> Iterator[str]:
             "restart: what runs once is not started again when it has ended; write no, or on-failure to have "
             "podman try again at once"
         )
+
+
+def _log_problems(fields: ContainerFields) -> Iterator[str]:
+    if fields.log_driver == "journald" and fields.log_bytes != _LOG_BYTES:
+        yield (
+            "log_bytes: the journal has limits of its own, for all that write to it (SystemMaxUse= in "
+            "journald.conf(5)); remove log_bytes, or log_driver"
+        )
+    if fields.log_tag is not None and fields.log_driver != "journald":
+        yield "log_tag: only the journal has it; write log_driver: journald, or remove log_tag"
 
 
 def _privilege_problems(fields: ContainerFields) -> Iterator[str]:

@@ -42,6 +42,8 @@ __all__ = [
     "HealthCheck",
     "IpAddress",
     "LinuxCapability",
+    "LogDriver",
+    "LogTag",
     "MountPath",
     "RegistryLogin",
     "StopSignal",
@@ -88,6 +90,16 @@ DnsOption = Annotated[
     in_words("write an option of resolv.conf, as in ndots:2"),
 ]
 """An option of resolv.conf."""
+
+LogDriver: TypeAlias = Literal["k8s-file", "journald"]
+"""Who keeps a container's log, in podman's words."""
+# Without {: podman fills in templates.
+LogTag = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@-]{0,63}$"),
+    in_words("write at most 64 letters, digits and _.:/@-, as in shop/web"),
+]
+"""What the journal calls a container."""
 
 GroupName = Annotated[
     str,

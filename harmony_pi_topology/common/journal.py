@@ -1,4 +1,5 @@
-"""What units have logged, as `journalctl` tells it: a program that is called, as is tar for volumes.
+"""What units and containers have logged, as `journalctl` tells it: a program that is called, as is tar for
+volumes.
 
 journald has no interface on a bus, and its library none in Python that a small device should carry. It is
 called once for each failure that is told, and again and again only while a person reads on; it is never
@@ -16,7 +17,7 @@ from typing import TypeAlias
 from pydantic import TypeAdapter, ValidationError
 
 from harmony_core.errors import CapabilityUnavailable, TimedOut
-from harmony_core.logs import LogLine, cut_line
+from harmony_core.logs import LogLine, LogStream, cut_line
 from harmony_core.wire.times import read_microseconds
 
 __all__ = ["Journal", "JournalTail"]
@@ -31,10 +32,17 @@ _ENTRY = TypeAdapter[_Entry](_Entry)
 _WITHIN_S = 5.0
 _LINES_WITHIN_S = 20.0
 """A large journal on an SD card is searched slowly, and here somebody waits for it."""
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 1024 * 1024
 _LOOK_AGAIN_S = 0.2
 _LOOKS_MOST = 5
-_CALLED = ("--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,_PID")
+_CALLED = ("--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,_PID,PRIORITY")
+_WHOLE = "--all"
+"""Without it, journalctl leaves out whatever is longer than 4 KiB."""
+# Whoever may write to the journal may put any name into these fields, but for those with a _: what podman's
+# own root process wrote counts, and nothing of Docker's, which has the same fields.
+_BY_PODMAN = ("_UID=0", "_COMM=conmon")
+_CURSOR = "s="
+"""How a cursor of the journal begins."""
 
 
 class Journal:
@@ -57,26 +65,63 @@ class Journal:
         What a process wrote just before it died may arrive after the news of its death, and much of it by
         and by: so it is looked at again, until there is nothing new.
         """
-        entries = await self._entries(unit, lines)
-        for _ in range(1, _LOOKS_MOST):
-            await asyncio.sleep(_LOOK_AGAIN_S)
-            before, entries = entries, await self._entries(unit, lines)
-            if entries == before:
-                break
-        return "\n".join(_message(entry) for entry in entries)
+        return await self._tail((f"--unit={unit}", "--boot"), lines)
+
+    async def container_tail(self, container_id: str, lines: int) -> str:
+        """As `tail`, of what the container of this id wrote, whenever that was."""
+        return await self._tail((*_BY_PODMAN, f"CONTAINER_ID_FULL={container_id}"), lines)
 
     async def lines(
         self, unit: str, *, lines: int, since: datetime | None = None, after: str | None = None
     ) -> list[LogLine]:
         """As `harmony_core.logs.Logged.logs`. Of too many bytes at once, the newest are told, or, with
         *after*, the oldest: what follows them is had by asking again."""
+        entries = await self._newest_or_next((f"--unit={unit}",), lines, since, after)
+        # journald does not say which of its two streams a unit wrote to.
+        return _to_lines(entries, lambda each: "system" if each.get("_PID") == "1" else "out")
+
+    async def container_lines(
+        self,
+        name: str,
+        container_id: str,
+        *,
+        lines: int,
+        since: datetime | None = None,
+        after: str | None = None,
+    ) -> list[LogLine]:
+        """As `lines`, of the container of this id, and of those that were called *name* when they were
+        started: what was made anew has another id."""
+        source = (
+            *(*_BY_PODMAN, f"CONTAINER_NAME={name}", "+"),
+            *(*_BY_PODMAN, f"CONTAINER_ID_FULL={container_id}"),
+        )
+        entries = await self._newest_or_next(source, lines, since, after)
+        return _to_lines(entries, lambda each: "err" if each.get("PRIORITY") == "3" else "out")
+
+    async def _tail(self, source: Sequence[str], lines: int) -> str:
+        entries = await self._entries(source, lines)
+        for _ in range(1, _LOOKS_MOST):
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            before, entries = entries, await self._entries(source, lines)
+            if entries == before:
+                break
+        return "\n".join(_message(entry) for entry in entries)
+
+    async def _newest_or_next(
+        self, source: Sequence[str], lines: int, since: datetime | None, after: str | None
+    ) -> list[_Entry]:
+        if after is not None and not after.startswith(_CURSOR):
+            after = None  # of a log that was kept elsewhere
         # The order matters where it is cut off.
         which = [f"--after-cursor={after}"] if after else ["--reverse", f"--lines={lines}"]
         if since is not None and after is None:
             which.append(f"--since=@{since.timestamp():.6f}")
         try:
             async with asyncio.timeout(self._lines_within_s):
-                output, status = await self._run_journalctl(f"--unit={unit}", *which, *_CALLED)
+                output, status = await self._run_journalctl(*which, _WHOLE, *_CALLED, *source)
+                if len(output) == _READ_BYTES and not _list_entries(output):
+                    # One entry is longer than all that is read: it must not be in the way of the others.
+                    output, status = await self._run_journalctl(*which, *_CALLED, *source)
         except TimeoutError:
             raise TimedOut(
                 f"journalctl did not end within {self._lines_within_s:g} s; ask for less, or make the "
@@ -88,18 +133,19 @@ class Journal:
             ) from error
         if status:
             raise CapabilityUnavailable(f"journalctl failed (status {status}); ask anew")
-        entries = [entry for line in output.splitlines() if (entry := _entry(line)) is not None]
-        told = [line for entry in entries if (line := _line(entry)) is not None]
-        return told[:lines] if after else told[::-1]
+        entries = [each for each in _list_entries(output) if _is_whole(each)]
+        return entries[:lines] if after else entries[::-1]
 
-    async def _entries(self, unit: str, lines: int) -> list[_Entry]:
+    async def _entries(self, source: Sequence[str], lines: int) -> list[_Entry]:
         output = b""
         with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(self._within_s):
-                output, _ = await self._run_journalctl(
-                    f"--unit={unit}", f"--lines={lines}", "--boot", *_CALLED
-                )
-        return [entry for line in output.splitlines() if (entry := _entry(line)) is not None]
+                which = (f"--lines={lines}", *_CALLED, *source)
+                output, _ = await self._run_journalctl(_WHOLE, *which)
+                if len(output) == _READ_BYTES:
+                    # What is cut off are the last of them: better all without the long ones.
+                    output, _ = await self._run_journalctl(*which)
+        return _list_entries(output)
 
     async def _run_journalctl(self, *arguments: str) -> tuple[bytes, int]:
         """Its output and status; 0 where it was cut off, because it had too much to say."""
@@ -121,6 +167,10 @@ class Journal:
             await process.wait()
 
 
+def _list_entries(output: bytes) -> list[_Entry]:
+    return [entry for line in output.splitlines() if (entry := _entry(line)) is not None]
+
+
 def _entry(line: bytes) -> _Entry | None:
     try:
         return _ENTRY.validate_json(line)
@@ -131,21 +181,28 @@ def _entry(line: bytes) -> _Entry | None:
 def _message(entry: _Entry) -> str:
     match entry.get("MESSAGE"):
         case str(text):
-            return text
+            return text.removesuffix("\n")
         case list(numbers):
-            return bytes(each for each in numbers if 0 <= each < 256).decode(errors="replace")
+            text = bytes(each for each in numbers if 0 <= each < 256).decode(errors="replace")
+            return text.removesuffix("\n")
         case _:
             return "…"
 
 
-def _line(entry: _Entry) -> LogLine | None:
-    cursor, at = entry.get("__CURSOR"), entry.get("__REALTIME_TIMESTAMP")
-    if not isinstance(cursor, str) or not isinstance(at, str) or not at.isdecimal():
-        return None
-    return LogLine(
-        at=read_microseconds(int(at)),
-        text=cut_line(_message(entry)),
-        # journald does not say which of its two streams a unit wrote to.
-        stream="system" if entry.get("_PID") == "1" else "out",
-        cursor=cursor,
-    )
+def _is_whole(entry: _Entry) -> bool:
+    at = entry.get("__REALTIME_TIMESTAMP")
+    return isinstance(entry.get("__CURSOR"), str) and isinstance(at, str) and at.isdecimal()
+
+
+def _to_lines(
+    entries: Sequence[_Entry], find_stream: Callable[[_Entry], LogStream]
+) -> list[LogLine]:
+    return [
+        LogLine(
+            at=read_microseconds(int(str(entry["__REALTIME_TIMESTAMP"]))),
+            text=cut_line(_message(entry)),
+            stream=find_stream(entry),
+            cursor=str(entry["__CURSOR"]),
+        )
+        for entry in entries
+    ]

@@ -33,6 +33,7 @@ from harmony_core.change import NotReady
 from harmony_core.errors import CapabilityError, ContainerFailed, NotReadyInTime
 from harmony_core.resources import Container, Probe
 from harmony_core.visible import cut
+from harmony_pi_topology.common.journal import Journal
 from harmony_pi_topology.common.liveness import Liveness
 from harmony_pi_topology.common.log_tail import LOG_TAIL_LINES, log_tail
 from harmony_pi_topology.common.probes import probe
@@ -77,6 +78,7 @@ class HealthCheck:
         self,
         podman: Podman,
         *,
+        journal: Journal | None = None,
         probe_address: str = "127.0.0.1",
         liveness: Liveness | None = None,
         checks: Liveness | None = None,
@@ -84,6 +86,7 @@ class HealthCheck:
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._podman = podman
+        self._journal = journal or Journal()
         self._probe_address = probe_address
         self._liveness = liveness or Liveness()
         self._checks = checks or Liveness()
@@ -307,6 +310,8 @@ class HealthCheck:
             await self._podman.kill(found.id)
 
     async def _tail(self, found: FoundContainer) -> str:
+        if found.logs_to_journal:
+            return log_tail((await self._journal.container_tail(found.id, LOG_TAIL_LINES)).encode())
         return log_tail(await self._podman.log_tail(found.id, lines=LOG_TAIL_LINES))
 
 

@@ -58,6 +58,7 @@ _ALWAYS: Mapping[str, Callable[[Container, InForce], tuple[object, object]]] = {
     "cpus": lambda c, now: (round((c.cpus or 0) * _NS) / _NS, now.nano_cpus / _NS),
     "cpu_shares": lambda c, now: (c.cpu_shares or 0, now.cpu_shares),
     "cpuset": lambda c, now: (c.cpuset or "", now.cpuset),
+    "log_driver": lambda c, now: (c.log_driver, now.log_driver or c.log_driver),
 }
 """What is compared whether it was asked for or not: as asked, and as it is."""
 
@@ -67,6 +68,7 @@ _WHERE_ASKED: Mapping[str, Callable[[Container, InForce], tuple[object, object]]
     "shm_bytes": lambda c, now: (c.shm_bytes, now.shm_bytes),
     "init": lambda c, now: (c.init, now.init),
     "hostname": lambda c, now: (c.hostname, now.hostname),
+    "log_tag": lambda c, now: (c.log_tag, now.log_tag),
     "timezone": lambda c, now: (c.timezone, now.timezone),
     "working_directory": lambda c, now: (c.working_directory, now.working_directory),
     "stop_signal": lambda c, now: (

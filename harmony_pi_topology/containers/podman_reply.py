@@ -64,6 +64,8 @@ class InForce:
     restart: str
     healthcheck: str
     """As `describe_check` says it."""
+    log_driver: str
+    log_tag: str
 
 
 @attrs.frozen(kw_only=True)
@@ -174,6 +176,11 @@ class FoundContainer:
     @property
     def running(self) -> bool:
         return self.status == "running"
+
+    @property
+    def logs_to_journal(self) -> bool:
+        """Whether what it writes is in the device's journal."""
+        return self.in_force is not None and self.in_force.log_driver == "journald"
 
     @property
     def alive(self) -> bool:
@@ -327,6 +334,11 @@ class _RestartPolicy(_Reply):
     name: str = ""
 
 
+class _LogConfig(_Reply):
+    type: str = ""
+    tag: str = ""
+
+
 class _HostConfig(_Reply):
     network_mode: str = ""
     pid_mode: str = ""
@@ -355,6 +367,7 @@ class _HostConfig(_Reply):
     extra_hosts: list[str] | None = None
     group_add: list[str] | None = None
     restart_policy: _RestartPolicy = Field(default=_RestartPolicy())
+    log_config: _LogConfig = Field(default=_LogConfig())
 
 
 class _Mount(_Reply):
@@ -598,6 +611,8 @@ def _in_force(reply: _Container) -> InForce:
         ),
         restart=host.restart_policy.name,
         healthcheck=_described(config.healthcheck),
+        log_driver=host.log_config.type,
+        log_tag=host.log_config.tag,
     )
 
 

@@ -53,6 +53,7 @@ from harmony_core.secret_values import SecretValues
 from harmony_core.steps import Removed, Renamed, Step
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.common.gather import gather_results, say_whose
+from harmony_pi_topology.common.journal import Journal
 from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
 from harmony_pi_topology.common.mounted import MountGuard
 from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls
@@ -123,9 +124,10 @@ class PodmanContainers:
     """A `Reconciler` of `Container`.
 
     ``root`` is where the device's files are read (what containers use and mount), ``probe_address``
-    where its published ports are, ``open_process`` how its processes are found, and ``bind`` how a port
-    is tried: others than the defaults when it is looked at from outside. A file system that does not answer
-    for *patience_s* is left alone until it does, and no container that has nothing on it is kept waiting.
+    where its published ports are, ``open_process`` how its processes are found, ``bind`` how a port
+    is tried, and ``journal`` where some have their logs: others than the defaults when it is looked at
+    from outside. A file system that does not answer for *patience_s* is left alone until it does, and no
+    container that has nothing on it is kept waiting.
     """
 
     def __init__(
@@ -143,6 +145,7 @@ class PodmanContainers:
         nearby_images: NearbyImages | None = None,
         turns: ContainerTurns | None = None,
         assets: Assets | None = None,
+        journal: Journal | None = None,
         liveness_every_s: float = LIVENESS_EVERY_S,
     ) -> None:
         records = records if records is not None else MemoryRecords()
@@ -156,8 +159,10 @@ class PodmanContainers:
         self._restarts = ContainerRestarts(records)
         self._liveness = Liveness(liveness_every_s)
         self._checks = Liveness(liveness_every_s)
+        self._journal = journal or Journal()
         self._health = HealthCheck(
             self._podman,
+            journal=self._journal,
             probe_address=probe_address,
             liveness=self._liveness,
             checks=self._checks,
@@ -220,10 +225,15 @@ class PodmanContainers:
     async def logs(
         self, key: str, *, lines: int, since: datetime | None = None, after: str | None = None
     ) -> Sequence[LogLine]:
-        """As `Logged.logs`; `NotOurs` for a stranger's. Of one made anew, what it wrote since."""
+        """As `Logged.logs`; `NotOurs` for a stranger's. Of one made anew, what it wrote since, and what the
+        journal has of those before it."""
         found, _ = await self._ours(key, apply=False)
         if found is None:
             return []
+        if found.logs_to_journal:
+            return await self._journal.container_lines(
+                key, found.id, lines=lines, since=since, after=after
+            )
         return await read_logs(self._podman, found.id, lines=lines, since=since, after=after)
 
     async def find_hold(self, key: str) -> NotReady | None:

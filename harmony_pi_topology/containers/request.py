@@ -70,8 +70,7 @@ def build_request(
         "init": container.init,
         "restart_policy": container.restart,
         "stop_timeout": container.stop_timeout_s,
-        # Its file goes with the container, and it is read without the journal's help.
-        "log_configuration": {"driver": "k8s-file", "size": container.log_bytes},
+        "log_configuration": _log(container),
         "privileged": container.privileged,
         "cap_add": [*map(_capability, container.add_capabilities)],
         "no_new_privileges": container.no_new_privileges,
@@ -108,6 +107,13 @@ def build_request(
         "stop_signal": signal_number(container.stop_signal) if container.stop_signal else None,
     }
     return {**request, **{name: value for name, value in wished.items() if value is not None}}
+
+
+def _log(container: Container) -> dict[str, object]:
+    if container.log_driver == "k8s-file":
+        return {"driver": "k8s-file", "size": container.log_bytes}
+    tag = {"options": {"tag": container.log_tag}} if container.log_tag is not None else {}
+    return {"driver": container.log_driver, **tag}
 
 
 def _bind(mount: Mount) -> dict[str, object]:

@@ -213,6 +213,7 @@ def test_plain_keys_are_fields_of_the_container(tmp_path: Path) -> None:
     )
     assert web.no_new_privileges
     assert web.stop_timeout_s == 31
+    assert web.log_driver == "k8s-file"
     assert web.tmpfs == (
         Tmpfs(target="/run"),
         Tmpfs(target="/tmp", size_bytes=64 * 1024 * 1024, mode=0o1777),
@@ -558,3 +559,27 @@ def test_a_name_of_a_hosts_file_may_have_an_underscore(tmp_path: Path) -> None:
     assert score_of(tmp_path, {"web": {"extra_hosts": hosts}}).services["web"].extra_hosts == hosts
     (told,) = refusals(tmp_path, {"web": {"extra_hosts": {"my db": "192.0.2.2"}}})
     assert "write a host's name" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "tag"),
+    [
+        ({}, None),
+        ({"tag": "shop/web"}, "shop/web"),
+        ({"tag": "{{.Name}}"}, "shop-web-1"),
+        ({"tag": "docker/{{.Name}}"}, "docker/shop-web-1"),
+    ],
+)
+def test_a_log_goes_to_the_journal(
+    tmp_path: Path, options: dict[str, str], tag: str | None
+) -> None:
+    logging = {"driver": "journald", "options": options}
+    web = score_of(tmp_path, {"web": {"logging": logging}}).services["web"]
+    assert (web.log_driver, web.log_tag) == ("journald", tag)
+
+
+def test_a_tag_of_another_template_is_refused_at_its_place(tmp_path: Path) -> None:
+    logging = {"driver": "journald", "options": {"tag": "{{.ImageName}}"}}
+    (told,) = refusals(tmp_path, {"web": {"logging": logging}})
+    assert "services.web.logging" in told
+    assert "write at most 64" in told

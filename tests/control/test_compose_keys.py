@@ -58,6 +58,18 @@ def test_a_refusal_says_what_to_do(key: str) -> None:
         ("security_opt: [apparmor=unconfined]", "services.web.security_opt[0]: "),
         ("ipc: service:db", "services.web.ipc: 'service:db' is not done; write host"),
         ("logging: {driver: syslog}", "services.web.logging.driver: 'syslog' is not done"),
+        (
+            "logging: {driver: journald, options: {max-size: 1m}}",
+            "services.web.logging.options.max-size: the journal has limits of its own",
+        ),
+        (
+            "logging: {driver: journald, options: {labels: a}}",
+            "services.web.logging.options.labels: podman has no such option of journald; remove it",
+        ),
+        (
+            "logging: {driver: journald, options: {env: A}}",
+            "services.web.logging.options.env: podman has no such option of journald; remove it",
+        ),
         ("deploy: {restart_policy: {condition: any}}\n    restart: on-failure",
          "services.web.deploy.restart_policy: is always, which differs from restart"),
         ("deploy: {restart_policy: {}}\n    restart: 'no'",

@@ -74,8 +74,8 @@ EXAMPLES: dict[str, tuple[list[str], dict[str, Any]]] = {
     "ip6": (["fd00::5"], {"networks": [{"network": "back", "address": "fd00::5"}]}),
     "ipc": (["host"], {"ipc": "host"}),
     "label": (["a=b", "c"], {"labels": {"a": "b", "c": ""}}),
-    "log-driver": (["journald"], {}),
-    "log-opt": (["max-size=10m"], {"log_bytes": 10_000_000}),
+    "log-driver": (["journald"], {"log_driver": "journald"}),
+    "log-opt": (["tag=shop/web"], {"log_driver": "journald", "log_tag": "shop/web"}),
     "memory": (["64m"], {"memory_bytes": 64 * 2**20}),
     "memory-reservation": (["32m"], {"memory_reservation_bytes": 32 * 2**20}),
     "memory-swap": (["-1"], {"memory_bytes": 64 * 2**20, "memory_swap_bytes": -1}),
@@ -182,6 +182,7 @@ NEEDS: dict[str, list[str]] = {
         f"health-{each}": ["--health-cmd", "true"]
         for each in ("interval", "retries", "start-period", "timeout")
     },
+    "log-opt": ["--log-driver=journald"],
     "memory-swap": ["--memory", "64m"],
     "read-only-tmpfs": ["--read-only"],
 }
@@ -285,7 +286,16 @@ def test_a_flag_without_meaning_is_said_once(flag: str) -> None:
         (["--userns=keep-id"], "--userns: keep-id: what is mounted belongs to users of the device"),
         (["--device=nvidia.com/gpu=all"], "--device: nvidia.com/gpu=all is a device by the name"),
         (["--tmpfs=/a:size=50%"], "--tmpfs: '50%' is no size"),
-        (["--log-opt=tag=x"], "--log-opt: a log has no option tag"),
+        (["--log-opt=tag=x"], "--log-opt: log_tag: only the journal has it"),
+        (["--log-opt=label=x"], "--log-opt: a log has no option label"),
+        (
+            ["--log-driver=journald", "--log-opt=max-size=9m"],
+            "--log-opt: log_bytes: the journal has limits of its own",
+        ),
+        (
+            ["--log-driver=journald", "--log-opt=tag={{.ImageName}}"],
+            "--log-opt: log_tag: write at most 64",
+        ),
         (["--name=-"], "--name: name: write a name of letters"),
         (["--secret=DB_Pass"], "--secret: 'DB_Pass' can be no secret's name here"),
         (["--secret=db,type=volume"], "--secret: 'db,type=volume' cannot be read"),
@@ -296,6 +306,22 @@ def test_a_flag_without_meaning_is_said_once(flag: str) -> None:
 def test_what_is_wrong_is_told_of_its_flag(words: list[str], told: str) -> None:
     (line,) = refusal("podman", "run", "--name=web", *words, "docker.io/library/nginx:1")
     assert line.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("words", "made"),
+    [
+        (
+            ["--log-driver=journald", "--log-opt=tag=shop"],
+            {"log_driver": "journald", "log_tag": "shop"},
+        ),
+        (["--log-driver=journald", "--log-opt=tag={{.Name}}"], {"log_driver": "journald"}),
+        (["--log-driver=json-file", "--log-opt=max-size=10m"], {"log_bytes": 10_000_000}),
+    ],
+)
+def test_a_log_is_kept_where_it_was(words: list[str], made: dict[str, str]) -> None:
+    found = container_of(read("--name=web", *words, "docker.io/library/nginx:1"))
+    assert {name: found[name] for name in found if name.startswith("log_")} == made
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

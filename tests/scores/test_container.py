@@ -21,6 +21,7 @@ from harmony_core.testing import (
     interpret_once,
     interpret_twice,
 )
+from harmony_pi_topology.containers.spec import resolve_desired
 from harmony_scores import ContainerScore, WebAppScore
 
 IMAGE = "registry.local/web:1"
@@ -258,6 +259,12 @@ def test_its_image_is_marked_so_that_a_push_can_resolve_the_tag(
         ({"sysctls": {"kernel.shmmax": "1"}, "ipc": "host"}, "sysctls: with ipc: host"),
         ({"shm_bytes": 1 << 20, "ipc": "host"}, "shm_bytes: "),
         ({"log_bytes": 1}, "log_bytes: "),
+        ({"log_driver": "none"}, "log_driver: "),
+        ({"log_driver": "journald", "log_bytes": 1 << 22}, "log_bytes: the journal has limits"),
+        ({"log_tag": "shop"}, "log_tag: only the journal has it"),
+        ({"log_driver": "journald", "log_tag": "-n"}, "log_tag: write at most 64"),
+        ({"log_driver": "journald", "log_tag": "{{.Config.Env}}"}, "log_tag: write at most 64"),
+        ({"log_driver": "journald", "log_tag": "a\nb"}, "log_tag: write at most 64"),
         ({"timezone": "../etc/shadow"}, "timezone: write a time zone, as in Europe/Berlin"),
         ({"timezone": "/etc/localtime"}, "timezone: "),
         ({"dns": ["one.one"]}, "dns.0: write an IP address"),
@@ -286,6 +293,15 @@ def test_what_is_wrong_is_named_by_its_field(fields: dict[str, object], field: s
     with pytest.raises(ValidationError) as caught:
         ContainerScore.model_validate({"name": "web", "image": IMAGE, **fields})
     assert first_problem(caught.value).startswith(field)
+
+
+def test_what_says_nothing_of_its_log_has_the_bytes_and_the_hash_that_it_always_had() -> None:
+    container = Container(name="web", image=IMAGE)
+    assert not {"log_driver", "log_tag"} & container.model_dump(mode="json").keys()
+    assert resolve_desired(container, {}).fields.keys() == {"image"}
+    journald = Container(name="web", image=IMAGE, log_driver="journald")
+    assert Container.model_validate_json(journald.model_dump_json()) == journald
+    assert resolve_desired(journald, {}).fields.keys() == {"image", "log_driver"}
 
 
 def test_an_editor_is_told_what_every_field_is_for() -> None:

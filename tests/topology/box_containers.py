@@ -16,6 +16,7 @@ from harmony_core.reconciler import MemoryRecords, Records
 from harmony_core.resources import HOLD_DIRECTORY, PublishedPort
 from harmony_core.secret_values import SecretValues
 from harmony_core.testing import ContainersUnderTest, ImagesUnderTest
+from harmony_pi_topology.common.journal import Journal
 from harmony_pi_topology.containers.ports import bind_port
 from harmony_pi_topology.containers.reconciler import PodmanContainers
 from harmony_pi_topology.testing.containers_contract import CLAIMED_LABELS
@@ -96,6 +97,7 @@ def under_test(
             bind=partial(_bind, box),
             secret_values=values,
             turns=turns,
+            journal=Journal(box.inside(["journalctl"])),
             liveness_every_s=0.2,
         )
 

@@ -15,7 +15,13 @@ from harmony_core.resources import Container
 from harmony_core.testing import ContainersUnderTest, ImagesUnderTest
 from harmony_pi_topology.containers import health
 from tests.box import Bed, Box
-from tests.topology.box_containers import BoxBystander, emptied, pushed_images, under_test
+from tests.topology.box_containers import (
+    BoxBystander,
+    emptied,
+    pushed_images,
+    under_test,
+    without_tag,
+)
 
 GROUPS_CONF = "/etc/containers/containers.conf.d/50-groups.conf"
 GROUPS = '[containers]\ncgroups = "enabled"\npids_limit = 0\n'
@@ -135,6 +141,11 @@ TABLE: list[tuple[dict[str, Any], Told, Inside]] = [
             "cat /etc/resolv.conf": says("nameserver 192.0.2.1", "example.org", "ndots:2"),
             "cat /etc/hosts": says("192.0.2.2\tdb", "\tpi\n"),
         },
+    ),
+    (
+        {"log_driver": "journald", "log_tag": "shop/web"},
+        {"HostConfig.LogConfig.Type": "journald", "HostConfig.LogConfig.Tag": "shop/web"},
+        {},
     ),
     (
         {"add_capabilities": ["NET_ADMIN", "MKNOD"], "drop_capabilities": ["KILL"]},
@@ -317,6 +328,28 @@ async def test_a_limit_that_somebody_else_sets_is_taken_back(here: Here) -> None
     assert planned.actions == ("recreated: memory_bytes changed", "started")
     assert (await here.under_test.look(desired)).actions == planned.actions
     assert (await here.podman.inspect("web"))["HostConfig"]["Memory"] == 64 * MIB
+
+
+async def test_one_whose_log_somebody_else_keeps_elsewhere_is_made_anew(here: Here) -> None:
+    desired = here.container(log_driver="journald", log_tag="shop/web")
+    await here.under_test.apply_one(desired)
+    labels = (await here.podman.inspect("web"))["Config"]["Labels"]
+    for options, changed in (
+        (["--log-driver=k8s-file"], {"log_driver", "log_tag"}),
+        (["--log-driver=journald", "--log-opt=tag=other"], {"log_tag"}),
+    ):
+        await here.podman.delete("web")
+        same = [f"--label={name}={text}" for name, text in labels.items()]
+        image = without_tag(here.image)
+        command = [*("podman", "run", "-qd", "--name", "web"), *same, *options, image]
+        await here.podman.run(*command, "sleep", "1000")
+        planned = await here.under_test.plan_one(desired)
+        told = planned.actions[0].removeprefix("recreated: ").removesuffix(" changed")
+        assert {*told.split(", ")} & {"log_driver", "log_tag"} == changed
+        await here.under_test.apply_one(desired)
+        log = (await here.podman.inspect("web"))["HostConfig"]["LogConfig"]
+        assert (log["Type"], log["Tag"]) == ("journald", "shop/web")
+    assert (await here.under_test.look(desired)).actions == ()
 
 
 async def test_what_podman_update_changes_beside_limits_is_taken_back(here: Here) -> None:

@@ -138,6 +138,39 @@ async def test_a_very_long_line_is_cut() -> None:
     assert told.text == "x" * 8_191 + "…"
 
 
+async def test_an_entry_longer_than_all_that_is_read_is_in_nobodys_way() -> None:
+    """Asked for whole entries, it prints one without end; else, that one as the journal hints at it."""
+    hinted = f"print({line(None, 1)!r})\nprint({line('two', 2)!r})"
+    script = f"import sys\nif '--all' in sys.argv:\n    print('x' * 9_000_000)\nelse:\n    exec({hinted!r})"
+    journal = Journal((sys.executable, "-c", script))
+    told = await journal.lines("web.service", lines=10, after="s=1;i=0")
+    assert [each.text for each in told] == ["…", "two"]
+    assert await journal.tail("web.service", 20) == "…\ntwo"
+
+
+async def test_of_a_container_only_podmans_own_entries_are_asked_for(tmp_path: Path) -> None:
+    entries = [
+        json.dumps({**json.loads(line(text, n)), "PRIORITY": priority})
+        for n, (text, priority) in enumerate([("out\n", "6"), ("err\n", "3")])
+    ]
+    journal = Journal(noting(tmp_path / "asked", *entries))
+    told = await journal.container_lines("web", "1a2b", lines=2, after="s=1;i=0")
+    assert [(each.text, each.stream) for each in told] == [("out", "out"), ("err", "err")]
+    podmans = ["_UID=0", "_COMM=conmon"]
+    asked = (tmp_path / "asked").read_text().split()
+    by_name, by_id = (*podmans, "CONTAINER_NAME=web", "+"), (*podmans, "CONTAINER_ID_FULL=1a2b")
+    assert asked[-7:] == [*by_name, *by_id]
+    assert await journal.container_tail("1a2b", 2) == "out\nerr"
+    asked = (tmp_path / "asked").read_text().split()
+    assert asked[-3:] == [*by_id]
+
+
+async def test_a_cursor_of_another_log_is_none(tmp_path: Path) -> None:
+    journal = Journal(noting(tmp_path / "asked", line("one", 1)))
+    await journal.container_lines("web", "1a2b", lines=2, after="1767182400/3")
+    assert "--reverse" in (tmp_path / "asked").read_text().split()
+
+
 async def test_a_journal_that_cannot_be_read_is_told_as_that() -> None:
     with pytest.raises(CapabilityUnavailable, match="is it installed"):
         await Journal(["/nonexistent/journalctl"]).lines("web.service", lines=1)
