@@ -33,6 +33,7 @@ _WITHIN_S = 5.0
 _LINES_WITHIN_S = 20.0
 """A large journal on an SD card is searched slowly, and here somebody waits for it."""
 _READ_BYTES = 1024 * 1024
+_PART_BYTES = 64 * 1024
 _LOOK_AGAIN_S = 0.2
 _LOOKS_MOST = 5
 _CALLED = ("--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,_PID,PRIORITY")
@@ -164,6 +165,9 @@ class Journal:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+            # asyncio counts it as ended only once its pipe is empty.
+            while await process.stdout.read(_PART_BYTES):
+                pass
             await process.wait()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from harmony_control.device import Device
 from harmony_core.outcome import Success
+from harmony_core.resources.container_parts import LogDriver
 from harmony_core.score import Score
 from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore, FileScore, SystemdServiceScore
@@ -52,16 +53,17 @@ async def test_what_a_unit_has_logged_is_told(device: Pi, plane: ControlPlane) -
     assert all(line.split()[2] == "ticker.service" for line in lines)
 
 
+@pytest.mark.parametrize("log_driver", ["k8s-file", "journald"])
 async def test_what_a_container_has_logged_is_told_with_its_stream(
-    device: Pi, plane: ControlPlane, image: str
+    device: Pi, plane: ControlPlane, image: str, log_driver: LogDriver
 ) -> None:
-    assert isinstance(
-        await device.push(ContainerScore(name="ticker", image=image), id="box"), Success
-    )
+    name = f"in-{log_driver}"
+    score = ContainerScore(name=name, image=image, log_driver=log_driver)
+    assert isinstance(await device.push(score, id="box"), Success)
     await until_told(plane, "logs", device.id, "box", wanted="err")
     said = await plane.harmony("logs", device.id, "box", "--json")
     told = {(each["resource"], each["stream"], each["text"]) for each in said.documents}
-    assert told == {("container:ticker", "out", "out"), ("container:ticker", "err", "err")}
+    assert told == {(f"container:{name}", "out", "out"), (f"container:{name}", "err", "err")}
 
 
 async def test_a_log_is_followed_without_a_gap_while_the_agent_is_started_anew(

@@ -148,6 +148,12 @@ async def test_an_entry_longer_than_all_that_is_read_is_in_nobodys_way() -> None
     assert await journal.tail("web.service", 20) == "…\ntwo"
 
 
+async def test_nobody_waits_for_what_it_would_still_print() -> None:
+    """A shell that is killed leaves behind what it has called."""
+    journal = Journal(("sh", "-c", "seq 1000000; :"))
+    assert await journal.lines("web.service", lines=10) == []
+
+
 async def test_of_a_container_only_podmans_own_entries_are_asked_for(tmp_path: Path) -> None:
     entries = [
         json.dumps({**json.loads(line(text, n)), "PRIORITY": priority})
