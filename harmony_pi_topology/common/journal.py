@@ -113,8 +113,9 @@ class Journal:
     ) -> list[_Entry]:
         if after is not None and not after.startswith(_CURSOR):
             after = None  # of a log that was kept elsewhere
-        # The order matters where it is cut off.
-        which = [f"--after-cursor={after}"] if after else ["--reverse", f"--lines={lines}"]
+        # The order matters where it is cut off. From the cursor on, and not after it: where its entry is
+        # gone, journalctl 252 (Debian 12) passes over the next one.
+        which = [f"--cursor={after}"] if after else ["--reverse", f"--lines={lines}"]
         if since is not None and after is None:
             which.append(f"--since=@{since.timestamp():.6f}")
         try:
@@ -135,7 +136,9 @@ class Journal:
         if status:
             raise CapabilityUnavailable(f"journalctl failed (status {status}); ask anew")
         entries = [each for each in _list_entries(output) if _is_whole(each)]
-        return entries[:lines] if after else entries[::-1]
+        if after is None:
+            return entries[::-1]
+        return [each for each in entries if each["__CURSOR"] != after][:lines]
 
     async def _entries(self, source: Sequence[str], lines: int) -> list[_Entry]:
         output = b""

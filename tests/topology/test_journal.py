@@ -121,10 +121,16 @@ async def test_what_follows_a_cursor_is_told_from_there_on(tmp_path: Path) -> No
     lines = [line(str(n), n) for n in range(5)]
     journal = Journal(noting(tmp_path / "asked", *lines))
     told = await journal.lines("web.service", lines=2, after="s=1;i=0")
-    assert [each.text for each in told] == ["0", "1"]
+    assert [each.text for each in told] == ["1", "2"]
     asked = (tmp_path / "asked").read_text().split()
-    assert "--after-cursor=s=1;i=0" in asked
+    assert "--cursor=s=1;i=0" in asked
     assert not {"--reverse", "--lines=2"} & set(asked)
+
+
+async def test_where_the_entry_of_a_cursor_has_gone_the_next_is_told(tmp_path: Path) -> None:
+    journal = Journal(noting(tmp_path / "asked", line("7", 7), line("8", 8)))
+    told = await journal.lines("web.service", lines=2, after="s=1;i=0")
+    assert [each.text for each in told] == ["7", "8"]
 
 
 async def test_of_a_flood_the_first_that_come_are_told() -> None:
@@ -157,7 +163,7 @@ async def test_nobody_waits_for_what_it_would_still_print() -> None:
 async def test_of_a_container_only_podmans_own_entries_are_asked_for(tmp_path: Path) -> None:
     entries = [
         json.dumps({**json.loads(line(text, n)), "PRIORITY": priority})
-        for n, (text, priority) in enumerate([("out\n", "6"), ("err\n", "3")])
+        for n, (text, priority) in enumerate([("out\n", "6"), ("err\n", "3")], 1)
     ]
     journal = Journal(noting(tmp_path / "asked", *entries))
     told = await journal.container_lines("web", "1a2b", lines=2, after="s=1;i=0")
