@@ -116,12 +116,11 @@ async def publish(
         _refuse_running(gate)
         standing = await documents.read_standing(name, gate)
         wish = wish_for(standing)
-        before = standing.manifest.scores if standing.manifest else ()
-        keyed = await asyncio.to_thread(give_keys, documents.home, wish.scores, before)
+        known = standing.manifest.scores if standing.manifest else ()
+        keyed = await asyncio.to_thread(give_keys, documents.home, wish.scores, known)
         wish = attrs.evolve(wish, scores=keyed)
-        await upload(documents.client, assets_of(keyed.values()), assets_of(before))
         try:
-            return await _publish(documents, reports, name, wish, index, gate)
+            return await _publish(documents, reports, name, wish, index, gate, known)
         except RevisionConflict:
             continue  # somebody else was quicker: what it stands on may be another thing by now
     raise StoreError(f"others keep writing the class {name} at the same time; try again")
@@ -134,7 +133,9 @@ async def _publish(
     wish: Wish,
     index: Read[FleetIndex] | None,
     gate: Read[Gate] | None,
+    known: Collection[SerializedScore],
 ) -> Published:
+    """*known* are the Scores of the class as it stands."""
     stable, stable_sha256 = gate.value.settled if gate is not None else (0, None)
     seen = await reports.read_all_seen()
     layers = [each.state.layers.get(class_target(name)) for each in seen if each.state]
@@ -162,6 +163,8 @@ async def _publish(
         supersedes=stable,
         rollout=rollout,
     )
+    # Only now: what is refused is put nowhere.
+    await upload(documents.client, assets_of(wish.scores.values()), assets_of(known))
     sha256 = await documents.write_manifest(manifest)
     await change_index(
         documents, reports, lambda known: _change_rule(name, known, wish, generation, stable)

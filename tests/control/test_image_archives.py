@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import platform
 import random
 import tarfile
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -28,7 +29,7 @@ from harmony_control.push.platforms import refuse_other_platforms
 from harmony_control.score_files.read import read_score_files
 from harmony_control.score_files.schema import score_file_schema
 from harmony_core import plugins
-from harmony_core.errors import MissingCapability, ScoreFileError
+from harmony_core.errors import HarmonyError, MissingCapability, ScoreFileError
 from harmony_core.images import parse_image
 from harmony_core.resources import ASSET_MAX_BYTES, Asset, Container, ImageBlob
 from harmony_core.wire.assets import asset_id, chunk_count, find_assets, map_assets
@@ -36,6 +37,8 @@ from harmony_core.wire.envelope import PAYLOAD_TYPE, split_envelope
 from harmony_scores import ContainerScore, FileScore
 from tests.archives import INDEX, LAYER, MANIFEST, Archive, called, digest_of, layer_of, write_tar
 from tests.nats import Bus, serving
+
+from .scripted_device import ScriptedDevice
 
 REGISTRY = plugins.load()
 LAYERS = (layer_of({"bin/one": b"1"}), layer_of({"bin/two": b"2"}))
@@ -540,6 +543,25 @@ async def test_what_is_on_the_server_already_is_not_put_there_again(place: Place
     assert len(more) == 4
     found = await list_assets(place.bus.home, place.bus.admin)
     assert all(each.needed_by for each in found)
+
+
+@pytest.mark.parametrize("upto", [None, [("no wave", 0)]])
+async def test_what_a_class_is_refused_is_not_put_on_the_server(
+    place: Place, upto: list[tuple[str, int]] | None
+) -> None:
+    """Its device has another processor, or its waves are none."""
+    pi = ScriptedDevice(await place.bus.device("pi-1"))
+    await pi.report(pi.state(0))
+    await pi.tell_inventory(architecture="riscv64" if upto is None else platform.machine())
+    place.write(a_large_layer(1))
+    entries = read_score_files([str(place.root / "app.json")], REGISTRY)
+    async with Fleet.connect(place.bus.home) as fleet:
+        with pytest.raises(HarmonyError, match=r"pi-1 is linux/riscv64|no wave"):
+            await fleet.push_class("all", entries, selector="!role", upto=upto)
+        assert await place.stored() == 0
+        await pi.tell_inventory(architecture=platform.machine())
+        await fleet.push_class("all", entries, selector="!role")
+    assert await place.stored() > 0
 
 
 async def test_an_archive_that_changes_while_it_is_pushed_is_told_and_nothing_is_signed(
