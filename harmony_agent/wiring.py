@@ -76,7 +76,7 @@ from .report.inventory import InventoryReporter, read_inventory
 from .report.reporter import Reporter
 from .report.vitals import read_vitals
 from .rpc.server import Requests
-from .store.assets import AssetCache, ChunkSource
+from .store.assets import AssetCache
 from .store.at_hand import AtHand
 from .store.backups import DirectoryBackups
 from .store.database import Database
@@ -147,12 +147,13 @@ async def open_agent(config: AgentConfig, bus: Bus) -> AsyncGenerator[tuple[Agen
         await assets.close()
 
 
-def make_asset_cache(config: AgentConfig, source: ChunkSource) -> AssetCache:
-    """Return where assets are on this device, which *source* brings, and downloads, as its policy has it."""
+def make_asset_cache(config: AgentConfig, at_hand: AtHand) -> AssetCache:
+    """Return where assets are on this device, which *at_hand* brings, and downloads, as its policy has it."""
     return AssetCache(
         config.state_directory / "assets",
-        source,
+        at_hand,
         most_bytes=config.assets_max_mib * 1024**2,
+        nearby=at_hand,
         find_refusal=policy_of(config).download_refusal,
     )
 

@@ -397,12 +397,13 @@ class Device(Generic[TopologyT_co]):
         *,
         platform: str | None = None,
         with_images: bool = True,
+        with_downloads: bool = True,
         tell: TellProgress,
         warn: Callable[[str], None],
     ) -> Bundled:
         """Write to *file*, as `harmony_control.bundle.write.write_bundle`, all that stands on the server for
-        this device, and the images that it names, for *platform*: else for what the device has said that it
-        is, else for linux/arm64. Raises what `collect` raises, too.
+        this device, what it downloads, and the images that it names, for *platform*: else for what the device
+        has said that it is, else for linux/arm64. Raises what `collect` raises, too.
         """
         from .bundle.collect import collect
         from .bundle.images import Platform, parse_platform
@@ -410,7 +411,13 @@ class Device(Generic[TopologyT_co]):
 
         chosen = None if platform is None else parse_platform(platform)
         await refuse_unknown(self._home, self._client, self.id)
-        contents = await collect(self._home, self._client, self.id, with_images=with_images)
+        contents = await collect(
+            self._home,
+            self._client,
+            self.id,
+            with_images=with_images,
+            with_downloads=with_downloads,
+        )
         for each in contents.warnings:
             warn(each)
         if chosen is None:

@@ -31,10 +31,13 @@ if TYPE_CHECKING:
 __all__ = [
     "CA_VARIABLE",
     "MANIFEST_TYPES",
+    "TIMEOUT_S",
     "Answer",
     "RegistryClient",
     "describe_problem",
+    "open_client",
     "open_registries",
+    "say_named",
 ]
 
 CA_VARIABLE = "HARMONY_REGISTRY_CA"
@@ -50,7 +53,8 @@ _NAMED = "harmony_registry"
 """Under which a request, and those that it is redirected to, carries the host that the image names."""
 _HOSTS = {"docker.io": "registry-1.docker.io"}
 _ANSWER_MAX_BYTES = 4 * 1024 * 1024
-_TIMEOUT_S = 10.0
+TIMEOUT_S = 10.0
+_REDIRECTS_MOST = 5
 _PART_BYTES = 256 * 1024
 
 
@@ -65,17 +69,31 @@ class Answer:
 
 
 @asynccontextmanager
-async def open_registries() -> AsyncGenerator[RegistryClient]:
-    """Yield what asks registries. `ConfigError` for a file of authorities that cannot be read."""
+async def open_client() -> AsyncGenerator[httpx.AsyncClient]:
+    """Yield what asks servers by HTTPS, and is led by none to where it may not; each request carries
+    `say_named`. `ConfigError` for a file of authorities that cannot be read."""
     import httpx
 
     async with httpx.AsyncClient(
-        timeout=_TIMEOUT_S,
+        timeout=TIMEOUT_S,
         verify=_trust(),
         follow_redirects=True,
+        max_redirects=_REDIRECTS_MOST,
         # Called before every request, also before each that a redirect leads to.
         event_hooks={"request": [_refuse_astray]},
     ) as client:
+        yield client
+
+
+def say_named(host: str) -> dict[str, str]:
+    """Return the extensions of a request, by which is known that somebody has named *host*."""
+    return {_NAMED: host}
+
+
+@asynccontextmanager
+async def open_registries() -> AsyncGenerator[RegistryClient]:
+    """Yield what asks registries. `ConfigError` as `open_client`."""
+    async with open_client() as client:
         yield RegistryClient(client)
 
 
@@ -108,7 +126,7 @@ class RegistryClient:
         for is_first in (True, False):
             headers = {"Accept-Encoding": "identity", **self._authorize(host, repository)}
             async with self._client.stream(
-                "GET", url, headers=headers, extensions={_NAMED: host}
+                "GET", url, headers=headers, extensions=say_named(host)
             ) as answer:
                 if answer.status_code == 401 and is_first:  # a token is good for a few minutes
                     challenge = str(answer.headers.get("WWW-Authenticate", ""))
@@ -152,7 +170,7 @@ class RegistryClient:
         """Send one request. *named* is the host in the image."""
         body = bytearray()
         async with self._client.stream(
-            method, url, headers=headers, params=params, extensions={_NAMED: named}
+            method, url, headers=headers, params=params, extensions=say_named(named)
         ) as answer:
             async for part in answer.aiter_bytes():
                 body += part
@@ -176,7 +194,7 @@ def describe_problem(error: Exception, *, within_s: float) -> str:
     """Return in words why a registry, which was waited for so long, has not answered."""
     said = str(error) or type(error).__name__
     if "CERTIFICATE_VERIFY_FAILED" in said:
-        return f"{said}; if it is your own registry, set {CA_VARIABLE} to the file with its CA certificate"
+        return f"{said}; if it is your own server, set {CA_VARIABLE} to the file with its CA certificate"
     if "WRONG_VERSION_NUMBER" in said or "record layer failure" in said:
         return f"{said}; it does not speak TLS, and Harmony asks registries by HTTPS only"
     if isinstance(error, TimeoutError):

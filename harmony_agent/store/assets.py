@@ -2,7 +2,7 @@
 
     asked for -> here whole? -> room made, and looked for
                              -> of an asset one piece after the other: fetched, opened, flushed
-                             -> a download as `.downloads` has it
+                             -> a download from a bundle that is at hand, else as `.downloads` has it
                              -> the hash of the whole -> its name -> asked for again: here
 
 A piece that is here is not fetched again, whatever was cut in between: an agent that starts anew goes on
@@ -27,6 +27,8 @@ from harmony_core.errors import (
     AssetMissing,
     BusUnreachable,
     CapabilityError,
+    DownloadFailed,
+    DownloadRefused,
 )
 from harmony_core.resources import Asset, Download
 from harmony_core.wire.assets import CHUNK_BYTES, asset_id, chunk_count, chunk_key, open_chunk
@@ -37,7 +39,7 @@ from .asset_files import AssetFiles
 if TYPE_CHECKING:
     from .downloads import Downloads
 
-__all__ = ["AssetCache", "ChunkSource"]
+__all__ = ["AssetCache", "ChunkSource", "Nearby"]
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +61,25 @@ class ChunkSource(Protocol):
         ...
 
 
+class Nearby(Protocol):
+    """Where downloads are looked for before the web is asked: `harmony_agent.store.at_hand.AtHand`."""
+
+    def find_download(self, sha256: str) -> int | None:
+        """Return how many bytes the download with that hash has; None where it is not here."""
+        ...
+
+    async def read_download(self, sha256: str, begin: int, size_bytes: int) -> bytes:
+        """Return so many bytes of one that was found. `BusUnreachable` where it is not here any more."""
+        ...
+
+
 @attrs.define(eq=False)
 class _Fetch:
     """One content on its way."""
 
     content: Asset | Download
+    place: object
+    """From where it comes."""
     asked_at_s: float
     total_bytes: int | None
     make_room: Callable[[_Fetch, int], Awaitable[None]]
@@ -96,7 +112,8 @@ class _Fetch:
 class AssetCache:
     """`harmony_core.assets.Assets` in *directory*, of at most *most_bytes* in all.
 
-    Filled from *source*, and from the web where *find_refusal* says nothing against an address.
+    Filled from *source*; of downloads from *nearby*, or else from the web where *find_refusal* says nothing
+    against an address.
     """
 
     def __init__(
@@ -105,10 +122,12 @@ class AssetCache:
         source: ChunkSource,
         *,
         most_bytes: int,
+        nearby: Nearby | None = None,
         find_refusal: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._files = AssetFiles(directory, most_bytes=most_bytes)
         self._source = source
+        self._nearby = nearby
         self._find_refusal = find_refusal
         self._worker = Worker("assets", threads=1, timeout_s=_WITHIN_S)
         self._one_at_a_time = asyncio.Lock()
@@ -154,7 +173,7 @@ class AssetCache:
         What becomes of that is for who has asked for it from there, for as long as he asks.
         """
         fetch = self._fetches.get(content.sha256)
-        if fetch is None or _place_of(fetch.content) == _place_of(content):
+        if fetch is None or fetch.place == self._find_place(content):
             return fetch
         if not fetch.task.done() and monotonic_s() - fetch.asked_at_s < _ASKED_AGAIN_WITHIN_S:
             raise _fetching(fetch, resource, "fetching", _LOOK_AGAIN_S)
@@ -226,7 +245,8 @@ class AssetCache:
 
     def _begin(self, content: Asset | Download) -> _Fetch:
         self._let_go.discard(content.sha256)
-        fetch = _Fetch(content, monotonic_s(), content.size_bytes, self._make_room)
+        place = self._find_place(content)
+        fetch = _Fetch(content, place, monotonic_s(), content.size_bytes, self._make_room)
         self._fetches[content.sha256] = fetch
         coming = (
             self._fetch(content, fetch)
@@ -236,6 +256,16 @@ class AssetCache:
         fetch.task = asyncio.create_task(coming, name=f"asset {content.sha256[:12]}")
         fetch.task.add_done_callback(_note_seen)
         return fetch
+
+    def _find_place(self, content: Asset | Download) -> object:
+        """Return from where *content* is fetched now."""
+        if isinstance(content, Asset):
+            return content.key
+        return self._find_nearby(content), content.url, content.size_bytes
+
+    def _find_nearby(self, download: Download) -> int | None:
+        """Return how many bytes *download* has where it is at hand; None where the web is to be asked."""
+        return None if self._nearby is None else self._nearby.find_download(download.sha256)
 
     async def _make_room(self, fetch: _Fetch, total_bytes: int) -> None:
         """Promise *fetch* room for *total_bytes*. `AssetsFull` where others were promised what is left."""
@@ -284,12 +314,42 @@ class AssetCache:
     async def _download(self, download: Download, fetch: _Fetch) -> None:
         await self.collect()
         self._is_empty = False
+        if self._nearby is not None and (size_bytes := self._find_nearby(download)) is not None:
+            await self._take_nearby(self._nearby, download, size_bytes, fetch)
+            return
         if self._downloads is None:
             # Most agents download nothing, and are spared what speaks HTTP.
             from .downloads import Downloads  # noqa: PLC0415
 
             self._downloads = Downloads(self._files, self._worker, self._find_refusal)
         await self._downloads.fetch(download, fetch)
+
+    async def _take_nearby(
+        self, nearby: Nearby, download: Download, size_bytes: int, fetch: _Fetch
+    ) -> None:
+        """Have the *size_bytes* of *download* come from *nearby*, as if its server had sent them."""
+        if download.size_bytes not in {None, size_bytes}:
+            raise DownloadRefused(
+                f"{download.name} has {size_bytes} bytes in the bundle, and size_bytes says "
+                f"{download.size_bytes}; correct sha256 and size_bytes"
+            )
+        async with self._one_at_a_time:
+            fetch.total_bytes = size_bytes
+            # What may have come of it from elsewhere is not gone on with: a stick is quick.
+            await self._worker.run(self._files.begin_part, download, anew=True)
+            await fetch.promise_room(size_bytes)
+            while left := size_bytes - fetch.done_bytes:
+                fetch.refuse_abandoned()
+                piece = await nearby.read_download(
+                    download.sha256, fetch.done_bytes, min(left, CHUNK_BYTES)
+                )
+                await self._worker.run(self._files.append, download, fetch.done_bytes, piece)
+                fetch.done_bytes += len(piece)
+            if not await self._worker.run(self._files.give_name, download):
+                raise DownloadFailed(
+                    f"{download.name} is something else in the bundle than when that was checked; make the "
+                    "bundle anew, on another stick"
+                )
 
 
 def _fetching(
@@ -302,11 +362,6 @@ def _fetching(
         progress=fetch.progress(),
         look_again_s=look_again_s,
     )
-
-
-def _place_of(content: Asset | Download) -> object:
-    """Return from where *content* is fetched."""
-    return content.key if isinstance(content, Asset) else (content.url, content.size_bytes)
 
 
 def _note_seen(task: asyncio.Task[None]) -> None:

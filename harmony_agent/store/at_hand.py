@@ -1,4 +1,4 @@
-"""What is at hand while a bundle is being loaded: it is asked first, and then the bus, or a registry."""
+"""What is at hand while a bundle is being loaded: it is asked before bus, web and registry."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from harmony_core.errors import BusUnreachable
 from harmony_core.nearby import NearbyImages
 
 from .assets import ChunkSource
@@ -17,7 +18,7 @@ __all__ = ["AtHand"]
 
 
 class AtHand:
-    """Where pieces of assets come from, and images: a bundle while there is one, else *bus*."""
+    """What a bundle has, while there is one; pieces of assets that it has not are *bus*'s."""
 
     def __init__(self, bus: ChunkSource) -> None:
         self._bus = bus
@@ -29,6 +30,16 @@ class AtHand:
         if self._bundle is not None and (found := await self._bundle.fetch_chunk(key)) is not None:
             return found
         return await self._bus.fetch_chunk(key)
+
+    def find_download(self, sha256: str) -> int | None:
+        """As `Nearby.find_download`."""
+        return None if self._bundle is None else self._bundle.find_download(sha256)
+
+    async def read_download(self, sha256: str, begin: int, size_bytes: int) -> bytes:
+        """As `Nearby.read_download`."""
+        if self._bundle is None:
+            raise BusUnreachable("the bundle is not open any more; load it again")
+        return await self._bundle.read_download(sha256, begin, size_bytes)
 
     @contextmanager
     def having(self, bundle: Bundle) -> Generator[None]:

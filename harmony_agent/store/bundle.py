@@ -1,9 +1,10 @@
 """A bundle on this device: an open file, whole, from which is fetched as from the bus.
 
-    open -> index -> every header -> check: every hash, and every piece of every asset -> fetch_…, read
+    open -> index -> every header -> check: every hash, and every piece of every asset -> fetch_…, read…
 
 What is read again later may be something else by then, since who has made the stick may make it say so. So
-whoever takes it compares: documents are verified, pieces opened, and podman hashes what images consist of.
+whoever takes it compares: documents are verified, pieces opened, downloads hashed, and podman hashes what
+images consist of.
 The file is read in a few threads, never beyond what its index says, and never more than a part of it is in
 memory.
 """
@@ -14,7 +15,7 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Self
 
 import attrs
@@ -27,11 +28,13 @@ from harmony_core.errors import (
     ManifestRejected,
 )
 from harmony_core.resources import Asset
+from harmony_core.visible import cut, word
 from harmony_core.wire import strict_json
-from harmony_core.wire.assets import asset_id, chunk_count, find_assets, open_chunk
+from harmony_core.wire.assets import asset_id, chunk_count, find_assets, find_downloads, open_chunk
 from harmony_core.wire.bundle import (
     BLOBS,
     BLOCK_BYTES,
+    DOWNLOADS,
     END,
     INDEX_NAME,
     BundledFile,
@@ -59,6 +62,7 @@ from harmony_pi_topology.common.worker import Worker
 __all__ = ["Bundle"]
 
 _PART_BYTES = 1024 * 1024
+_SHOWN_MOST = 160
 _READ_WITHIN_S = 60.0
 """So long a part may take of what is slow, and not longer what hangs."""
 
@@ -99,7 +103,8 @@ class Bundle:
             raise
 
     def check(self) -> None:
-        """Read all of it, and compare every hash; open every piece of the assets that its documents name.
+        """Read all of it, and compare every hash; open every piece of the assets that its documents name, and
+        compare the sizes of downloads with theirs.
 
         In a thread. `BundleRefused`.
         """
@@ -113,8 +118,12 @@ class Bundle:
                     f"{place.file.name} in the bundle is damaged: it has another hash than the index says; "
                     "copy it again, or make it anew"
                 )
-        for asset in self._find_assets():
-            self._check_asset(asset)
+        for payload in self._read_payloads():
+            for asset in find_assets(payload):
+                if asset.key is not None:
+                    self._check_asset(asset)
+            for download in find_downloads(payload):
+                self._check_download(download)
 
     def put_away(self) -> None:
         """Read nothing more, whoever asks: `close` has to wait for nobody then but for what is being read."""
@@ -179,6 +188,17 @@ class Bundle:
         except BundleRefused as error:
             raise BusUnreachable(error.message) from error
 
+    # As `harmony_agent.store.assets.Nearby` has it.
+
+    def find_download(self, sha256: str) -> int | None:
+        """As `Nearby.find_download`."""
+        place = self._places.get(f"{DOWNLOADS}/{sha256}")
+        return None if place is None else place.file.size_bytes
+
+    async def read_download(self, sha256: str, begin: int, size_bytes: int) -> bytes:
+        """As `Nearby.read_download`."""
+        return await self._run(self._places[f"{DOWNLOADS}/{sha256}"], begin, size_bytes)
+
     # As `harmony_core.nearby.Blobs` has it.
 
     def find_size(self, digest: str) -> int | None:
@@ -206,7 +226,8 @@ class Bundle:
                 self.trouble = error
                 raise
 
-    def _find_assets(self) -> Iterator[Asset]:
+    def _read_payloads(self) -> Iterator[object]:
+        """Yield what each manifest in here says, whoever has signed it."""
         for name, place in self._places.items():
             bucket = name.partition("/")[0]
             payload_type = {DESIRED_STATE: PAYLOAD_TYPE, DESIRED_CLASS: CLASS_TYPE}.get(bucket)
@@ -215,10 +236,9 @@ class Bundle:
             try:
                 envelope = self._read(place, 0, place.file.size_bytes)
                 payload, _ = split_envelope(envelope, payload_type=payload_type)
-                value = strict_json.loads(payload, max_bytes=PAYLOAD_MAX_BYTES)
+                yield strict_json.loads(payload, max_bytes=PAYLOAD_MAX_BYTES)
             except ManifestRejected as error:
                 raise BundleRefused(f"{name} in the bundle: {error.message}") from error
-            yield from (each for each in find_assets(value) if each.key is not None)
 
     def _check_asset(self, asset: Asset) -> None:
         place = self._places.get(f"{ASSETS}/{asset_id(asset)}")
@@ -234,6 +254,16 @@ class Bundle:
                 raise BundleRefused(
                     f"piece {number} of {asset.summary} in the bundle is not what was pushed; make it anew"
                 ) from error
+
+    def _check_download(self, download: Mapping[str, object]) -> None:
+        size_bytes = self.find_download(str(download["sha256"]))
+        said_bytes = download.get("size_bytes", size_bytes)
+        if size_bytes is not None and said_bytes != size_bytes:
+            address = word(cut(str(download["url"]).partition("?")[0], _SHOWN_MOST))
+            raise BundleRefused(
+                f"{address} has {size_bytes} bytes in the bundle, and size_bytes of its Score is another; "
+                "correct that, and make the bundle anew"
+            )
 
 
 def _closed() -> BundleRefused:

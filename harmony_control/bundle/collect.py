@@ -1,7 +1,7 @@
 """What goes into a bundle: all that the device would fetch, as it stands on the server.
 
     own manifest -> its labels -> classes of the index -> gate of each -> the generations that it is about
-                 \\-> assets and images that all these name            root documents, every version
+                 \\-> assets, downloads and images that all these name  root documents, every version
 
 Only the device's own manifest is verified here, so that nobody carries what cannot count. All else the device
 verifies, as it does whenever it fetches.
@@ -26,9 +26,10 @@ from harmony_control.store.roots import read_believed
 from harmony_core import plugins
 from harmony_core.errors import EntryRefused, ManifestRejected, StoreError, UsageError
 from harmony_core.images import parse_image
-from harmony_core.resources import Asset
+from harmony_core.references import Reference, replace_references
+from harmony_core.resources import Asset, Download
 from harmony_core.wire import strict_json
-from harmony_core.wire.assets import asset_id, find_assets, find_fetched
+from harmony_core.wire.assets import asset_id, find_assets, find_downloads
 from harmony_core.wire.bundle import find_pinned_images
 from harmony_core.wire.class_manifest import CLASS_TYPE
 from harmony_core.wire.envelope import PAYLOAD_MAX_BYTES, PAYLOAD_TYPE, split_envelope
@@ -45,6 +46,8 @@ from harmony_core.wire.names import (
     TRUST,
 )
 
+from .downloads import Wanted
+
 __all__ = ["Contents", "collect"]
 
 
@@ -58,13 +61,20 @@ class Contents:
     documents: Mapping[str, bytes]
     """By ``<bucket>/<key>``."""
     assets: tuple[Asset, ...]
+    downloads: tuple[Wanted, ...]
+    """All that Scores name, also the same content several times."""
     images: tuple[str, ...]
     """Of registries, each by its digest: those from archives are among the assets."""
     warnings: tuple[str, ...]
 
 
 async def collect(
-    home: Home, client: Client, agent_id: str, *, with_images: bool = True
+    home: Home,
+    client: Client,
+    agent_id: str,
+    *,
+    with_images: bool = True,
+    with_downloads: bool = True,
 ) -> Contents:
     """Read it all. `UsageError` where nothing was ever pushed to the device, or, *with_images*, one is named
     by a tag alone; `ManifestRejected` for a manifest that nobody trusted here has signed; `StoreError`."""
@@ -77,6 +87,7 @@ async def collect(
     payloads = [_parse(name, each) for name, each in documents.items() if _has_scores(name)]
     assets = {asset_id(each): each for each in _find_all_assets(payloads)}
     in_assets = {f"sha256:{each.sha256}" for each in assets.values()}
+    downloads, unread = _find_all_downloads(payloads if with_downloads else (), manifest.labels)
     images = dict.fromkeys(
         each
         for payload in payloads
@@ -89,10 +100,11 @@ async def collect(
         generation=manifest.generation,
         documents=documents,
         assets=tuple(assets.values()),
+        downloads=downloads,
         images=tuple(images),
         warnings=(
             *(await asyncio.to_thread(_look_for_tags, payloads) if with_images else ()),
-            *_look_for_downloads(payloads, assets.values()),
+            *unread,
         ),
     )
 
@@ -194,15 +206,39 @@ def _look_for_tags(payloads: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     )
 
 
-def _look_for_downloads(
-    payloads: Iterable[Mapping[str, Any]], assets: Iterable[Asset]
-) -> tuple[str, ...]:
-    """Return warnings about what is fetched from the web."""
-    fetched = {each for payload in payloads for each in find_fetched(dict(payload))}
-    if not fetched - {each.sha256 for each in assets}:
-        return ()
+def _find_all_downloads(
+    payloads: Iterable[Mapping[str, Any]], labels: Mapping[str, str]
+) -> tuple[tuple[Wanted, ...], tuple[str, ...]]:
+    """Return what is fetched from the web by a device with these *labels*, and warnings about addresses that
+    only the device itself knows."""
+    found, unread = list[Wanted](), list[str]()
+    for payload in payloads:
+        for raw in cast("list[object]", payload.get("scores", [])):
+            entry = SerializedScore.model_validate(raw)
+            for each in find_downloads(entry.spec):
+                try:
+                    fields = _resolve(each, labels) if entry.references else each
+                    wanted = Wanted(score=entry.id, download=Download.model_validate(fields))
+                except (KeyError, ValidationError):
+                    unread.append(entry.id)
+                else:
+                    found.append(wanted)
+    if not unread:
+        return tuple(found), ()
     told = (
-        "downloads are not in the bundle, and the device fetches them from where they are; for one that "
-        "cannot, push the file itself (asset_from)"
+        "not in the bundle are downloads whose addresses only the device knows: "
+        f"{', '.join(dict.fromkeys(unread))}; for a device that cannot fetch them, push the files themselves "
+        "(asset_from)"
     )
-    return (told,)
+    return tuple(found), (told,)
+
+
+def _resolve(download: Mapping[str, object], labels: Mapping[str, str]) -> Mapping[str, object]:
+    """Return *download* with its references resolved. KeyError for one that is no label known here."""
+
+    def value_of(reference: Reference) -> str:
+        if reference.namespace != "labels":
+            raise KeyError(reference.member)
+        return labels[reference.member]
+
+    return cast("Mapping[str, object]", replace_references(dict(download), value_of))

@@ -1,7 +1,7 @@
 """Write a bundle: an index first, then every file behind it, one part at a time in memory.
 
-sizes are known before anything is fetched -> room for the index -> each file, hashed as it is written
-                                           -> the index, with the hashes, into its room
+downloads are fetched; of all else sizes are known before -> room for the index
+          -> each file, hashed as it is written -> the index, with the hashes, into its room
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from harmony_core.resources import Asset, first_problem
 from harmony_core.wire.assets import asset_id, chunk_count, chunk_key
 from harmony_core.wire.bundle import (
     BLOBS,
+    DOWNLOADS,
     END,
     INDEX_MAX_BYTES,
     INDEX_NAME,
@@ -45,6 +46,7 @@ from harmony_core.wire.bundle import (
 from harmony_core.wire.names import ASSETS
 
 from .collect import Contents
+from .downloads import Fetched, fetch_downloads, read_fetched
 from .images import Blob, Platform, find_blobs, read_blob
 
 __all__ = ["Bundled", "write_bundle"]
@@ -61,6 +63,7 @@ class Bundled:
     size_bytes: int
     documents: int
     assets: int
+    downloads: int
     images: int
     platform: str
 
@@ -87,25 +90,33 @@ async def write_bundle(
     """Write *contents* to *file*, at its beginning, with what the images are for *platform*.
 
     `UsageError` where a piece of an asset is not on the server any more, where the file takes no more, or for
-    more than a bundle has room for; and what `find_blobs` raises.
+    more than a bundle has room for; and what `find_blobs` and `fetch_downloads` raise.
     """
-    async with open_registries() as registries:
+    async with (
+        open_registries() as registries,
+        fetch_downloads(contents.downloads, tell) as fetched,
+    ):
         images = contents.images if with_images else ()
         blobs = await find_blobs(registries, images, platform)
-        sources = [*_list_sources(contents, client, registries, blobs)]
+        sources = [*_list_sources(contents, client, registries, blobs, fetched)]
         await _write(file, contents, sources, tell)
     return Bundled(
         generation=contents.generation,
         size_bytes=file.tell(),
         documents=len(contents.documents),
         assets=len(contents.assets),
+        downloads=len(fetched),
         images=len(images),
         platform=str(platform),
     )
 
 
 def _list_sources(
-    contents: Contents, client: Client, registries: RegistryClient, blobs: Sequence[Blob]
+    contents: Contents,
+    client: Client,
+    registries: RegistryClient,
+    blobs: Sequence[Blob],
+    fetched: Sequence[Fetched],
 ) -> list[_Source]:
     documents = [
         _Source(name=name, size_bytes=len(content), read=partial(_give, content))
@@ -130,7 +141,16 @@ def _list_sources(
         )
         for each in blobs
     ]
-    return [*documents, *assets, *parts]
+    downloads = [
+        _Source(
+            name=f"{DOWNLOADS}/{each.sha256}",
+            size_bytes=each.size_bytes,
+            sha256=each.sha256,
+            read=partial(read_fetched, each),
+        )
+        for each in fetched
+    ]
+    return [*documents, *assets, *parts, *downloads]
 
 
 async def _write(

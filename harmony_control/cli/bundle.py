@@ -39,11 +39,16 @@ async def _run(options: argparse.Namespace) -> int:
                     file,
                     platform=options.platform,
                     with_images=not options.no_images,
+                    with_downloads=not options.no_downloads,
                     tell=bar.tell,
                     warn=lambda text: warn(options, text),
                 )
-    parts = [count_of(made.assets, "asset"), count_of(made.images, "image")]
-    said = f"generation {made.generation}, {' and '.join(parts)} for {made.platform}"
+    parts = [
+        count_of(made.assets, "asset"),
+        count_of(made.downloads, "download"),
+        count_of(made.images, "image"),
+    ]
+    said = f"generation {made.generation}, {', '.join(parts)} for {made.platform}"
     out(
         options,
         {
@@ -53,6 +58,7 @@ async def _run(options: argparse.Namespace) -> int:
             "generation": made.generation,
             "size_bytes": made.size_bytes,
             "assets": made.assets,
+            "downloads": made.downloads,
             "images": made.images,
             "platform": made.platform,
         },

@@ -19,6 +19,7 @@ from typing import TypeGuard
 from harmony_core.errors import (
     AnswerTooLarge,
     BootedSince,
+    DownloadFailed,
     FactMissing,
     HarmonyError,
     LoadTakenBack,
@@ -110,6 +111,7 @@ def exit_code_of(error: Exception) -> int:
         case (
             StoreError()
             | RegistryUnreachable()
+            | DownloadFailed()
             | RequestExpired()
             | TooManyRequests()
             | RebootPostponed()

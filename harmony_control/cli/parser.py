@@ -922,6 +922,11 @@ def _bundle(made: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave the images out: the device has them, or reaches their registry",
     )
+    made.add_argument(
+        "--no-downloads",
+        action="store_true",
+        help="leave out what Scores download: the device has it, or reaches its servers",
+    )
 
 
 class _Parser(argparse.ArgumentParser):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -27,6 +27,7 @@ __all__ = [
     "chunk_count",
     "chunk_key",
     "find_assets",
+    "find_downloads",
     "find_fetched",
     "find_files",
     "key_prefix",
@@ -111,11 +112,16 @@ def find_fetched(spec: object) -> Iterator[str]:
     for each in _walk(spec):
         if (asset := _read(each)) is not None:
             yield asset.sha256
-        # Its address may have references, which only the device can resolve; its hash has none.
-        elif isinstance(each, dict) and each.keys() - {"size_bytes"} == _OF_DOWNLOAD:
-            sha256 = cast("dict[str, object]", each)["sha256"]
-            if isinstance(sha256, str) and _SHA256.fullmatch(sha256):
-                yield sha256
+        elif (download := _read_download(each)) is not None:
+            yield str(download["sha256"])
+
+
+def find_downloads(spec: object) -> Iterator[Mapping[str, object]]:
+    """Yield every download in *spec*, as it stands there: its address may have references, its hash has
+    none."""
+    for each in _walk(spec):
+        if (download := _read_download(each)) is not None:
+            yield download
 
 
 def find_files(spec: object) -> Iterator[str]:
@@ -161,6 +167,16 @@ def map_assets(spec: object, change: Callable[[Asset], Asset]) -> Any:
     if isinstance(spec, list):
         return [map_assets(each, change) for each in cast("list[object]", spec)]
     return spec
+
+
+def _read_download(value: object) -> Mapping[str, object] | None:
+    if not isinstance(value, dict):
+        return None
+    fields = cast("dict[str, object]", value)
+    if fields.keys() - {"size_bytes"} != _OF_DOWNLOAD:
+        return None
+    sha256 = fields["sha256"]
+    return fields if isinstance(sha256, str) and _SHA256.fullmatch(sha256) else None
 
 
 def _read(value: object) -> Asset | None:

@@ -1,12 +1,12 @@
 """A bundle: what stands on the server for one device, as one file that is carried to it.
 
     index.json | desired-state/<id> | trust/<version> … | fleet/index, rollout/…, desired-class/…
-               | assets/<id> … | blobs/<sha256> …
+               | assets/<id> … | blobs/<sha256> … | downloads/<sha256> …
 
 A plain tar archive, of which the index says every name, size and hash, in order. A header follows from the
 name and the size alone, so that it is not parsed: any other byte in its place, such as of a link, is refused.
-Nobody signs a bundle: the documents in it are signed, name their assets and images, and count as they do on
-the bus.
+Nobody signs a bundle: the documents in it are signed, name their assets, downloads and images, and count as
+they do on the bus.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from harmony_core.errors import BundleRefused, ManifestRejected
 from harmony_core.images import parse_image
-from harmony_core.resources import Asset, first_problem
+from harmony_core.resources import ASSET_MAX_BYTES, Asset, first_problem
 
 from . import strict_json
 from .assets import CHUNK_BYTES, chunk_count
@@ -31,6 +31,7 @@ from .names import ASSETS, DESIRED_CLASS, DESIRED_STATE, FLEET, INDEX_KEY, ROLLO
 __all__ = [
     "BLOBS",
     "BLOCK_BYTES",
+    "DOWNLOADS",
     "END",
     "INDEX_MAX_BYTES",
     "INDEX_NAME",
@@ -49,17 +50,21 @@ INDEX_NAME = "index.json"
 INDEX_MAX_BYTES = 2 * 1024 * 1024
 BLOBS = "blobs"
 """What images consist of, by its hash; beside the names of buckets."""
+DOWNLOADS = "downloads"
+"""What lies on the web, by its hash. An agent that does not know them refuses the index."""
 BLOCK_BYTES = 512
 END = bytes(2 * BLOCK_BYTES)
 _FILES_MOST = 10_000
 _FILE_MAX_BYTES = 8 * 1024**3 - 1
 """What the size in a header of the oldest form can say."""
+_MOST_BYTES = {ASSETS: _FILE_MAX_BYTES, BLOBS: _FILE_MAX_BYTES, DOWNLOADS: ASSET_MAX_BYTES}
+"""Of what is no document."""
 _SEAL_BYTES = 16
 """By so much a piece of an asset is longer than what it seals."""
 _ID = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NAME = (
     rf"^(?:{DESIRED_STATE}/{_ID}|{TRUST}/[1-9][0-9]{{0,9}}|{FLEET}/{INDEX_KEY}|{ROLLOUT}/{_ID}"
-    rf"|{DESIRED_CLASS}/{_ID}\.[1-9][0-9]{{0,15}}|{ASSETS}/[0-9a-f]{{32}}|{BLOBS}/[0-9a-f]{{64}})$"
+    rf"|{DESIRED_CLASS}/{_ID}\.[1-9][0-9]{{0,15}}|{ASSETS}/[0-9a-f]{{32}}|(?:{BLOBS}|{DOWNLOADS})/[0-9a-f]{{64}})$"
 )
 _Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -68,17 +73,19 @@ class BundledFile(Part):
     """One file in a bundle."""
 
     name: Annotated[str, StringConstraints(pattern=_NAME, max_length=100)]
-    """``<bucket>/<key>``; of an asset, all its pieces one behind the other; or ``blobs/<sha256>``."""
+    """``<bucket>/<key>``; of an asset, all its pieces one behind the other; or ``blobs/<sha256>``, or
+    ``downloads/<sha256>``."""
     sha256: _Sha256
     size_bytes: Annotated[int, Field(strict=True, ge=0, le=_FILE_MAX_BYTES)]
 
     @model_validator(mode="after")
     def _is_what_its_name_says(self) -> Self:
         bucket, _, key = self.name.partition("/")
-        if bucket == BLOBS and key != self.sha256:
+        if bucket in {BLOBS, DOWNLOADS} and key != self.sha256:
             raise ValueError(f"{self.name} must have the hash that it is called by")
-        if bucket not in {BLOBS, ASSETS} and self.size_bytes > ENVELOPE_MAX_BYTES:
-            raise ValueError(f"{self.name} must have at most {ENVELOPE_MAX_BYTES} bytes")
+        most_bytes = _MOST_BYTES.get(bucket, ENVELOPE_MAX_BYTES)
+        if self.size_bytes > most_bytes:
+            raise ValueError(f"{self.name} must have at most {most_bytes} bytes")
         return self
 
 

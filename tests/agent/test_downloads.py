@@ -21,6 +21,7 @@ from harmony_agent.store.assets import AssetCache
 from harmony_core.change import NotReady, Progress
 from harmony_core.errors import (
     AssetsFull,
+    BusUnreachable,
     CapabilityError,
     DownloadFailed,
     DownloadRefused,
@@ -755,3 +756,104 @@ async def test_what_is_no_address_of_a_proxy_is_told(
     monkeypatch.setenv("https_proxy", value)
     assert "write http://HOST:PORT" in (await place.fails(web.put(CONTENT))).message
     assert web.asked == []
+
+
+@attrs.define
+class Stick:
+    """A bundle that is at hand, or is not any more."""
+
+    contents: dict[str, bytes] = attrs.Factory(dict[str, bytes])
+    """By hash."""
+    reads: int = 0
+    pulled_out_after: int | None = None
+
+    def put(self, content: bytes, download: Download) -> None:
+        self.contents[download.sha256] = content
+
+    def find_download(self, sha256: str) -> int | None:
+        return len(self.contents[sha256]) if sha256 in self.contents else None
+
+    async def read_download(self, sha256: str, begin: int, size_bytes: int) -> bytes:
+        if self.reads == self.pulled_out_after:
+            raise BusUnreachable("the bundle cannot be read any further")
+        self.reads += 1
+        return self.contents[sha256][begin : begin + size_bytes]
+
+
+@pytest.fixture
+async def stick(place: Place) -> Stick:
+    """At hand of *place*."""
+    stick = Stick()
+    await place.cache.close()
+    most_bytes = 5 * PIECE
+    place.cache = AssetCache(place.directory, Pieces(), most_bytes=most_bytes, nearby=stick)
+    return stick
+
+
+async def test_what_is_at_hand_is_not_asked_for_and_taken_once(
+    web: Web, place: Place, stick: Stick
+) -> None:
+    download = web.put(CONTENT)
+    stick.put(CONTENT, download)
+    await asyncio.gather(*(place.fetch(download) for _ in range(3)))
+    assert place.content(download) == CONTENT
+    assert place.names() == [download.sha256]
+    await place.fetch(download)
+    assert (stick.reads, web.asked) == (4, [])
+    await place.fetch(web.put(OTHER[:PIECE], "/other"))
+    assert [each.path for each in web.asked] == ["/other"]
+
+
+async def test_what_is_at_hand_is_taken_though_the_web_was_asked_before(
+    web: Web, place: Place, stick: Stick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also behind a part of something else, which its server has sent."""
+    monkeypatch.setattr(assets, "_ASKED_WAITS_S", 0.05)
+    monkeypatch.setattr(assets, "_ASKED_AGAIN_WITHIN_S", 0.0)
+    download = web.put(OTHER, stalls_after=2 * PIECE).model_copy(
+        update={"sha256": web.put(CONTENT, "/good").sha256}
+    )
+    async with asyncio.timeout(20):
+        while not web.sent_bytes:
+            with pytest.raises(NotReady):
+                await place.cache.fetch(download, resource=RESOURCE)
+    stick.put(CONTENT, download)
+    await place.fetch(download)
+    assert place.content(download) == CONTENT
+    assert len(web.asked) == 1
+
+
+async def test_a_stick_that_is_pulled_out_is_waited_for_and_gone_on_with(
+    web: Web, place: Place, stick: Stick
+) -> None:
+    download = web.put(CONTENT)
+    stick.put(CONTENT, download)
+    stick.pulled_out_after = 2
+    with pytest.raises(NotReady, match="the bundle cannot be read any further"):
+        await place.cache.fetch(download, resource=RESOURCE)
+    assert place.cache.find(download) is None
+    stick.pulled_out_after = None
+    await place.fetch(download)
+    assert place.content(download) == CONTENT
+
+
+async def test_what_is_something_else_than_was_checked_is_not_taken(
+    web: Web, place: Place, stick: Stick
+) -> None:
+    download = web.put(CONTENT)
+    stick.put(CONTENT[::-1], download)
+    assert "is something else in the bundle" in (await place.fails(download)).message
+    assert place.names() == []
+    stick.put(CONTENT, download)
+    await place.fetch(download)
+    other_size = download.model_copy(update={"size_bytes": 5})
+    assert "size_bytes says 5" in await place.is_refused(other_size)
+    assert web.asked == []
+
+
+async def test_what_is_at_hand_needs_its_room_too(web: Web, place: Place, stick: Stick) -> None:
+    download = web.put(CONTENT)
+    stick.put(CONTENT + bytes(2 * PIECE), download)
+    with pytest.raises(AssetsFull, match="raise assets_max_mib"):
+        await place.fetch(download)
+    assert place.part(download).stat().st_size == 0

@@ -15,11 +15,19 @@ import pytest
 
 from harmony_agent.store.bundle import Bundle
 from harmony_core.errors import BundleRefused, BusUnreachable
+from harmony_core.resources import ASSET_MAX_BYTES
 from tests.bundles import pack
 
 BLOB = random.Random(1).randbytes(3000)
 NAME = "blobs/" + hashlib.sha256(BLOB).hexdigest()
-FILES = {"desired-state/pi-1": b'{"payload":', "trust/1": b"root", NAME: BLOB}
+DOWNLOAD = random.Random(5).randbytes(700)
+DOWNLOADED = hashlib.sha256(DOWNLOAD).hexdigest()
+FILES = {
+    "desired-state/pi-1": b'{"payload":',
+    "trust/1": b"root",
+    NAME: BLOB,
+    f"downloads/{DOWNLOADED}": DOWNLOAD,
+}
 
 
 def opened(path: Path) -> Bundle:
@@ -55,6 +63,9 @@ def test_what_is_packed_as_it_is_specified_is_whole_but_for_what_no_device_reads
     assert bundle.find_size(f"sha256:{NAME[6:]}") == len(BLOB)
     assert b"".join(bundle.read(f"sha256:{NAME[6:]}")) == BLOB
     assert bundle.find_size(f"sha256:{'0' * 64}") is None
+    # What is downloaded is no image, and the other way round.
+    assert bundle.find_download(DOWNLOADED) == len(DOWNLOAD)
+    assert bundle.find_size(f"sha256:{DOWNLOADED}") is bundle.find_download(NAME[6:]) is None
     bundle.close()
 
 
@@ -159,6 +170,10 @@ OWN = file("desired-state/pi-1", len(MANIFEST))
         {"files": [OWN, file("trust/../../x")]},
         {"files": [OWN, file("trust/1\n")]},
         {"files": [OWN, file("blobs/" + "1" * 64)]},
+        {"files": [OWN, file("downloads/" + "1" * 64)]},
+        {"files": [OWN, file("downloads/" + "0" * 64, ASSET_MAX_BYTES + 1)]},
+        {"files": [OWN, file("downloads/" + "0" * 63)]},
+        {"files": [OWN, *(file("downloads/" + "0" * 64) for _ in range(2))]},
         {"files": [OWN, file("trust/1", -1)]},
         {"files": [OWN, file("trust/1", 1 << 62)]},
         {"files": [OWN, file("trust/1", 400 * 1024)]},
@@ -209,6 +224,8 @@ async def test_a_stick_that_is_pulled_out_is_told_and_what_is_closed_is_not_read
     os.truncate(path, 1024)
     with pytest.raises(BusUnreachable, match="ends before it is whole"):
         await bundle.fetch_root(1)
+    with pytest.raises(BusUnreachable, match="ends before it is whole"):
+        await bundle.read_download(DOWNLOADED, 0, 100)
     assert bundle.trouble is not None
     bundle.close()
     with pytest.raises(BusUnreachable, match="not open any more"):

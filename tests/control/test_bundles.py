@@ -335,11 +335,3 @@ async def test_one_bundle_is_loaded_at_a_time_and_who_hangs_up_has_it_put_away(
     assert "waiting for the control plane" in said.out
     await pi.load(whole)
     assert (pi.device / "srv/model.bin").read_bytes() == CONTENT
-
-
-async def test_that_downloads_are_not_in_it_is_told(pi: Island) -> None:
-    download = {"url": "https://downloads.example/model.bin", "sha256": "0" * 64}
-    spec = {"path": "/srv/model.bin", "download": download}
-    await pi.push({"id": "model", "kind": "FileScore", "spec": spec})
-    said = await pi.harmony("bundle", "pi-1", str(pi.root / "bundle"))
-    assert "downloads are not in the bundle" in said.err
