@@ -84,10 +84,16 @@ class Archive:
         *layers: bytes,
         command: Sequence[str] = ("sleep", "1000"),
         architecture: str = ARCHITECTURE,
+        compressed: bool = True,
         **more: Any,
     ) -> dict[str, Any]:
         """Have an image of these layers in it; what names its manifest."""
-        packed = [self.add(gzip.compress(each, 1, mtime=0), LAYER) for each in layers]
+        packed = [
+            self.add(gzip.compress(each, 1, mtime=0), LAYER)
+            if compressed
+            else self.add(each, LAYER.removesuffix("+gzip"))
+            for each in layers
+        ]
         config = {
             "architecture": architecture,
             "os": "linux",

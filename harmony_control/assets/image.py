@@ -46,7 +46,13 @@ _MANIFESTS = frozenset(
         "application/vnd.docker.distribution.manifest.v2+json",
     }
 )
-_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
+_UNPACKED_BY = {
+    b"\x1f\x8b": "gunzip",
+    b"\x28\xb5\x2f\xfd": "unzstd",
+    b"BZh": "bunzip2",
+    b"\xfd7zXZ": "unxz",
+}
+"""How a file begins that is compressed, and by what it is unpacked."""
 _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 """Where an archive says what its image is called: containerd's whole name, and what others have."""
 _REMEDY = "podman save --format oci-archive -o FILE IMAGE, or docker save of Docker 25 or newer"
@@ -74,10 +80,20 @@ def read_image(path: Path | str) -> ImageArchive:
     stay as it is. `ScoreFileError` for what is no archive of one whole image.
     """
     path = Path(path)
+    _refuse_directory(path)
     with open_regular(path, most_bytes=None) as file:
         image = _Reader(path, file, _list_members(path, file)).read()
     _PLATFORMS[parse_image(image.image).digest or ""] = image.platforms
     return image
+
+
+def _refuse_directory(path: Path) -> None:
+    if (path / "oci-layout").exists():
+        raise ScoreFileError(
+            f"{path} is a directory; pack it, and name that: tar -cf {path.name}.tar -C {path} ."
+        )
+    if path.is_dir():
+        raise ScoreFileError(f"{path} is a directory; name an archive: {_REMEDY}")
 
 
 @attrs.frozen
@@ -92,10 +108,12 @@ def _list_members(path: Path, file: BinaryIO) -> dict[str, _Member]:
     """Return the plain files of the archive, by name: links and devices are as if they were not there."""
     import tarfile  # most pushes read none
 
-    if file.read(6).startswith(_COMPRESSED):
-        raise ScoreFileError(
-            f"{path} is compressed; name the archive itself, unpacked: gunzip {path}"
-        )
+    begin = file.read(6)
+    for magic, program in _UNPACKED_BY.items():
+        if begin.startswith(magic):
+            raise ScoreFileError(
+                f"{path} is compressed; name the archive itself, unpacked: {program} {path}"
+            )
     file.seek(0)
     found: dict[str, _Member] = {}
     try:
@@ -150,8 +168,9 @@ class _Reader:
         """Return what index.json says of the one image."""
         if "index.json" not in self.members and "manifest.json" in self.members:
             raise self._refuse(
-                "is in Docker's older format, which has no digests; save it with docker save of Docker 25 or "
-                "newer, or podman save --format oci-archive -o FILE IMAGE"
+                "is in Docker's older format, which has no digests, and which podman save without --format "
+                f"writes, too; save it anew: {_REMEDY}; or make another of it: skopeo copy "
+                f"docker-archive:{self.path} oci-archive:FILE:NAME:TAG"
             )
         if "index.json" not in self.members or "oci-layout" not in self.members:
             raise self._refuse(f"is no archive of an image, since it has no index.json; {_REMEDY}")

@@ -199,7 +199,7 @@ def _long_names() -> dict[str, bytes]:
 REFUSED: Mapping[str, tuple[Callable[[], Mapping[str, bytes]], str]] = {
     "Docker's older format": (
         lambda: {"manifest.json": b"[]", "repositories": b"{}"},
-        "is in Docker's older format, which has no digests; save it with docker save of Docker 25",
+        "docker save of Docker 25 or newer; or make another of it: skopeo copy docker-archive:",
     ),
     "no archive of an image": (
         lambda: {"README.md": b"hello"},
@@ -317,12 +317,18 @@ def test_what_is_no_archive_at_all_is_refused(tmp_path: Path) -> None:
     assert "is no archive of an image" in refused(path)
     path.write_bytes(b"")
     assert "is no archive of an image" in refused(path)
-    path.write_bytes(b"\x1f\x8b\x08\x00rest")
-    assert f"is compressed; name the archive itself, unpacked: gunzip {path}" in refused(path)
+    for begin, program in ((b"\x1f\x8b\x08\x00", "gunzip"), (b"\x28\xb5\x2f\xfd", "unzstd")):
+        path.write_bytes(begin + b"rest")
+        told = f"is compressed; name the archive itself, unpacked: {program} {path}"
+        assert told in refused(path)
     path.unlink()
     assert "cannot be read: No such file or directory; is it there?" in refused(path)
     path.mkdir()
-    assert "cannot be read: Is a directory" in refused(path)
+    assert "is a directory; name an archive: podman save --format oci-archive" in refused(path)
+    (path / "oci-layout").touch()
+    assert f"is a directory; pack it, and name that: tar -cf app.tar.tar -C {path} ." in refused(
+        path
+    )
 
 
 @pytest.mark.parametrize(

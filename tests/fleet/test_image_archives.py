@@ -420,6 +420,76 @@ def test_an_archive_of_a_manifest_list_is_read_as_podman_writes_it(
     assert len(found.platforms) == 1
 
 
+async def test_what_docker_writes_runs(ground: Ground, busybox: bytes) -> None:
+    """With two tags, layers that are not compressed, and what older ones read, too."""
+    archive = Archive()
+    entry = archive.add_image(busybox, command=in_shell(SERVE), compressed=False)
+    tags = [
+        {
+            "io.containerd.image.name": f"docker.io/library/app:{each}",
+            "org.opencontainers.image.ref.name": each,
+        }
+        for each in ("1", "2")
+    ]
+    members = archive.members(*({**entry, "annotations": each} for each in tags))
+    ground.write({**members, "manifest.json": b"[]", "repositories": b"{}"})
+    await ground.push()
+    assert ground.page() == "hello"
+    assert images(ground.pi)[0].startswith("localhost/app:harmony-")
+
+
+PODMAN_WRITES: dict[str, tuple[str, str]] = {
+    "an archive": ("podman save -q --format oci-archive -o F localhost/app:1", ""),
+    "by its id": ("podman save -q --format oci-archive -o F $ID", ""),
+    "two tags": (
+        "podman tag $ID localhost/app:2 && podman save -q --format oci-archive -o F app:2",
+        "",
+    ),
+    "zstd": ("podman push -q --compression-format zstd $ID oci-archive:F:app:1", ""),
+    "zstd:chunked": (
+        "podman push -q --compression-format zstd:chunked $ID oci-archive:F:app:1",
+        "",
+    ),
+    "Docker's manifest": ("podman push -q --format v2s2 $ID oci-archive:F", ""),
+    "a directory, packed": (
+        "podman save -q --format oci-dir -o F.dir localhost/app:1 && tar -cf F -C F.dir .",
+        "",
+    ),
+    "no format": ("podman save -q -o F localhost/app:1", "skopeo copy docker-archive:"),
+    "Docker's": (
+        "podman save -q --format docker-archive -o F localhost/app:1",
+        "podman save --format oci-archive -o FILE IMAGE",
+    ),
+    "packed": (
+        "podman save -q --format oci-archive -o F localhost/app:1 && gzip F && mv F.gz F",
+        "is compressed; name the archive itself, unpacked: gunzip ",
+    ),
+}
+"""How podman writes an image into a file, F, and why it is refused; empty where it runs on a device."""
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    PODMAN_WRITES.values(),
+    ids=[each.replace(":", " ") for each in PODMAN_WRITES],
+)
+async def test_whatever_podman_writes_runs_or_is_refused_with_the_way_to_what_does(
+    ground: Ground, bed: Bed, laptop: Box, command: str, told: str
+) -> None:
+    base = bed.registry.push_busybox("written", "1", command=in_shell(SERVE))
+    laptop.run(["rm", "-rf", "/root/F", "/root/F.dir"])
+    build(laptop, base, "written\n", ground.directory / "app.tar")
+    found = "cd /root && ID=$(podman image inspect --format '{{.Id}}' localhost/app:1)"
+    laptop.run(["sh", "-ec", f"{found} && {command}"])
+    (ground.directory / "app.tar").write_bytes(laptop.read("/root/F"))
+    ground.write_score()
+    said = await ground.push(ends=2 if told else 0)
+    assert told in said.err
+    if not told:
+        assert ground.page() == "written"
+        assert ground.kept() == []
+
+
 async def test_an_image_for_another_processor_is_told_by_whoever_notices_first(
     ground: Ground, busybox: bytes
 ) -> None:
