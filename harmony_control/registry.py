@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import attrs
 
@@ -206,15 +207,21 @@ async def _refuse_astray(request: httpx.Request) -> None:
     """Raise ValueError for where a registry may not send us: what is answered there would be signed.
 
     Only https; nothing that is on this machine or its own link, unless the image itself names it; and from a
-    registry that is public, nothing in a private network.
+    registry that is public, nothing in a private network. A name that only the proxy of the environment knows
+    is that one's to judge.
     """
     if request.url.scheme != "https":
-        raise ValueError(f"it leads to {request.url}, which is not https")
+        raise ValueError(f"it leads to {request.url.copy_with(query=None)}, which is not https")
     host = request.url.host
     named = str(request.extensions[_NAMED])
     if request.url.netloc.decode("ascii") == named:
         return
-    addresses = await _addresses(host, request.url.port or 443)
+    try:
+        addresses = await _addresses(host, request.url.port or 443)
+    except socket.gaierror:
+        if "https" not in getproxies():
+            raise
+        return
     for address in addresses:
         if address.is_loopback or address.is_link_local or address.is_unspecified:
             raise ValueError(

@@ -27,7 +27,7 @@ from harmony_core import plugins
 from harmony_core.errors import EntryRefused, ManifestRejected, StoreError, UsageError
 from harmony_core.images import parse_image
 from harmony_core.references import Reference, replace_references
-from harmony_core.resources import Asset, Download
+from harmony_core.resources import Asset, Download, first_problem
 from harmony_core.wire import strict_json
 from harmony_core.wire.assets import asset_id, find_assets, find_downloads
 from harmony_core.wire.bundle import find_pinned_images
@@ -175,6 +175,17 @@ def _split(envelope: bytes, payload_type: str) -> bytes:
         ) from error
 
 
+def _read_entries(payload: Mapping[str, Any]) -> Iterator[SerializedScore]:
+    for raw in cast("list[object]", payload.get("scores", [])):
+        try:
+            yield SerializedScore.model_validate(raw)
+        except ValidationError as error:
+            raise StoreError(
+                f"what stands on the server cannot be read: {first_problem(error)}; push or apply it again, "
+                "or update this harmony"
+            ) from error
+
+
 def _find_all_assets(payloads: Iterable[Mapping[str, Any]]) -> Iterator[Asset]:
     for payload in payloads:
         yield from (each for each in find_assets(dict(payload)) if each.key is not None)
@@ -187,8 +198,7 @@ def _look_for_tags(payloads: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """
     registry, unread = plugins.load(), list[str]()
     for payload in payloads:
-        for raw in cast("list[object]", payload.get("scores", [])):
-            entry = SerializedScore.model_validate(raw)
+        for entry in _read_entries(payload):
             try:
                 score = registry.find(entry.kind).model_validate(entry.spec)
             except (ValidationError, EntryRefused):
@@ -213,8 +223,7 @@ def _find_all_downloads(
     only the device itself knows."""
     found, unread = list[Wanted](), list[str]()
     for payload in payloads:
-        for raw in cast("list[object]", payload.get("scores", [])):
-            entry = SerializedScore.model_validate(raw)
+        for entry in _read_entries(payload):
             for each in find_downloads(entry.spec):
                 try:
                     fields = _resolve(each, labels) if entry.references else each

@@ -28,6 +28,7 @@ from harmony_core.errors import (
     PolicyRefused,
 )
 from harmony_core.resources import ASSET_MAX_BYTES, Download
+from tests.connect_proxy import Proxy, serving_proxy
 from tests.https_server import Page, Web, environment_of, serving_web
 
 from .test_asset_cache import Pieces
@@ -693,36 +694,10 @@ async def test_a_disk_that_is_filled_meanwhile_is_told_and_gone_on_with(
     await cache.close()
 
 
-@attrs.define
-class Proxy:
-    """A proxy that connects by CONNECT, as Squid does."""
-
-    asked: list[str] = attrs.Factory(list[str])
-    answer: bytes = b"HTTP/1.1 200 Connected\r\n\r\n"
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.asked.append((await reader.readuntil(b"\r\n\r\n")).decode())
-        writer.write(self.answer)
-        if b" 200 " in self.answer:
-            host, _, port = self.asked[-1].split(" ")[1].rpartition(":")
-            there = await asyncio.open_connection(host, int(port))
-            await asyncio.gather(pass_on(reader, there[1]), pass_on(there[0], writer))
-        writer.close()
-
-
-async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
-
-
 @pytest.fixture
 async def proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Proxy]:
-    proxy = Proxy()
-    async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        monkeypatch.setenv("https_proxy", f"http://ada:p%40ss@127.0.0.1:{port}")
+    async with serving_proxy() as proxy:
+        monkeypatch.setenv("https_proxy", f"http://ada:p%40ss@127.0.0.1:{proxy.port}")
         yield proxy
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 from collections.abc import AsyncGenerator, Mapping
@@ -10,9 +11,12 @@ from typing import Any
 
 import attrs
 import pytest
+import trustme
 
+from harmony_control.bus.connection import Bucket
 from harmony_core.resources import ASSET_MAX_BYTES, Download
 from tests.bundles import Island, island, pack, unpack
+from tests.connect_proxy import serving_proxy
 from tests.control.ground import Said
 from tests.https_server import Page, Web, environment_of, serving_web
 from tests.nats import serving
@@ -137,6 +141,25 @@ async def test_one_of_a_class_comes_by_an_address_with_the_device_s_label(place:
     assert place.asked() == ["/attic/model.bin"]
 
 
+async def test_a_class_that_cannot_be_read_is_told_and_nothing_is_left(place: Place) -> None:
+    await place.pi.harmony("label", "pi-1", "role=kiosk", "--no-wait")
+    file = place.pi.root / "class.json"
+    file.write_text(json.dumps([a_score(place.web.put(CONTENT))]))
+    to_class = ("push-score", "--class", "kiosk", "--selector", "role=kiosk", "--no-wait")
+    await place.pi.harmony(*to_class, str(file))
+    bucket = Bucket(place.pi.bus.admin, "desired-class")
+    found = await bucket.get("kiosk.1")
+    assert found is not None
+    envelope = json.loads(found.value)
+    payload = json.loads(base64.b64decode(envelope["payload"]))
+    payload["scores"][0]["new"] = 1
+    envelope["payload"] = base64.b64encode(json.dumps(payload).encode()).decode()
+    await bucket.put("kiosk.1", json.dumps(envelope).encode())
+    for more in ((), ("--no-images",), ("--no-images", "--no-downloads")):
+        said = await place.bundle(*more, ends=0 if len(more) > 1 else 4)
+        assert len(more) > 1 or "what stands on the server cannot be read: new" in said.err
+
+
 async def test_an_address_that_only_the_device_knows_is_told_and_all_else_comes(
     place: Place,
 ) -> None:
@@ -175,6 +198,31 @@ async def test_what_leads_elsewhere_is_followed_by_https_alone(place: Place) -> 
         place.web.pages["/here"] = Page(status=302, headers={"Location": leads})
         told = await place.is_refused(a_score(here), ends=4)
         assert f"'model' downloads {here.url}, which cannot be fetched: " in told
+
+
+async def test_a_proxy_is_asked_which_alone_knows_the_names(place: Place, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    (tmp_path / "files").mkdir()
+    (tmp_path / "store").mkdir()
+    async with (
+        serving_web(tmp_path / "files", authority=authority, name="files.invalid") as files,
+        serving_web(tmp_path / "store", authority=authority, name="store.invalid") as store,
+        serving_proxy() as proxy,
+    ):
+        proxy.hosts = dict.fromkeys(("files.invalid", "store.invalid"), "127.0.0.1")
+        there = f"https://store.invalid:{store.port}/there"
+        files.pages["/here"] = Page(status=302, headers={"Location": there})
+        here = f"https://files.invalid:{files.port}/here"
+        await place.pi.push(a_score(store.put(CONTENT, "/there"), url=here))
+        by_proxy = {"https_proxy": f"http://127.0.0.1:{proxy.port}"}
+        environment = {**environment_of(files), **by_proxy}
+        await place.pi.harmony("bundle", "pi-1", str(place.file), ends=0, **environment)
+        assert [each.split(" ")[1] for each in proxy.asked] == [
+            f"files.invalid:{files.port}",
+            f"store.invalid:{store.port}",
+        ]
+    await place.pi.load(place.file)
+    assert place.content() == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -230,7 +278,7 @@ async def test_a_server_that_is_not_there_or_not_believed_is_told(place: Place) 
     assert "HARMONY_REGISTRY_CA" in said.err
     trust = {**environment_of(place.web), "SSL_CERT_FILE": ""}
     trust["HARMONY_REGISTRY_CA"] = str(place.web.ca)
-    await place.pi.harmony("bundle", "pi-1", str(place.file), **trust)
+    await place.pi.harmony("bundle", "pi-1", str(place.file), ends=0, **trust)
 
 
 async def test_one_of_another_size_in_the_bundle_is_refused_before_anything_counts(

@@ -15,6 +15,7 @@ from harmony_control.device import Device
 from harmony_pi_topology import PiTopology
 from tests.box import Bed, Box
 from tests.bundles import pack, unpack
+from tests.fleet.downloaded import layer_of_an_image
 from tests.fleet.ground import AGENT, SERVE, ControlPlane, Host, Said, heard_again, in_shell
 
 Pi: TypeAlias = Device[PiTopology]
@@ -105,6 +106,37 @@ async def test_a_container_comes_without_any_network_and_is_as_if_it_was_pulled(
     # Its image goes with it, as one that was pulled.
     await device.remove("web")
     assert images(away) == []
+
+
+async def test_what_a_score_downloads_comes_without_any_network_and_stays(
+    device: Pi, plane: ControlPlane, bed: Bed, away: Box, tmp_path: Path
+) -> None:
+    """From a server that the device would not believe, and does not reach."""
+    download = layer_of_an_image(bed)
+    spec = {"path": "/srv/layer", "download": download.model_dump(mode="json")}
+    scores = json.dumps([{"id": "layer", "kind": "FileScore", "spec": spec}])
+    said = await plane.harmony("push-score", away.name, "-", "--no-wait", stdin=scores)
+    assert said.status == 0, said
+    bundle = await bundled(plane, bed, away, tmp_path / "b")
+    bed.registry.stop()
+    try:
+        said = await load(away, bundle)
+        assert "layer                SUCCESS" in said.out
+        sums = away.text("sha256sum", "/srv/layer", f"/var/lib/harmony/assets/{download.sha256}")
+        assert sums.split()[::2] == [download.sha256] * 2
+        kept = away.root / "var/lib/harmony/assets" / download.sha256
+        before = kept.stat()
+        await load(away, bundle)
+        assert kept.stat().st_mtime_ns == before.st_mtime_ns
+        away.run(["rm", "/srv/layer"])
+        await asyncio.to_thread(away.wait_for, (away.root / "srv/layer").exists)
+    finally:
+        bed.registry.start()
+    away.restore_network()
+    await heard_again(device)
+    state = await device.state()
+    assert state is not None
+    assert state.scores["layer"].outcome.status == "SUCCESS"
 
 
 async def test_an_image_of_several_platforms_comes_for_the_device_s_own(
