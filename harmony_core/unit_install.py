@@ -1,4 +1,5 @@
-"""The [Install] section of a unit's file: what enabling the unit does, besides to the unit itself."""
+"""What a unit's file says of other units: in [Install], what enabling the unit does besides to the unit
+itself; in [Socket], which service is started."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["install_section", "read_install_words", "resolve_specifiers"]
+__all__ = ["install_section", "read_install_words", "read_words", "resolve_specifiers"]
 
 _SECTION: Final = re.compile(r"\s*\[(.+)\]\s*")
 _LINE_END: Final = re.compile(r"[\n\r\0]")
@@ -15,7 +16,12 @@ _COMMENTS: Final = ("#", ";")
 
 def read_install_words(text: str, setting: str) -> list[str]:
     """Return what the [Install] sections of a unit file give for *setting*, such as the units of ``Also``."""
-    settings = (line.partition("=") for line in install_section(text))
+    return read_words(text, "Install", setting)
+
+
+def read_words(text: str, section: str, setting: str) -> list[str]:
+    """Return what the sections of that name of a unit file give for *setting*."""
+    settings = (line.partition("=") for line in _list_lines(text, section))
     return [
         word for name, _, value in settings if name.strip() == setting for word in value.split()
     ]
@@ -23,12 +29,7 @@ def read_install_words(text: str, setting: str) -> list[str]:
 
 def install_section(text: str) -> Iterator[str]:
     """Yield the lines of all [Install] sections, without the space around them."""
-    section = ""
-    for line in _whole_lines(text):
-        if header := _SECTION.fullmatch(line):
-            section = header[1]
-        elif section == "Install":
-            yield line.strip()
+    yield from _list_lines(text, "Install")
 
 
 def resolve_specifiers(word: str, unit: str) -> str | None:
@@ -44,6 +45,15 @@ def resolve_specifiers(word: str, unit: str) -> str | None:
     if any(each not in known for each in parts[1::2]):
         return None
     return "".join(known[each] if place % 2 else each for place, each in enumerate(parts))
+
+
+def _list_lines(text: str, section: str) -> Iterator[str]:
+    current = ""
+    for line in _whole_lines(text):
+        if header := _SECTION.fullmatch(line):
+            current = header[1]
+        elif current == section:
+            yield line.strip()
 
 
 def _whole_lines(text: str) -> Iterator[str]:

@@ -16,6 +16,7 @@
 * `KeyboardScore`        its keyboard
 * `RebootScore`          when it may be booted anew
 * `SystemdServiceScore`  a service, from a few fields, from a unit file, or one that is there already
+* `SystemdUnitScore`     a unit of any type, from its unit file: a socket, a path, a slice, a template
 * `ContainerScore`       a container
 * `VolumeScore`          a volume: data of containers, under a name
 * `ContainerNetworkScore` a network between containers, on which they find each other by name
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from .swap import SwapScore
     from .sysctl import SysctlScore
     from .systemd_service import SystemdServiceScore
+    from .systemd_unit import SystemdUnitScore
     from .timer import TimerScore
     from .tree import TreeScore
     from .upgrade import UpgradeScore
@@ -103,6 +105,7 @@ __all__ = [
     "SwapScore",
     "SysctlScore",
     "SystemdServiceScore",
+    "SystemdUnitScore",
     "TimerScore",
     "TimezoneScore",
     "TreeScore",
@@ -129,6 +132,7 @@ _MODULES = {
     "KeyboardScore": ".host",
     "RebootScore": ".reboot",
     "SystemdServiceScore": ".systemd_service",
+    "SystemdUnitScore": ".systemd_unit",
     "ContainerScore": ".container",
     "VolumeScore": ".volume",
     "ContainerNetworkScore": ".container_network",

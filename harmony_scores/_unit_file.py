@@ -141,6 +141,7 @@ class ServiceFields:
     working_directory: str | None
     environment: Mapping[str, str]
     after_units: Sequence[str]
+    slice: str | None = None
     credentials: Mapping[str, str] = MappingProxyType({})
     """The files of its credentials, by name: both of plain characters."""
     installed: bool = True
@@ -224,6 +225,8 @@ def _lines(fields: ServiceFields) -> Iterator[str]:
         yield f"User={fields.user}"
     if fields.working_directory is not None:
         yield f"WorkingDirectory={fields.working_directory}"
+    if fields.slice is not None:
+        yield f"Slice={fields.slice}"
     for name, value in sorted(fields.environment.items()):
         yield f"Environment={quote(f'{name}={value}')}"
     yield from _load_lines(fields.credentials)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from harmony_core import Inventory, Outcome, Score, SystemdUnit, outcome_of
 from harmony_core.paths import AbsolutePath
-from harmony_core.resources import Probe, UnitFile, UnitName, UserName
+from harmony_core.resources import Probe, SliceName, UnitFile, UnitName, UserName
 
 from ._credentials import Credentials, ServiceHost, find_credentials, provide_credentials
 from ._unit_file import (
@@ -33,6 +33,7 @@ _WRITTEN: Mapping[str, object] = {
     "working_directory": None,
     "environment": {},
     "after_units": (),
+    "slice": None,
 }
 """The fields that only a unit file written from them can hold, with what stands for "not given"."""
 
@@ -87,6 +88,12 @@ class SystemdServiceScore(Score[ServiceHost]):
         default=(),
         description="Units wanted and started before it, such as network-online.target.",
     )
+    slice: SliceName | None = Field(
+        default=None,
+        exclude_if=lambda given: given is None,
+        description="The slice that it runs in, under the limits of that, such as media.slice; system.slice "
+        "unless set.",
+    )
     enabled: bool | None = Field(
         default=True, description="Whether it starts at boot; null leaves that as it is."
     )
@@ -139,6 +146,7 @@ class SystemdServiceScore(Score[ServiceHost]):
             state=self.state,
             uses=(*self.uses, *credentials.values()),
             credentials=credentials,
+            slice=self.slice,
             settle_s=self.settle_s,
             ready=self.ready,
         )
@@ -160,5 +168,6 @@ class SystemdServiceScore(Score[ServiceHost]):
                 environment=self.environment,
                 credentials=credentials,
                 after_units=self.after_units,
+                slice=self.slice,
             )
         )

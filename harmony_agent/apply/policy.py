@@ -41,7 +41,7 @@ from harmony_core.resources import (
 )
 from harmony_core.resources.container_network import CONTAINERS_INTERFACES
 from harmony_core.run_by_root import is_read_at_boot
-from harmony_core.unit_install import read_install_words, resolve_specifiers
+from harmony_core.unit_install import read_words, resolve_specifiers
 from harmony_core.visible import cut
 
 from .protected import (
@@ -77,6 +77,12 @@ _OF_MEMORY = frozenset({"tmpfs"})
 """The types of file systems on which nothing is that was not put there."""
 _STARTED_WITH = ("WantedBy", "RequiredBy", "UpheldBy")
 """The settings by which a unit is started with others, and may keep them from starting."""
+_JUDGED = (
+    *(("Install", setting) for setting in ("Alias", "Also", *_STARTED_WITH)),
+    ("Socket", "Service"),
+)
+"""The settings by which a unit's file acts on others, each with its section: the service of a socket is
+started anew with it."""
 
 
 class DevicePolicy:
@@ -299,9 +305,10 @@ class DevicePolicy:
         )
 
     def _installed(self, unit: str, text: str) -> str | None:
-        """Judge the units that *unit* takes the names of, enables, or is started with, by its own *text*."""
-        for setting in ("Alias", "Also", *_STARTED_WITH):
-            for word in read_install_words(text, setting):
+        """Judge the units that *unit* takes the names of, enables, restarts, or is started with, by its own
+        *text*."""
+        for section, setting in _JUDGED:
+            for word in read_words(text, section, setting):
                 other = resolve_specifiers(word, unit)
                 if other is None:
                     why: str | None = f"{word} is not known before; write the name itself"

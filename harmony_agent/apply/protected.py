@@ -47,8 +47,10 @@ _KEEP_RUNNING: Final = frozenset(
         *("network", "network-pre", "network-online", "nss-lookup", "nss-user-lookup"),
     }
 )
-_SLICES: Final = frozenset({"system.slice", "user.slice"})
-"""A limit on these is one on every service, the agent too, or on whoever logs in."""
+_SLICES: Final = frozenset({"system.slice", "user.slice", "machine.slice"})
+"""A limit on these is one on every service, the agent too, on whoever logs in, or on every container."""
+_OF_A_TEMPLATE: Final = "system-"
+"""How the name of the slice of a template's instances begins: system-wpa_supplicant.slice."""
 _SYSTEMD: Final = ("systemd-", "dbus-")
 """How the names of its own begin; dbus-org.freedesktop.login1 is but another one for systemd-logind."""
 _OWN: Final = ("harmony-",)
@@ -186,7 +188,7 @@ def keeps_running(unit: str) -> bool:
     """Return whether the device cannot do without that unit, or would go down with it."""
     if unit.startswith("-.") or unit in _SLICES:
         return True  # -. is the root of all mounts, or of all slices
-    stem = _stem(unit)
+    stem = _stem_of_all(unit)
     if stem in _CAN_BE_DONE_WITHOUT or stem in _KEPT_UP:
         return False
     return stem in _KEEP_RUNNING or stem.startswith(_SYSTEMD)
@@ -221,7 +223,7 @@ def protected_of_many(unit: str) -> str | None:
 def why_kept_up(unit: str) -> str | None:
     """Return for what this device needs *unit*, which a Score may have running and no more: the device, or
     who looks after it by hand, may be cut off without it. None where it does not need it."""
-    return _KEPT_UP.get(_stem(unit))
+    return _KEPT_UP.get(_stem_of_all(unit))
 
 
 def only_keeps_up(unit: SystemdUnit) -> bool:
@@ -243,6 +245,12 @@ def is_of_the_system(directory: str) -> bool:
     if inside(directory, below("/usr")) and not inside(directory, below("/usr/local")):
         return True
     return directory in _SYSTEM_DIRECTORIES or unit_of(f"{directory}/x") == "x"
+
+
+def _stem_of_all(unit: str) -> str:
+    """As `_stem`, and ``wpa_supplicant`` also of system-wpa_supplicant.slice, which its instances are in."""
+    stem = _stem(unit)
+    return stem.removeprefix(_OF_A_TEMPLATE) if unit.endswith(".slice") else stem
 
 
 def _stem(unit: str) -> str:

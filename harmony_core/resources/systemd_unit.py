@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 import attrs
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from harmony_core.content import CONTENT_MARK
 from harmony_core.credentials import CREDENTIAL_NAME
 from harmony_core.paths import AbsolutePath
 from harmony_core.steps import Restarted, Started, Step
@@ -24,6 +25,7 @@ __all__ = [
     "CredentialName",
     "Failed",
     "Inactive",
+    "SliceName",
     "SystemdUnit",
     "UnitFile",
     "UnitName",
@@ -35,13 +37,22 @@ UnitName = Annotated[
     StringConstraints(
         # What begins with a hyphen is taken for an option; systemd itself has -.mount, the root of all. Only
         # what is named by a path has escapes, as in srv-my\x2ddata.mount.
-        pattern=r"^(-\.mount|[A-Za-z0-9:_.][A-Za-z0-9:_.-]{0,199}(@[A-Za-z0-9:_.-]{0,40})?\.(service|socket|timer|path|target)"
+        pattern=r"^(-\.mount|[A-Za-z0-9:_.][A-Za-z0-9:_.-]{0,199}(@[A-Za-z0-9:_.-]{0,40})?\.(service|socket|timer|path|target|slice)"
         r"|([A-Za-z0-9:_.]|\\x[0-9a-f]{2})([A-Za-z0-9:_.-]|\\x[0-9a-f]{2})*\.(mount|automount))$",
         max_length=UNIT_NAME_MAX,
     ),
     in_words("write a unit's name with its type, as in web.service"),
 ]
 """As systemd names units; templates need their instance (``getty@tty1.service``)."""
+
+
+def _slice(name: str) -> str:
+    if not name.endswith(".slice"):
+        raise ValueError("must end in .slice")
+    return name
+
+
+SliceName = Annotated[UnitName, AfterValidator(_slice)]
 
 
 def _plain_unit_file(text: str) -> str:
@@ -83,7 +94,9 @@ CredentialName = Annotated[
 ]
 """As a program finds it in $CREDENTIALS_DIRECTORY."""
 
-UnitFile = Annotated[str, Field(max_length=64 * 1024), AfterValidator(_plain_unit_file)]
+UnitFile = Annotated[
+    str, Field(max_length=64 * 1024), AfterValidator(_plain_unit_file), CONTENT_MARK
+]
 
 
 class SystemdUnit(Resource):
@@ -109,6 +122,9 @@ class SystemdUnit(Resource):
     credentials: dict[CredentialName, AbsolutePath] = Field(default_factory=dict)
     """What its file has it loaded with (LoadCredential=), by name, and from which files: that is asked of
     systemd, once it has read the file, since a drop-in may take it away."""
+    slice: SliceName | None = None
+    """The slice that its file has a service in (Slice=): that is asked of systemd, once it has read the file.
+    None asks nothing."""
     settings: dict[SettingPath, SettingValue] = Field(default_factory=dict)
     """Settings of the kernel that its program has made, by their paths below /proc/sys: one that has another
     value while it is up is a reason to restart it."""
@@ -158,11 +174,19 @@ class SystemdUnit(Resource):
     def privileges(self) -> frozenset[Privilege]:
         return frozenset({"run-as-root"} if self.gives_root else ())
 
+    @property
+    def is_slice(self) -> bool:
+        """Whether it only holds others, which a restart would stop: systemd limits them anew by its file once
+        that is read."""
+        return self.name.endswith(".slice")
+
     def preview_steps(
         self, steps: tuple[Step, ...], before: State | None, rewritten: Collection[str]
     ) -> tuple[Step, ...]:
         changed = [path for path in self.uses if path in rewritten]
         if not changed or Started() in steps or self.state != "running":
+            return steps
+        if self.is_slice and isinstance(before, Active):
             return steps
         if not isinstance(before, Active | Activating):
             return (*steps, Started())
@@ -181,7 +205,8 @@ class SystemdUnit(Resource):
     def _a_template_needs_its_instance(self) -> Self:
         if "@." in self.name and self.state == "running":
             raise ValueError(
-                f"name: {self.name} is a template; name an instance, as in getty@tty1.service"
+                f"name: {self.name} is a template; name an instance, as in getty@tty1.service, or set state "
+                "to null, and enabled too, to have its file alone"
             )
         return self
 

@@ -202,6 +202,16 @@ class Unit(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1.Un
         """All its names, aliases too."""
         raise NotImplementedError
 
+    @dbus_property_async("as")
+    def triggers(self) -> list[str]:
+        """What it starts, where it is a socket, a path or a timer."""
+        raise NotImplementedError
+
+    @dbus_property_async("as")
+    def slice_of(self) -> list[str]:
+        """What systemd knows of that is in this slice, whether it runs or not."""
+        raise NotImplementedError
+
     @dbus_property_async("s")
     def fragment_path(self) -> str:
         """The unit file that was read; empty when there is none."""
@@ -303,6 +313,16 @@ class Service(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
 
     @dbus_property_async("i")
     def exec_main_status(self) -> int:
+        raise NotImplementedError
+
+    @dbus_property_async("s")
+    def slice(self) -> str:
+        """In which it is started."""
+        raise NotImplementedError
+
+    @dbus_property_async("s")
+    def control_group(self) -> str:
+        """The path of its own, below its slice's; empty while it has none."""
         raise NotImplementedError
 
     @dbus_property_async("a(ss)")

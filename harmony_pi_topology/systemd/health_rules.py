@@ -12,6 +12,8 @@ the record, so that an agent that has just started judges as one that was there 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
 from harmony_core.change import NotReady
@@ -30,6 +32,7 @@ __all__ = [
     "has_ended_before_settling",
     "make_not_ready",
     "make_not_ready_in_time",
+    "make_waiting",
     "to_pending",
 ]
 
@@ -95,7 +98,10 @@ def to_pending(unit: SystemdUnit, verdict: NotReady | Broken | None) -> NotReady
 
 
 def has_ended_before_settling(unit: SystemdUnit, found: FoundUnit) -> bool:
-    """Return whether the last run of a dead service was cut short."""
+    """Return whether the last run of a dead unit was cut short. What is no service has nothing that could end
+    by itself: somebody has stopped it, or systemd says that it failed."""
+    if not unit.name.endswith(".service"):
+        return found.active == "failed"
     never_up = found.up_since_s < found.left_inactive_s
     return never_up or _has_ended_too_soon(unit, found)
 
@@ -126,6 +132,16 @@ _EXITS = {
 
 def describe_job_end(result: str, found: FoundUnit) -> str:
     """The same, of a start whose job ended with *result*, which is not "done"."""
+    if result == "failed" and found.lacking:
+        return (
+            f"was not started, since {', '.join(found.lacking)}, which it starts, is not loaded; have that "
+            "made before it, or correct its file"
+        )
+    if result == "failed" and found.running_services and found.is_dead:
+        return (
+            f"was not started, since {', '.join(found.running_services)} runs, and systemd starts a socket "
+            "only while its service does not; it is tried again"
+        )
     if result == "failed" and found.result != "success":
         return describe_end(found)
     return _JOB_ENDS.get(result, f"could not be started ({result})")
@@ -159,6 +175,11 @@ def make_not_ready_in_time(
         f"{unit.name} runs, but {how}: {reason}{tail}",
         resource=unit.id,
     )
+
+
+def make_waiting(unit: SystemdUnit, services: Iterable[str]) -> NotReady:
+    """It is a socket, and not started before *services* have stopped."""
+    return _on_its_way(unit, f"waits until {', '.join(services)} has stopped")
 
 
 def _dead(unit: SystemdUnit, found: FoundUnit, known: UnitRecord) -> NotReady | Broken | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import posixpath
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 import attrs
@@ -15,7 +16,18 @@ from harmony_pi_topology.common.dbus import SYSTEMD, Manager, Service, Timer, Un
 
 from .records import FoundUnit
 
-__all__ = ["FoundJob", "look", "look_at_credentials", "look_at_job"]
+__all__ = [
+    "FoundJob",
+    "look",
+    "look_at_credentials",
+    "look_at_job",
+    "look_at_others",
+    "look_at_slice",
+]
+
+_STARTS_OTHERS = (".socket", ".path", ".timer")
+
+_DEAD = frozenset({"inactive", "failed"})
 
 T = TypeVar("T")
 
@@ -122,6 +134,8 @@ async def look(
     began_us, since_us, *monotonic_us = times
     up_since_s, up_until_s, left_inactive_s = (each / 1e6 for each in monotonic_us)
     kind, result, restarts, exit_status, last_elapsed_us = of_its_type
+    if name.endswith(".slice") and active == "inactive" and not (fragment or drop_ins):
+        load = "not-found"  # systemd can load a slice of any name
     return FoundUnit(
         load=load,
         problem=problem,
@@ -152,10 +166,43 @@ async def look(
     )
 
 
+async def look_at_others(bus: SdBus, found: FoundUnit) -> FoundUnit:
+    """Return *found* with what it starts, or what is in it, where its type has such."""
+    unit = Unit.new_proxy(SYSTEMD, encode_unit_path(found.unit_id), bus)
+    if found.is_slice:
+        states = await _ask_states(bus, await unit.slice_of)
+        members = tuple(name for name, (_, active) in states.items() if active not in _DEAD)
+        return attrs.evolve(found, members=members)
+    if not found.unit_id.endswith(_STARTS_OTHERS):
+        return found
+    states = await _ask_states(bus, await unit.triggers)
+    running = [name for name, (_, active) in states.items() if active not in _DEAD]
+    return attrs.evolve(
+        found,
+        lacking=tuple(name for name, (load, _) in states.items() if load != "loaded"),
+        running_services=tuple(running) if found.unit_id.endswith(".socket") else (),
+    )
+
+
+async def _ask_states(bus: SdBus, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return how each of *names* is loaded, and whether it is active. One by one, since they may be many."""
+    units = [Unit.new_proxy(SYSTEMD, encode_unit_path(name), bus) for name in names]
+    loads = [await each.load_state for each in units]
+    states = [await each.active_state for each in units]
+    return dict(zip(names, zip(loads, states, strict=True), strict=True))
+
+
 async def look_at_credentials(bus: SdBus, name: str) -> dict[str, str]:
     """Return the file of each credential that the service *name* is loaded with, by name."""
     service = Service.new_proxy(SYSTEMD, encode_unit_path(name), bus)
     return dict(await service.load_credential)
+
+
+async def look_at_slice(bus: SdBus, name: str) -> str:
+    """Return the slice in which the service *name* runs; where it does not, in which it would."""
+    service = Service.new_proxy(SYSTEMD, encode_unit_path(name), bus)
+    group = await service.control_group
+    return posixpath.basename(posixpath.dirname(group)) if group else await service.slice
 
 
 def _is_local(drop_in: str, name: str) -> bool:

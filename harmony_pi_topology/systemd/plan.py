@@ -43,7 +43,7 @@ __all__ = [
     "Removal",
     "Steps",
     "diff_unit",
-    "find_lacking_credentials",
+    "find_unmet",
     "plan_removal",
     "plan_steps",
     "predict_state",
@@ -73,6 +73,7 @@ _SUB_WHEN_UP = {
     "timer": "waiting",
     "path": "waiting",
     "target": "active",
+    "slice": "active",
     "mount": "mounted",
     "automount": "waiting",
 }
@@ -157,7 +158,8 @@ def _job(
     unit: SystemdUnit, found: FoundUnit, record: UnitRecord, origin: Contents, desired: Contents
 ) -> tuple[Literal["start", "restart", "stop"] | None, Restarted]:
     none = Restarted()
-    if unit.state is None:
+    is_up_for_good = unit.is_slice and unit.state == "running" and found.is_up
+    if unit.state is None or is_up_for_good:
         return None, none
     if unit.state == "stopped":
         return ("stop" if found.is_to_run else None), none
@@ -239,12 +241,18 @@ def refuse_what_overrides(unit: SystemdUnit, found: FoundUnit, path: str) -> Non
         )
 
 
-def find_lacking_credentials(unit: SystemdUnit, found: FoundUnit) -> str | None:
-    """Return in words which of its credentials *unit* is not loaded with; None where it has them all."""
+def find_unmet(unit: SystemdUnit, found: FoundUnit) -> str | None:
+    """Return in words which of its credentials *unit* is not loaded with, or that it is not in its slice;
+    None where it is as it is to be."""
+    where = ", ".join(found.loaded_drop_ins) or "what else systemd reads of it"
+    if unit.slice not in {None, found.slice}:
+        return (
+            f"{unit.name} is to run in {unit.slice}, and systemd has it in {found.slice or 'none'}; take "
+            f"Slice= out of {where} on the device, and run there: systemctl daemon-reload"
+        )
     for name, path in sorted(unit.credentials.items()):
         if (other := found.credentials.get(name)) != path:
             instead = "not at all" if other is None else f"from {other}"
-            where = ", ".join(found.loaded_drop_ins) or "what else systemd reads of it"
             return (
                 f"{unit.name} is to be loaded with the credential {name} from {path}, and systemd loads it "
                 f"{instead}; take LoadCredential= out of {where} on the device, and run there: systemctl "
@@ -343,6 +351,7 @@ def plan_removal(
     file_changes = put_back or (ours and file is not None)
     takes_back = record.takes_back and ours and file is not None and found.load == "loaded"
     stop = found.is_to_run and not record.was_active and (ours or record.started)
+    stop = stop and not found.members
     return Removal(
         stop=stop or takes_back,
         takes_back=takes_back,
@@ -352,15 +361,23 @@ def plan_removal(
         enable=record.was_enabled and record.disabled and found.enabled is False,
         relink=record.was_enabled and found.enabled is True and file_changes,
         job=_job_of_removal(found, record, file_changes, file),
-        leave=None if ours or put_back or not found.exists else CHANGED_SINCE if replaced else LEFT,
+        leave=_find_why_left(found, replaced=replaced, goes=ours or put_back),
     )
+
+
+def _find_why_left(found: FoundUnit, *, replaced: bool, goes: bool) -> Left | None:
+    if goes and found.members:
+        return Left(f"up as long as {', '.join(found.members)} runs in it")
+    if goes or not found.exists:
+        return None
+    return CHANGED_SINCE if replaced else LEFT
 
 
 def _job_of_removal(
     found: FoundUnit, record: UnitRecord, file_changes: bool, file: bytes | None
 ) -> Literal["start", "restart"] | None:
     """Return what brings back the activity of before; also when a kill came after the file was put back."""
-    if not record.was_active:
+    if not record.was_active or (found.is_slice and not found.is_dead):
         return None
     started_from = record.started_from.get(ITS_FILE) if record.is_of(found) else None
     put_back_already = record.prior is not None and started_from not in {None, digest(file)}

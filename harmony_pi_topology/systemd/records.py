@@ -112,8 +112,16 @@ class FoundUnit:
     """It is a timer of which no time is still to come, and none has come."""
     frozen: bool = False
     """Its processes stand still, and systemd does nothing to it, until it is thawed."""
+    running_services: tuple[str, ...] = ()
+    """Of a socket: those of the services that it starts which run, and so keep it from being started."""
+    members: tuple[str, ...] = ()
+    """Of a slice: what is up in it, and would be stopped with it."""
+    lacking: tuple[str, ...] = ()
+    """Of a socket, a path or a timer: what it is to start, and systemd has not loaded."""
     credentials: Mapping[str, str] = attrs.field(factory=dict[str, str])
     """The file of each credential that it is loaded with, by name; asked for only where it needs some."""
+    slice: str = ""
+    """That in which it runs, or would; asked for only where it has to be a certain one."""
 
     @property
     def is_up(self) -> bool:
@@ -146,6 +154,10 @@ class FoundUnit:
     def is_masked(self) -> bool:
         """Whether nobody may start it, by a link to /dev/null in the place of its unit file."""
         return self.load == "masked" or self.enablement.startswith("masked")
+
+    @property
+    def is_slice(self) -> bool:
+        return self.unit_id.endswith(".slice")
 
     @property
     def exists(self) -> bool:
@@ -206,6 +218,8 @@ class UnitRecord:
     up_since_s: float = 0.0
     takes_back: bool = False
     """Its stop takes back what was done, and so has to be run, and to succeed, before it goes."""
+    paused: Sequence[str] = ()
+    """The services that were stopped for their socket, and are to run again once that is up."""
     left: bool = False
     """It was removed, and stays because it had been there before."""
     disabled: bool = False

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import attrs
 
@@ -28,6 +29,7 @@ from .plan import Removal, plan_removal, predict_state_after_removal
 from .queued_jobs import GOOD_ENDS, Jobs
 from .records import FoundUnit, UnitRecord
 from .sdbus import SystemdBus
+from .sockets import SocketJobs, is_socket
 from .unit_files import UnitFiles
 
 __all__ = ["Remover"]
@@ -85,7 +87,7 @@ class _UnitRemoval:
     @property
     def expected(self) -> UnitState | None:
         """What is left to be seen once what is due is done."""
-        stays = not self.ours or self.due.job is not None
+        stays = not self.ours or self.due.job is not None or bool(self.found.members)
         return predict_state_after_removal(self.found, self.due) if stays else None
 
 
@@ -99,6 +101,7 @@ class Remover:
         files: UnitFiles,
         enabling: Enabling,
         jobs: Jobs,
+        sockets: SocketJobs,
         records: Records,
         backups: Backups,
         journal_tail: JournalTail,
@@ -107,6 +110,7 @@ class Remover:
         self._files = files
         self._enabling = enabling
         self._jobs = jobs
+        self._sockets = sockets
         self._records = records
         self._backups = backups
         self._journal_tail = journal_tail
@@ -191,7 +195,7 @@ class Remover:
                 self._slow_to_stop.add(name)
             return attrs.evolve(removal, stopping=not now.is_dead)
         dying = removal.ours and removal.due.job is None and not removal.found.is_dead
-        return attrs.evolve(removal, stopping=dying)
+        return attrs.evolve(removal, stopping=dying and not removal.found.is_slice)
 
     async def _make_not_taken_back(self, name: str, found: FoundUnit) -> UnitFailed:
         tail = log_tail((await self._journal_tail(name, LOG_TAIL_LINES)).encode())
@@ -240,11 +244,29 @@ class Remover:
             if not removal.reloads and (await self._bus.look(removal.name)).is_outdated:
                 await self._bus.reload()
             # Whether it then stays up is its owner's affair again: nobody waits for that here.
-            result = await self._jobs.run(removal.due.job, removal.name)
+            result = await self._run_job(removal, removal.due.job)
             if result is not None and result not in GOOD_ENDS:
                 now = await self._bus.look(removal.name)
                 return attrs.evolve(removal, not_back=describe_job_end(result, now))
+        elif removal.record is not None:
+            await self._sockets.resume(removal.record.paused)
         return removal
+
+    async def _run_job(
+        self, removal: _UnitRemoval, verb: Literal["start", "restart"]
+    ) -> str | None:
+        record = removal.record
+        if not is_socket(removal.name) or record is None:
+            return await self._jobs.run(verb, removal.name)
+
+        async def note(services: Sequence[str]) -> None:
+            await self._records.put(
+                removal.id, attrs.evolve(record, paused=tuple(services)).written
+            )
+
+        run = await self._sockets.run(verb, removal.name, paused=record.paused, note=note)
+        await self._sockets.resume(run.still_paused)
+        return "failed" if run.waits_for else run.result
 
     async def _forget(self, removal: _UnitRemoval) -> _UnitRemoval:
         if removal.record is None and removal.due.leave:

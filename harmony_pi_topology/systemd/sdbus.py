@@ -31,7 +31,7 @@ from harmony_pi_topology.common.dbus import (
 )
 from harmony_pi_topology.common.dbus_connection import Connection
 
-from .look import FoundJob, look, look_at_credentials, look_at_job
+from .look import FoundJob, look, look_at_credentials, look_at_job, look_at_others, look_at_slice
 from .records import FoundUnit
 from .waker import Waker
 
@@ -174,14 +174,31 @@ class SystemdBus:
                 turns=self._looks,
             )
             if found is not None:
-                return found
+                return await self._look_at_others(found)
         raise TimedOut(f"{unit} changes faster than it can be looked at; it is tried again later")
+
+    async def _look_at_others(self, found: FoundUnit) -> FoundUnit:
+        if found.load != "loaded":
+            return found
+        return await self._ask(
+            f"looking at {found.unit_id}",
+            lambda link: look_at_others(link.connection.bus, found),
+            turns=self._looks,
+        )
 
     async def look_at_credentials(self, unit: str) -> dict[str, str]:
         """Return the file of each credential that the service *unit* is loaded with, by name."""
         return await self._ask(
             f"looking at {unit}",
             lambda link: look_at_credentials(link.connection.bus, unit),
+            turns=self._looks,
+        )
+
+    async def look_at_slice(self, unit: str) -> str:
+        """Return the slice in which the service *unit* runs, or would."""
+        return await self._ask(
+            f"looking at {unit}",
+            lambda link: look_at_slice(link.connection.bus, unit),
             turns=self._looks,
         )
 

@@ -8,7 +8,7 @@ the disk what is still due.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 import attrs
@@ -17,12 +17,13 @@ from harmony_core.change import Change, NotReady
 from harmony_core.errors import CapabilityError, UnitFailed
 from harmony_core.reconciler import JsonRecord
 from harmony_core.resources import SystemdUnit
+from harmony_core.steps import Did
 
 from .health_rules import has_ended_before_settling
 from .plan import (
     Steps,
     diff_unit,
-    find_lacking_credentials,
+    find_unmet,
     plan_steps,
     predict_state,
     refuse_an_alias,
@@ -69,6 +70,12 @@ class UnitPlan:
     """Of the units that its ``Also=`` names, whether each was enabled; where it is enabled or disabled."""
     job_result: str | None = "done"
     """None while its job is under way."""
+    paused: Sequence[str] = ()
+    """The services that were stopped for their socket."""
+    still_paused: Sequence[str] = ()
+    """Those of them that are to run again, and do not yet."""
+    waits_for: Sequence[str] = ()
+    """Those that are still stopping: the socket has not been started."""
 
     @property
     def reloads(self) -> bool:
@@ -79,6 +86,8 @@ class UnitPlan:
             self.record.loaded != self.desired[ITS_FILE]
             or self.found.fragment not in {"", self.path}
         )
+        # What is in a slice is limited anew once its file, or a drop-in, is read: no start is due for that.
+        unread = unread or (unit.is_slice and self.found.is_outdated)
         # systemd itself compares times of files, which is not enough where a clock was set back: so a used
         # file that is systemd's to read (a template, a drop-in of any kind, a Quadlet) is read anyway.
         outdated = self.found.is_outdated or any("/systemd/" in path for path in unit.uses)
@@ -93,7 +102,12 @@ class UnitPlan:
 
     @property
     def acts(self) -> bool:
-        return bool(self.steps) or self.reloads or bool(self.giving_back)
+        return bool(
+            self.steps
+            or self.reloads
+            or self.giving_back
+            or (self.record.paused and self.found.is_up)
+        )
 
     @property
     def replaces_another_s(self) -> bool:
@@ -125,7 +139,7 @@ class UnitPlan:
     def refuse_what_is_in_force(self, found: FoundUnit) -> None:
         """Raise what keeps from being so what systemd was told, after all that was done: `NotOurs` where
         another unit file is in force, `UnitFailed` where the unit is not enabled, or not disabled, or systemd
-        loads it without its credentials."""
+        loads it without its credentials, or has it in another slice."""
         refuse_what_overrides(self.unit, found, self.path)
         is_enabled = found.enabled is True
         if (self.steps.disable and is_enabled) or (self.steps.enable and not is_enabled):
@@ -136,13 +150,17 @@ class UnitPlan:
                 resource=self.unit.id,
             )
 
-        if (lacking := find_lacking_credentials(self.unit, found)) is not None:
-            raise UnitFailed(lacking, resource=self.unit.id)
+        if (unmet := find_unmet(self.unit, found)) is not None:
+            raise UnitFailed(unmet, resource=self.unit.id)
 
-    def without_credentials(self, found: FoundUnit) -> NotReady | None:
-        """Return that the unit is not loaded with its credentials; None where it is."""
-        lacking = find_lacking_credentials(self.unit, found)
-        return None if lacking is None else NotReady(lacking, resource=self.unit.id)
+    def unmet(self, found: FoundUnit) -> NotReady | None:
+        """Return that the unit is not loaded with its credentials, not in its slice, or that a service that
+        was stopped for it does not run again yet; None where all is as it is to be."""
+        unmet = find_unmet(self.unit, found)
+        if unmet is None and self.still_paused:
+            services = ", ".join(self.still_paused)
+            unmet = f"{services} was stopped for {self.unit.name}, and is to run again"
+        return None if unmet is None else NotReady(unmet, resource=self.unit.id)
 
     @property
     def seen(self) -> UnitRecord | None:
@@ -183,7 +201,11 @@ class UnitPlan:
         """Return the record, once *found* is what became of it."""
         loaded = self.desired.get(ITS_FILE, "")
         record = attrs.evolve(
-            self._with_deeds, loaded=loaded, starting_from={}, giving_back=dict[str, bool]()
+            self._with_deeds,
+            loaded=loaded,
+            starting_from={},
+            giving_back=dict[str, bool](),
+            paused=tuple(self.still_paused),
         )
         if self.unit.state == "stopped" and found.is_dead:
             record = attrs.evolve(record, started=False)
@@ -220,14 +242,16 @@ class UnitPlan:
     def preview(self, *, now: str) -> Change:
         """Return what its steps would do. *now* is RFC 3339."""
         after = predict_state(self.unit, self.found, self.steps, now=now)
-        return attrs.evolve(self.change(self.found, None), after=after)
+        starts = self.steps.job in {"start", "restart"}
+        plan = attrs.evolve(self, paused=self.found.running_services if starts else ())
+        return attrs.evolve(plan.change(self.found, None), after=after)
 
     def change(self, found: FoundUnit, pending: NotReady | None) -> Change:
         """Return what its steps did, *found* being how it is now."""
         before = self.before if self.before_as_ours else None
         return Change(
             resource=self.unit.id,
-            steps=self.steps.in_order,
+            steps=(*self.steps.in_order, *map(_tell_paused, self.paused)),
             before=self.found.state,
             after=found.state,
             diff=diff_unit(self.unit, before, self.steps),
@@ -298,4 +322,9 @@ def plan_unit(
         path=path,
         untouched=untouched,
         steps=steps,
+        still_paused=record.paused,
     )
+
+
+def _tell_paused(service: str) -> Did:
+    return Did(f"restarted {service}: a socket starts only while its service does not run")

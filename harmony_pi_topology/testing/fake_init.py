@@ -10,7 +10,7 @@ import itertools
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from datetime import UTC, datetime, timedelta
 
 import attrs
@@ -44,6 +44,8 @@ _UNSTARTED = frozenset({_NO_PROGRAM, _NO_CREDENTIALS})
 """systemd's own codes of a service that has not even begun."""
 _SETTING = re.compile(r"^(\w+)=(.*)$", re.MULTILINE)
 _YES = frozenset({"1", "yes", "true", "on"})
+_STARTS_OTHERS = {"socket": "Service", "path": "Unit", "timer": "Unit"}
+"""By which setting, where it does not start the service of its name."""
 _SUB_WHEN_UP = {
     "socket": "listening",
     "timer": "waiting",
@@ -196,6 +198,10 @@ class FakeInit:
             never_elapses=unit.sub == "elapsed",
             frozen=unit.frozen,
             credentials=unit.credentials,
+            slice=unit.settings.get("Slice", "system.slice"),
+            running_services=tuple(self._list_running_services(unit)),
+            members=tuple(self._list_members(unit)),
+            lacking=tuple(each for each in self._list_triggered(unit) if self._load(each) is None),
         )
 
     def touch(self, path: str) -> None:
@@ -262,8 +268,12 @@ class FakeInit:
         unit = self._load(name)
         if unit is None or unit.is_bad:
             return "failed"
+        if any(self._load(each) is None for each in self._list_triggered(unit)):
+            return "failed"
         if unit.active not in {"inactive", "failed"}:
             return "done"
+        if any(True for _ in self._list_running_services(unit)):
+            return "failed"
         unit.restarts = 0
         self._begin(unit)
         self._tell(name)
@@ -273,6 +283,8 @@ class FakeInit:
         unit = self._load(name)
         if unit is None or unit.active in {"inactive", "failed"}:
             return
+        for member in list(self._list_members(unit)):
+            self.stop(member)
         unit.plan(math.inf, None)
         unit.active, unit.sub, unit.result, unit.starting = "inactive", "dead", "success", False
         unit.up_until_s = self.now_s
@@ -317,6 +329,27 @@ class FakeInit:
             due()
             self._tell(unit.name)
         self.now_s = end_s
+
+    def _list_triggered(self, unit: _Loaded) -> list[str]:
+        """What it starts, where it is a socket, a path or a timer."""
+        setting = _STARTS_OTHERS.get(unit.name.rpartition(".")[2])
+        if setting is None or unit.settings.get("Accept") in _YES:
+            return []
+        return [unit.settings.get(setting, f"{unit.name.rpartition('.')[0]}.service")]
+
+    def _list_running_services(self, unit: _Loaded) -> Iterator[str]:
+        if unit.name.endswith(".socket"):
+            yield from filter(self._is_up, self._list_triggered(unit))
+
+    def _list_members(self, unit: _Loaded) -> Iterator[str]:
+        if unit.name.endswith(".slice"):
+            for name, each in list(self._loaded.items()):
+                if each.settings.get("Slice") == unit.name and self._is_up(name):
+                    yield name
+
+    def _is_up(self, name: str) -> bool:
+        unit = self._loaded.get(name)
+        return unit is not None and unit.active not in {"inactive", "failed"}
 
     def _tell(self, name: str | None) -> None:
         for listener in self.listeners:

@@ -264,7 +264,7 @@ class FakeSystemd(FakeReconciler):
         if plan.steps:
             return plan.preview(now=self._now())
         verdict = evaluate_health(plan.unit, plan.found, plan.record, now_s=self._init.now_s)
-        pending = to_pending(plan.unit, verdict) or plan.without_credentials(plan.found)
+        pending = to_pending(plan.unit, verdict) or plan.unmet(plan.found)
         return plan.change(plan.found, pending)
 
     def _act(self, plan: UnitPlan) -> UnitPlan:
@@ -281,17 +281,25 @@ class FakeSystemd(FakeReconciler):
         if plan.reloads:
             self._init.reload()
         match steps.job:
-            case "start":
+            case "start" | "restart":
                 self.settings.update(plan.unit.settings)
-                return attrs.evolve(plan, job_result=self._init.start(name))
-            case "restart":
-                self.settings.update(plan.unit.settings)
-                return attrs.evolve(plan, job_result=self._init.restart(name))
+                return self._start(plan)
             case "stop":
                 self._init.stop(name)
             case None:
                 pass
         return plan
+
+    def _start(self, plan: UnitPlan) -> UnitPlan:
+        name = plan.unit.name
+        paused = self._init.look(name).running_services
+        for each in (name, *paused) if paused else ():
+            self._init.stop(each)
+        run = self._init.start if plan.steps.job == "start" else self._init.restart
+        result = run(name)
+        for each in paused:
+            self._init.start(each)
+        return attrs.evolve(plan, job_result=result, paused=paused)
 
     async def _evaluate_health(self, plan: UnitPlan) -> Change:
         unit = plan.unit
@@ -337,7 +345,8 @@ class FakeSystemd(FakeReconciler):
         backup = await self._backups.get(_id(name)) if record.prior is not None else None
         due = plan_removal(found, record, file=self._init.files.get(OURS + name), backup=backup)
         ours = record.wrote and not record.existed
-        after = None if ours and due.job is None else predict_state_after_removal(found, due)
+        goes = ours and due.job is None and not found.members
+        after = None if goes else predict_state_after_removal(found, due)
         if apply and found.frozen and (ours or due.stop or due.job):
             raise UnitFailed(f"{name} {describe_frozen(name)}")
         if apply:

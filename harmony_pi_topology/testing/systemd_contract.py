@@ -34,6 +34,7 @@ from .unit_enabling_contract import UnitEnablingContract
 from .unit_frozen_contract import UnitFrozenContract
 from .unit_origin_contract import UnitOriginContract
 from .unit_start_contract import UnitStartContract
+from .unit_types_contract import UnitTypesContract
 from .units_under_test import BOOM, MADE, SLEEP, SLEEP_TOO, UnitsUnderTest, require_change
 from .units_watch_contract import UnitWatchContract
 
@@ -46,6 +47,7 @@ class SystemdHostContract(
     UnitCredentialsContract,
     UnitEnablingContract,
     UnitFrozenContract,
+    UnitTypesContract,
     UnitWatchContract,
 ):
     """Subclass with a name that pytest collects, and a fixture `host`."""

@@ -27,6 +27,7 @@ from harmony_scores import (
     PackageScore,
     SysctlScore,
     SystemdServiceScore,
+    SystemdUnitScore,
     UserScore,
 )
 
@@ -91,6 +92,7 @@ async def device(tmp_path: Path, files: Bound, jobs: FakeJobs) -> AsyncGenerator
         Several,
         SysctlScore,
         SystemdServiceScore,
+        SystemdUnitScore,
         UserScore,
     )
     it = VirtualDevice(
@@ -134,9 +136,13 @@ SOURCE = AptSourceScore(
 
 SOURCE_TOO = SOURCE.model_copy(update={"name": "y", "keyring": "/usr/share/keyrings/y.gpg"})
 
+MEDIA = SystemdUnitScore(name="media.slice", enabled=None, content="[Slice]\nMemoryMax=1G\n")
+MEDIA_TOO = MEDIA.model_copy(update={"content": "[Slice]\nMemoryMax=2G\n"})
+
 PAIRS: Sequence[tuple[Score[Any], Score[Any], str]] = [
     (FILE_OF_TWO, UNIT_TWO, f"path:{TWO}, which file:{TWO} of Score 'first'"),
     (PLAYER, RADIO, "unit:radio.service, which unit:radio-player.service of Score 'first'"),
+    (MEDIA, MEDIA_TOO, "unit:media.slice"),
     (
         DirectoryScore(path="/srv/x"),
         FileScore(path="/srv/x", content=""),

@@ -290,6 +290,7 @@ def test_how_a_job_ended_is_told_in_words(result: str, how: str) -> None:
         ("web.timer", "waiting"),
         ("web.path", "waiting"),
         ("web.target", "active"),
+        ("web.slice", "active"),
         ("srv-web.mount", "mounted"),
     ],
 )

@@ -53,6 +53,7 @@ from harmony_scores import (
     SwapScore,
     SysctlScore,
     SystemdServiceScore,
+    SystemdUnitScore,
     TimerScore,
     UpgradeScore,
     UserScore,
@@ -80,7 +81,12 @@ HONEST: tuple[tuple[type[Score[Any]], Spec], ...] = (
             "environment": {"NAME": "value"},
             "credentials": {"token": "value"},
             "after_units": ["network-online.target"],
+            "slice": "x.slice",
         },
+    ),
+    (
+        SystemdUnitScore,
+        {"name": "x.socket", "content": "[Socket]\nListenStream=80\n", "enabled": None},
     ),
     (
         TimerScore,
@@ -350,7 +356,9 @@ def _check_service(spec: Spec, asked: Sequence[object]) -> None:
         found,
         {
             "Unit": {"Description", *(["Wants", "After"] if spec["after_units"] else [])},
-            "Service": keys | ({"Environment"} if spec["environment"] else set()),
+            "Service": keys
+            | ({"Environment"} if spec["environment"] else set())
+            | ({"Slice"} if spec["slice"] else set()),
             "Install": {"WantedBy"},
         },
     )
@@ -359,9 +367,17 @@ def _check_service(spec: Spec, asked: Sequence[object]) -> None:
         _one(unit, "Service", "WorkingDirectory"), spec["working_directory"], "working_directory"
     )
     _check_path(spec["working_directory"])
+    if spec["slice"]:
+        _check(_one(unit, "Service", "Slice"), spec["slice"], "slice")
     for key in ("Wants", "After") if spec["after_units"] else ():
         _check(_one(unit, "Unit", key).split(), list(spec["after_units"]), "after_units")
     _check_credentials(spec, spec["name"], unit, provided)
+
+
+def _check_unit_file(spec: Spec, asked: Sequence[object]) -> None:
+    (found,) = asked
+    assert isinstance(found, SystemdUnit)
+    _check((found.name, found.content), (spec["name"], spec["content"]), "content")
 
 
 def _check_credentials(spec: Spec, name: str, unit: Unit, provided: Sequence[object]) -> None:
@@ -689,6 +705,7 @@ def _check_container(spec: Spec, asked: Sequence[object]) -> None:
 
 CHECKS: Mapping[type[Score[Any]], Callable[[Spec, Sequence[object]], None]] = {
     SystemdServiceScore: _check_service,
+    SystemdUnitScore: _check_unit_file,
     TimerScore: _check_timer,
     UserScore: _check_user,
     SysctlScore: _check_sysctl,
