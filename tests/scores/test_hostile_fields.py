@@ -352,13 +352,12 @@ def _one(unit: Unit, section: str, key: str) -> str:
 def _check_service(spec: Spec, asked: Sequence[object]) -> None:
     *provided, found = asked
     keys = {"Type", "ExecStart", "Restart", "User", "WorkingDirectory", "LoadCredential"}
+    optional = {"Environment": "environment", "Slice": "slice"}
     unit = _unit(
         found,
         {
             "Unit": {"Description", *(["Wants", "After"] if spec["after_units"] else [])},
-            "Service": keys
-            | ({"Environment"} if spec["environment"] else set())
-            | ({"Slice"} if spec["slice"] else set()),
+            "Service": keys | {key for key, field in optional.items() if spec[field]},
             "Install": {"WantedBy"},
         },
     )
