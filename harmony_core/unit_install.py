@@ -7,11 +7,22 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["install_section", "read_install_words", "read_words", "resolve_specifiers"]
+__all__ = [
+    "find_broken_section",
+    "install_section",
+    "read_install_words",
+    "read_words",
+    "resolve_specifiers",
+]
 
-_SECTION: Final = re.compile(r"\s*\[(.+)\]\s*")
+_SECTION: Final = re.compile(r"[ \t]*\[(.+)\][ \t]*")
 _LINE_END: Final = re.compile(r"[\n\r\0]")
 _COMMENTS: Final = ("#", ";")
+_SPACE: Final = " \t\n\r"
+"""What is space to systemd: no other character that Python would strip."""
+_WORDS: Final = re.compile(f"[^{_SPACE}]+")
+_BYTE_ORDER_MARK: Final = "\ufeff"
+"""systemd passes it over, where a file begins with it."""
 
 
 def read_install_words(text: str, setting: str) -> list[str]:
@@ -23,13 +34,22 @@ def read_words(text: str, section: str, setting: str) -> list[str]:
     """Return what the sections of that name of a unit file give for *setting*."""
     settings = (line.partition("=") for line in _list_lines(text, section))
     return [
-        word for name, _, value in settings if name.strip() == setting for word in value.split()
+        word
+        for name, _, value in settings
+        if name.strip(_SPACE) == setting
+        for word in _WORDS.findall(value)
     ]
 
 
 def install_section(text: str) -> Iterator[str]:
     """Yield the lines of all [Install] sections, without the space around them."""
     yield from _list_lines(text, "Install")
+
+
+def find_broken_section(text: str) -> str | None:
+    """Return a line that begins a section and does not end it; None where there is none."""
+    lines = (line.strip(_SPACE) for line in _whole_lines(text))
+    return next((each for each in lines if each.startswith("[") and not each.endswith("]")), None)
 
 
 def resolve_specifiers(word: str, unit: str) -> str | None:
@@ -53,15 +73,15 @@ def _list_lines(text: str, section: str) -> Iterator[str]:
         if header := _SECTION.fullmatch(line):
             current = header[1]
         elif current == section:
-            yield line.strip()
+            yield line.strip(_SPACE)
 
 
 def _whole_lines(text: str) -> Iterator[str]:
     """Yield each line with those that go on in it, as systemd reads them: a comment neither goes on nor ends
     what does."""
     begun = ""
-    for line in _LINE_END.split(text):
-        if line.lstrip().startswith(_COMMENTS):
+    for line in _LINE_END.split(text.removeprefix(_BYTE_ORDER_MARK)):
+        if line.lstrip(_SPACE).startswith(_COMMENTS):
             continue
         whole = f"{begun}{line}"
         goes_on = (len(whole) - len(whole.rstrip("\\"))) % 2

@@ -28,7 +28,7 @@ class SystemdUnitScore(Score[HasSystemd]):
     For what a SystemdServiceScore and a TimerScore do not write: a socket, a path, a slice, a target, a
     template, or a service whose file is there already. Without ``content`` the unit is one that a package
     has brought. Another file has the unit restarted, a slice excepted: systemd limits what runs in that
-    anew without. A socket is restarted together with its service, if that runs.
+    anew without. A socket is left as it is while its service runs, which is told.
     """
 
     name: Annotated[UnitName, AfterValidator(_not_by_path)] = Field(

@@ -82,7 +82,7 @@ _JUDGED = (
     ("Socket", "Service"),
 )
 """The settings by which a unit's file acts on others, each with its section: the service of a socket is
-started anew with it."""
+started by whoever connects."""
 
 
 class DevicePolicy:
@@ -305,7 +305,7 @@ class DevicePolicy:
         )
 
     def _installed(self, unit: str, text: str) -> str | None:
-        """Judge the units that *unit* takes the names of, enables, restarts, or is started with, by its own
+        """Judge the units that *unit* takes the names of, enables, starts, or is started with, by its own
         *text*."""
         for section, setting in _JUDGED:
             for word in read_words(text, section, setting):

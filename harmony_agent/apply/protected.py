@@ -49,6 +49,8 @@ _KEEP_RUNNING: Final = frozenset(
 )
 _SLICES: Final = frozenset({"system.slice", "user.slice", "machine.slice"})
 """A limit on these is one on every service, the agent too, on whoever logs in, or on every container."""
+_WITHIN_SLICES: Final = ("user-", "machine-")
+"""How the names of those begin that are within them."""
 _OF_A_TEMPLATE: Final = "system-"
 """How the name of the slice of a template's instances begins: system-wpa_supplicant.slice."""
 _SYSTEMD: Final = ("systemd-", "dbus-")
@@ -188,6 +190,8 @@ def keeps_running(unit: str) -> bool:
     """Return whether the device cannot do without that unit, or would go down with it."""
     if unit.startswith("-.") or unit in _SLICES:
         return True  # -. is the root of all mounts, or of all slices
+    if unit.endswith(".slice") and unit.startswith(_WITHIN_SLICES):
+        return True
     stem = _stem_of_all(unit)
     if stem in _CAN_BE_DONE_WITHOUT or stem in _KEPT_UP:
         return False

@@ -12,7 +12,7 @@ from harmony_core.content import CONTENT_MARK
 from harmony_core.credentials import CREDENTIAL_NAME
 from harmony_core.paths import AbsolutePath
 from harmony_core.steps import Restarted, Started, Step
-from harmony_core.unit_install import read_install_words
+from harmony_core.unit_install import find_broken_section, read_install_words
 from harmony_core.unit_paths import UNIT_NAME_MAX
 
 from ._base import Claim, Privilege, Resource, State, in_words, resource_id
@@ -68,6 +68,10 @@ def _plain_unit_file(text: str) -> str:
             raise ValueError(f"control character {character!r}; a unit file is plain lines of text")
     if not text.endswith("\n"):
         raise ValueError("must end with a newline, or its last line may be lost")
+    if (broken := find_broken_section(text)) is not None:
+        raise ValueError(
+            f"{broken!r} begins a section and has no ] at its end: systemd reads no such file"
+        )
     return text
 
 

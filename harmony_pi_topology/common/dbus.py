@@ -62,6 +62,7 @@ _ERRORS: Final[Mapping[str, tuple[type[CapabilityError], str]]] = MappingProxyTy
         "UnitMasked": (PolicyRefused, "unmask it on the device, or leave it out of the Score"),
         "BadUnitSetting": (InvalidResource, _CORRECT),
         "LoadFailed": (InvalidResource, _CORRECT),
+        "InconsistentMessage": (InvalidResource, _CORRECT),
         "InvalidArgs": (InvalidResource, _CORRECT),
         "OnlyByDependency": (InvalidResource, _REFUSES),
         "FileExists": (NotOurs, "remove what stands in the way"),

@@ -28,7 +28,6 @@ from .health_rules import (
     evaluate_health,
     make_not_ready,
     make_not_ready_in_time,
-    make_waiting,
     to_pending,
 )
 from .queued_jobs import GOOD_ENDS, Jobs
@@ -109,8 +108,6 @@ class HealthCheck:
         if unit.content is not None and found.load in {"bad-setting", "error"}:
             raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")
         plan.refuse_what_is_in_force(found)
-        if plan.waits_for:
-            return plan.change(found, make_waiting(unit, plan.waits_for))
         verdict = evaluate_health(unit, found, plan.record, now_s=self._monotonic_s())
         verdict = self._of_its_job(plan, found) or verdict
         await self._records.put(unit.id, plan.after(found).written)

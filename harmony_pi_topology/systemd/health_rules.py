@@ -26,13 +26,13 @@ __all__ = [
     "Broken",
     "describe_end",
     "describe_frozen",
+    "describe_held_socket",
     "describe_job_end",
     "describe_stop_end",
     "evaluate_health",
     "has_ended_before_settling",
     "make_not_ready",
     "make_not_ready_in_time",
-    "make_waiting",
     "to_pending",
 ]
 
@@ -138,13 +138,19 @@ def describe_job_end(result: str, found: FoundUnit) -> str:
             "made before it, or correct its file"
         )
     if result == "failed" and found.running_services and found.is_dead:
-        return (
-            f"was not started, since {', '.join(found.running_services)} runs, and systemd starts a socket "
-            "only while its service does not; it is tried again"
-        )
+        return describe_held_socket(found.unit_id, found.running_services)
     if result == "failed" and found.result != "success":
         return describe_end(found)
     return _JOB_ENDS.get(result, f"could not be started ({result})")
+
+
+def describe_held_socket(socket: str, services: Iterable[str]) -> str:
+    """The same, of *socket* while *services*, which it starts, run."""
+    held = " ".join(services)
+    return (
+        f"is not started anew while {held} runs: systemd starts a socket only while its service does not "
+        f"run; stop both on the device, and it is done: systemctl stop {socket} {held}"
+    )
 
 
 def describe_stop_end(result: str, name: str) -> str:
@@ -175,11 +181,6 @@ def make_not_ready_in_time(
         f"{unit.name} runs, but {how}: {reason}{tail}",
         resource=unit.id,
     )
-
-
-def make_waiting(unit: SystemdUnit, services: Iterable[str]) -> NotReady:
-    """It is a socket, and not started before *services* have stopped."""
-    return _on_its_way(unit, f"waits until {', '.join(services)} has stopped")
 
 
 def _dead(unit: SystemdUnit, found: FoundUnit, known: UnitRecord) -> NotReady | Broken | None:

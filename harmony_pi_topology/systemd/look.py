@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import posixpath
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import attrs
@@ -166,8 +166,13 @@ async def look(
     )
 
 
-async def look_at_others(bus: SdBus, found: FoundUnit) -> FoundUnit:
-    """Return *found* with what it starts, or what is in it, where its type has such."""
+async def look_at_others(
+    bus: SdBus, found: FoundUnit, find_file: Callable[[str], Awaitable[str]]
+) -> FoundUnit:
+    """Return *found* with what it starts, or what is in it, where its type has such.
+
+    *find_file* says of a template how it is enabled; nothing, where there is no file of it.
+    """
     unit = Unit.new_proxy(SYSTEMD, encode_unit_path(found.unit_id), bus)
     if found.is_slice:
         states = await _ask_states(bus, await unit.slice_of)
@@ -176,12 +181,16 @@ async def look_at_others(bus: SdBus, found: FoundUnit) -> FoundUnit:
     if not found.unit_id.endswith(_STARTS_OTHERS):
         return found
     states = await _ask_states(bus, await unit.triggers)
+    lacking = [name for name, (load, _) in states.items() if load != "loaded"]
+    if not found.unit_id.endswith(".socket"):
+        return attrs.evolve(found, lacking=tuple(lacking))
+    # With Accept=yes, it starts one of a template for each connection: none of them is in its way.
+    connection = f"{found.unit_id.rpartition('.')[0]}@"
+    if not states and not await find_file(template := f"{connection}.service"):
+        lacking.append(template)
     running = [name for name, (_, active) in states.items() if active not in _DEAD]
-    return attrs.evolve(
-        found,
-        lacking=tuple(name for name, (load, _) in states.items() if load != "loaded"),
-        running_services=tuple(running) if found.unit_id.endswith(".socket") else (),
-    )
+    services = tuple(name for name in running if not name.startswith(connection))
+    return attrs.evolve(found, lacking=tuple(lacking), running_services=services)
 
 
 async def _ask_states(bus: SdBus, names: Sequence[str]) -> dict[str, tuple[str, str]]:

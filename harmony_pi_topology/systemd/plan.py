@@ -242,8 +242,8 @@ def refuse_what_overrides(unit: SystemdUnit, found: FoundUnit, path: str) -> Non
 
 
 def find_unmet(unit: SystemdUnit, found: FoundUnit) -> str | None:
-    """Return in words which of its credentials *unit* is not loaded with, or that it is not in its slice;
-    None where it is as it is to be."""
+    """Return in words which of its credentials *unit* is not loaded with, that it is not in its slice, or
+    that what it starts is not there; None where it is as it is to be."""
     where = ", ".join(found.loaded_drop_ins) or "what else systemd reads of it"
     if unit.slice not in {None, found.slice}:
         return (
@@ -258,6 +258,11 @@ def find_unmet(unit: SystemdUnit, found: FoundUnit) -> str | None:
                 f"{instead}; take LoadCredential= out of {where} on the device, and run there: systemctl "
                 "daemon-reload"
             )
+    if found.lacking and found.is_up:
+        return (
+            f"{unit.name} starts {', '.join(found.lacking)}, which is not there; have that made before it, "
+            "or correct its file"
+        )
     return None
 
 

@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
@@ -44,7 +44,6 @@ from .queued_jobs import JOB_WAIT_S, Jobs
 from .records import FoundUnit, UnitRecord
 from .removal import Remover
 from .sdbus import ANSWER_WITHIN_S, RELOAD_WITHIN_S, SystemdBus
-from .sockets import SocketJobs, is_socket
 from .unit_files import OnDisk, UnitFiles
 from .unit_plan import UnitPlan, plan_unit
 from .waker import Waker
@@ -103,7 +102,6 @@ class SdbusSystemd:
         self._journal = journal or Journal()
         self._enabling = Enabling(self._bus, self._files)
         self._jobs = Jobs(self._bus, wait_s=job_wait_s)
-        self._sockets = SocketJobs(self._bus, self._jobs)
         self._liveness = Liveness(liveness_every_s)
         journal_tail = journal_tail or self._journal.tail
         self._health = HealthCheck(
@@ -119,7 +117,6 @@ class SdbusSystemd:
             files=self._files,
             enabling=self._enabling,
             jobs=self._jobs,
-            sockets=self._sockets,
             records=records,
             backups=backups,
             journal_tail=journal_tail,
@@ -319,34 +316,10 @@ class SdbusSystemd:
 
     async def _run_job(self, plan: UnitPlan) -> UnitPlan:
         verb = plan.steps.job
-        if is_socket(plan.unit.name) and verb != "stop":
-            return await self._start_socket(plan, verb)
         if verb is None:
             return plan
         result = await self._jobs.run(verb, plan.unit.name)
         return attrs.evolve(plan, job_result=result)
-
-    async def _start_socket(
-        self, plan: UnitPlan, verb: Literal["start", "restart"] | None
-    ) -> UnitPlan:
-        if verb is None:
-            if not plan.still_paused or not plan.found.is_up:
-                return plan
-            await self._sockets.resume(plan.still_paused)
-            return attrs.evolve(plan, paused=plan.still_paused, still_paused=())
-
-        async def note(services: Sequence[str]) -> None:
-            noted = attrs.evolve(plan.noted, paused=tuple(services))
-            await self._records.put(plan.unit.id, noted.written)
-
-        run = await self._sockets.run(verb, plan.unit.name, paused=plan.still_paused, note=note)
-        return attrs.evolve(
-            plan,
-            job_result=run.result,
-            paused=run.paused,
-            still_paused=run.still_paused,
-            waits_for=run.waits_for,
-        )
 
     async def _evaluate_health(self, plan: UnitPlan) -> Change:
         found = await self._look(plan.unit) if plan.acts else plan.found
@@ -354,8 +327,8 @@ class SdbusSystemd:
 
     async def _look(self, unit: SystemdUnit) -> FoundUnit:
         found = await self._bus.look(unit.name)
-        if found.load != "loaded":
-            return found
+        if found.load != "loaded" or "@." in unit.name:
+            return found  # of a template, only its instances have either
         if unit.credentials:
             credentials = await self._bus.look_at_credentials(unit.name)
             found = attrs.evolve(found, credentials=credentials)

@@ -218,8 +218,6 @@ class UnitRecord:
     up_since_s: float = 0.0
     takes_back: bool = False
     """Its stop takes back what was done, and so has to be run, and to succeed, before it goes."""
-    paused: Sequence[str] = ()
-    """The services that were stopped for their socket, and are to run again once that is up."""
     left: bool = False
     """It was removed, and stays because it had been there before."""
     disabled: bool = False

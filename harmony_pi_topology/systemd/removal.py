@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import attrs
 
@@ -24,12 +23,17 @@ from harmony_pi_topology.common.journal import JournalTail
 from harmony_pi_topology.common.log_tail import LOG_TAIL_LINES, log_tail
 
 from .enabling import Enabling
-from .health_rules import describe_end, describe_frozen, describe_job_end, describe_stop_end
+from .health_rules import (
+    describe_end,
+    describe_frozen,
+    describe_held_socket,
+    describe_job_end,
+    describe_stop_end,
+)
 from .plan import Removal, plan_removal, predict_state_after_removal
 from .queued_jobs import GOOD_ENDS, Jobs
 from .records import FoundUnit, UnitRecord
 from .sdbus import SystemdBus
-from .sockets import SocketJobs, is_socket
 from .unit_files import UnitFiles
 
 __all__ = ["Remover"]
@@ -101,7 +105,6 @@ class Remover:
         files: UnitFiles,
         enabling: Enabling,
         jobs: Jobs,
-        sockets: SocketJobs,
         records: Records,
         backups: Backups,
         journal_tail: JournalTail,
@@ -110,7 +113,6 @@ class Remover:
         self._files = files
         self._enabling = enabling
         self._jobs = jobs
-        self._sockets = sockets
         self._records = records
         self._backups = backups
         self._journal_tail = journal_tail
@@ -243,30 +245,14 @@ class Remover:
         if removal.due.job is not None:
             if not removal.reloads and (await self._bus.look(removal.name)).is_outdated:
                 await self._bus.reload()
+            if held := (await self._bus.look(removal.name)).running_services:
+                return attrs.evolve(removal, not_back=describe_held_socket(removal.name, held))
             # Whether it then stays up is its owner's affair again: nobody waits for that here.
-            result = await self._run_job(removal, removal.due.job)
+            result = await self._jobs.run(removal.due.job, removal.name)
             if result is not None and result not in GOOD_ENDS:
                 now = await self._bus.look(removal.name)
                 return attrs.evolve(removal, not_back=describe_job_end(result, now))
-        elif removal.record is not None:
-            await self._sockets.resume(removal.record.paused)
         return removal
-
-    async def _run_job(
-        self, removal: _UnitRemoval, verb: Literal["start", "restart"]
-    ) -> str | None:
-        record = removal.record
-        if not is_socket(removal.name) or record is None:
-            return await self._jobs.run(verb, removal.name)
-
-        async def note(services: Sequence[str]) -> None:
-            await self._records.put(
-                removal.id, attrs.evolve(record, paused=tuple(services)).written
-            )
-
-        run = await self._sockets.run(verb, removal.name, paused=record.paused, note=note)
-        await self._sockets.resume(run.still_paused)
-        return "failed" if run.waits_for else run.result
 
     async def _forget(self, removal: _UnitRemoval) -> _UnitRemoval:
         if removal.record is None and removal.due.leave:

@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from sdbus.exceptions import DbusFailedError, SdBusBaseError
 from sdbus.sd_bus_internals import SdBusMessage, SdBusSlot
@@ -67,6 +67,9 @@ once; what is asked besides, such as for a reload, is few."""
 _TORN_LOOKS = 5
 _LOOK_AGAIN_S = 0.01
 _LOOK_LAST_S = 0.5
+
+_UNREADABLE: Final = frozenset({"InconsistentMessage", "ELOOP", "InvalidArgs"})
+"""How systemd calls a file that it cannot read: a section without its end, a link to itself."""
 
 T = TypeVar("T")
 
@@ -182,7 +185,7 @@ class SystemdBus:
             return found
         return await self._ask(
             f"looking at {found.unit_id}",
-            lambda link: look_at_others(link.connection.bus, found),
+            lambda link: look_at_others(link.connection.bus, found, self._enablement),
             turns=self._looks,
         )
 
@@ -344,7 +347,8 @@ class SystemdBus:
             try:
                 return await link.manager.get_unit_file_state(unit)
             except SdBusBaseError as error:
-                if _is_nowhere(error):
+                # How it is loaded tells the rest.
+                if _is_nowhere(error) or _is_unreadable(error):
                     return ""
                 raise
 
@@ -404,3 +408,8 @@ class SystemdBus:
 def _is_nowhere(error: SdBusBaseError) -> bool:
     """Return whether there is neither a unit nor a file of the name."""
     return error_name(error).rpartition(".")[2] in {"FileNotFound", "NoSuchUnit"}
+
+
+def _is_unreadable(error: SdBusBaseError) -> bool:
+    """Return whether a file of the unit is none that systemd can read."""
+    return error_name(error).rpartition(".")[2] in _UNREADABLE

@@ -8,7 +8,7 @@ the disk what is still due.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 import attrs
@@ -17,9 +17,8 @@ from harmony_core.change import Change, NotReady
 from harmony_core.errors import CapabilityError, UnitFailed
 from harmony_core.reconciler import JsonRecord
 from harmony_core.resources import SystemdUnit
-from harmony_core.steps import Did
 
-from .health_rules import has_ended_before_settling
+from .health_rules import describe_held_socket, has_ended_before_settling
 from .plan import (
     Steps,
     diff_unit,
@@ -70,12 +69,6 @@ class UnitPlan:
     """Of the units that its ``Also=`` names, whether each was enabled; where it is enabled or disabled."""
     job_result: str | None = "done"
     """None while its job is under way."""
-    paused: Sequence[str] = ()
-    """The services that were stopped for their socket."""
-    still_paused: Sequence[str] = ()
-    """Those of them that are to run again, and do not yet."""
-    waits_for: Sequence[str] = ()
-    """Those that are still stopping: the socket has not been started."""
 
     @property
     def reloads(self) -> bool:
@@ -102,12 +95,7 @@ class UnitPlan:
 
     @property
     def acts(self) -> bool:
-        return bool(
-            self.steps
-            or self.reloads
-            or self.giving_back
-            or (self.record.paused and self.found.is_up)
-        )
+        return bool(self.steps or self.reloads or self.giving_back)
 
     @property
     def replaces_another_s(self) -> bool:
@@ -136,6 +124,15 @@ class UnitPlan:
         """Return what the run that *found* is was started from, *record* being what is known of it."""
         return record.origin(found, self.now, path=self.path, untouched=self.untouched)
 
+    def refuse_what_holds_it(self) -> None:
+        """Raise `UnitFailed` where it is a socket that is to be started while its service runs."""
+        held = self.found.running_services
+        if held and self.steps.job in {"start", "restart"}:
+            raise UnitFailed(
+                f"{self.unit.name} {describe_held_socket(self.unit.name, held)}",
+                resource=self.unit.id,
+            )
+
     def refuse_what_is_in_force(self, found: FoundUnit) -> None:
         """Raise what keeps from being so what systemd was told, after all that was done: `NotOurs` where
         another unit file is in force, `UnitFailed` where the unit is not enabled, or not disabled, or systemd
@@ -154,12 +151,9 @@ class UnitPlan:
             raise UnitFailed(unmet, resource=self.unit.id)
 
     def unmet(self, found: FoundUnit) -> NotReady | None:
-        """Return that the unit is not loaded with its credentials, not in its slice, or that a service that
-        was stopped for it does not run again yet; None where all is as it is to be."""
+        """Return that the unit is not loaded with its credentials, not in its slice, or that what it starts
+        is not there; None where all is as it is to be."""
         unmet = find_unmet(self.unit, found)
-        if unmet is None and self.still_paused:
-            services = ", ".join(self.still_paused)
-            unmet = f"{services} was stopped for {self.unit.name}, and is to run again"
         return None if unmet is None else NotReady(unmet, resource=self.unit.id)
 
     @property
@@ -205,7 +199,6 @@ class UnitPlan:
             loaded=loaded,
             starting_from={},
             giving_back=dict[str, bool](),
-            paused=tuple(self.still_paused),
         )
         if self.unit.state == "stopped" and found.is_dead:
             record = attrs.evolve(record, started=False)
@@ -242,16 +235,14 @@ class UnitPlan:
     def preview(self, *, now: str) -> Change:
         """Return what its steps would do. *now* is RFC 3339."""
         after = predict_state(self.unit, self.found, self.steps, now=now)
-        starts = self.steps.job in {"start", "restart"}
-        plan = attrs.evolve(self, paused=self.found.running_services if starts else ())
-        return attrs.evolve(plan.change(self.found, None), after=after)
+        return attrs.evolve(self.change(self.found, None), after=after)
 
     def change(self, found: FoundUnit, pending: NotReady | None) -> Change:
         """Return what its steps did, *found* being how it is now."""
         before = self.before if self.before_as_ours else None
         return Change(
             resource=self.unit.id,
-            steps=(*self.steps.in_order, *map(_tell_paused, self.paused)),
+            steps=self.steps.in_order,
             before=self.found.state,
             after=found.state,
             diff=diff_unit(self.unit, before, self.steps),
@@ -309,7 +300,7 @@ def plan_unit(
         taken=obstacle is not None,
         settings=settings,
     )
-    return UnitPlan(
+    plan = UnitPlan(
         unit=unit,
         found=found,
         record=record,
@@ -322,9 +313,6 @@ def plan_unit(
         path=path,
         untouched=untouched,
         steps=steps,
-        still_paused=record.paused,
     )
-
-
-def _tell_paused(service: str) -> Did:
-    return Did(f"restarted {service}: a socket starts only while its service does not run")
+    plan.refuse_what_holds_it()
+    return plan

@@ -292,14 +292,8 @@ class FakeSystemd(FakeReconciler):
 
     def _start(self, plan: UnitPlan) -> UnitPlan:
         name = plan.unit.name
-        paused = self._init.look(name).running_services
-        for each in (name, *paused) if paused else ():
-            self._init.stop(each)
         run = self._init.start if plan.steps.job == "start" else self._init.restart
-        result = run(name)
-        for each in paused:
-            self._init.start(each)
-        return attrs.evolve(plan, job_result=result, paused=paused)
+        return attrs.evolve(plan, job_result=run(name))
 
     async def _evaluate_health(self, plan: UnitPlan) -> Change:
         unit = plan.unit

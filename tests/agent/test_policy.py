@@ -296,6 +296,8 @@ def test_files_of_the_system_and_its_network_are_refused_unless_they_are_allowed
         ("/usr/local/lib/systemd/system/multi-user.target.wants/it.service", "multi-user.target"),
         ("/etc/systemd/system/system.slice.d/it.conf", "system.slice"),
         ("/etc/systemd/system/user.slice", "user.slice"),
+        ("/etc/systemd/system/user-1000.slice.d/it.conf", "user-1000.slice"),
+        ("/etc/systemd/system/machine-libpod_pod.slice", "machine-libpod_pod.slice"),
     ],
 )
 def test_the_file_of_a_unit_is_judged_as_the_unit(path: str, unit: str) -> None:
@@ -578,6 +580,8 @@ def test_all_of_ours_say_what_they_do(resource_class: type[Resource]) -> None:
         "Alias=\\\nssh.service",
         "Alias=\\\n# a comment \\\n; and another\nssh.service",
         "# a comment that does not go on \\\nAlias=ssh.service",
+        "\u00a0[Nothing]\nAlias=ssh.service",
+        "X-Nothing=a\\\n\u00a0# no comment\nAlias=ssh.service",
         "Alias=%j.service",
         "Alias=%H.service",
         "Alias=harmony-agent.service",
@@ -601,6 +605,13 @@ def test_a_unit_is_judged_by_all_names_that_enabling_it_touches(install: str) ->
             refusal = policy.refusal(resource)
             assert refusal is not None, resource
             assert "kiosk-ssh.service has " in refusal
+
+
+def test_a_mark_before_the_first_line_hides_nothing_of_a_unit() -> None:
+    text = "\ufeff[Install]\nAlias=ssh.service\n[Service]\nExecStart=/usr/bin/sleep 1\n"
+    refusal = opened().refusal(SystemdUnit(name="kiosk.service", content=text))
+    assert refusal is not None
+    assert "kiosk.service has Alias=ssh.service" in refusal
 
 
 def test_the_file_of_a_unit_is_no_asset_since_nobody_could_judge_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 import pytest
+from pydantic import ValidationError
 
 from harmony_core.change import NotReady
 from harmony_core.resources import Activating, Active, Failed, Inactive, SystemdUnit
@@ -331,3 +332,15 @@ def test_what_was_started_or_enabled_by_others_is_not_undone() -> None:
         attrs.evolve(UP, enablement="enabled"), theirs, file=CONTENT.encode(), backup=None
     )
     assert due.in_order == (Left("it was there before"),)
+
+
+@pytest.mark.parametrize("line", ["[Unit", " [Unit", "[Install] WantedBy=x"])
+def test_a_section_that_does_not_end_is_refused_since_systemd_reads_no_such_file(line: str) -> None:
+    text = f"[Service]\nExecStart=/usr/bin/true\n{line}\n"
+    with pytest.raises(ValidationError, match="begins a section"):
+        SystemdUnit(name="web.service", content=text)
+
+
+@pytest.mark.parametrize("line", ["# [Unit", "[Unit]", "ExecStart=/usr/bin/test \\\n[ -e x"])
+def test_what_begins_no_section_is_taken_as_it_is(line: str) -> None:
+    assert SystemdUnit(name="web.service", content=f"[Service]\n{line}\n")

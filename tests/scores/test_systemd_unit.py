@@ -15,7 +15,7 @@ from harmony_control.score_files.beside import put_in_files
 from harmony_core import Noop, Success
 from harmony_core.change import Change
 from harmony_core.interpretation import interpret
-from harmony_core.outcome import Failure, Running
+from harmony_core.outcome import Failure
 from harmony_core.reconciler import Offers
 from harmony_core.resources import Active, Inactive, SystemdUnit, first_problem
 from harmony_core.secret_values import secret_word
@@ -31,7 +31,6 @@ from harmony_core.testing import (
     make_stage,
 )
 from harmony_pi_topology.systemd.reconciler import SdbusSystemd
-from harmony_pi_topology.systemd.sockets import SocketJobs
 from harmony_scores import SystemdServiceScore, SystemdUnitScore
 from tests.box import Box
 from tests.topology.box_units import UnitsOfABox, emptied
@@ -267,72 +266,90 @@ async def test_a_socket_starts_its_service_when_somebody_connects(
         hear(pi, PORT)
 
 
-async def test_a_socket_that_changes_is_restarted_with_the_service_that_runs(
-    pi: Box, offers: Offers
+async def test_a_socket_that_changes_is_left_alone_while_its_service_runs(
+    pi: Box, offers: Offers, systemd: SdbusSystemd
 ) -> None:
     await converge(only_there(SERVICE, SLEEPS), offers)
     await converge(listens(), offers)
     pi.run(["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{PORT}"])
     await until(pi, SERVICE, "active")
     before = show(pi, SERVICE, "InvocationID")
-    done = await converge(listens(OTHER_PORT), offers)
-    assert done[:2] == ["wrote its file", "restarted: its file changed"]
-    assert done[2].startswith(f"restarted {SERVICE}: ")
-    assert show(pi, SERVICE) == "active"
-    assert show(pi, SERVICE, "InvocationID") != before
+    for _ in range(2):
+        told = await fail(listens(OTHER_PORT), offers)
+        assert f"is not started anew while {SERVICE} runs" in told
+        assert f"systemctl stop {SOCKET} {SERVICE}" in told
+    assert (show(pi, SOCKET), show(pi, SERVICE, "InvocationID")) == ("active", before)
+    assert pi.read(f"{ETC}/{SOCKET}").decode() == listens().content
+    assert await converge(listens(), offers) == []
+    pi.run(["systemctl", "stop", SOCKET, SERVICE])
+    assert await converge(listens(OTHER_PORT), offers) == ["wrote its file", "started"]
     assert str(OTHER_PORT) in show(pi, SOCKET, "Listen")
     assert await converge(listens(OTHER_PORT), offers) == []
 
 
-async def test_a_socket_comes_to_a_service_that_runs_already(pi: Box, offers: Offers) -> None:
-    await converge(RUNS, offers)
+async def test_a_socket_of_before_is_put_back_and_not_ended_while_its_service_runs(
+    pi: Box, offers: Offers, systemd: SdbusSystemd
+) -> None:
+    content = listens().content
+    assert content is not None
+    pi.write(f"{ETC}/{SOCKET}", content)
+    pi.write(f"{ETC}/{SERVICE}", SLEEPS)
+    pi.run(["systemctl", "daemon-reload"])
+    pi.run(["systemctl", "enable", "--now", SOCKET])
+    await converge(listens(OTHER_PORT), offers)
+    pi.run(["systemctl", "start", SERVICE])
     before = show(pi, SERVICE, "InvocationID")
-    done = await converge(listens(), offers)
-    assert done[-1].startswith(f"restarted {SERVICE}: ")
-    assert show(pi, SERVICE, "InvocationID") != before
-    assert await converge(RUNS, offers) == []  # the same file runs
-    assert await converge(listens(), offers) == []
+    (change,) = await remove(systemd, SOCKET)
+    assert f"is not started anew while {SERVICE} runs" in str(change.actions)
+    assert pi.read(f"{ETC}/{SOCKET}").decode() == content
+    assert (show(pi, SOCKET), show(pi, SERVICE, "InvocationID")) == ("active", before)
 
 
-async def test_a_socket_that_waits_for_its_service_is_started_once_that_has_stopped(
-    pi: Box, box_units: UnitsOfABox, offers: Offers
+async def test_a_socket_with_a_connection_each_is_started_beside_them(
+    pi: Box, offers: Offers
 ) -> None:
-    """Also by an agent that knows of it from its records alone; and the service runs again then."""
-    await converge(RUNS.model_copy(update={"content": LINGERS}), offers)
-    first = (await interpret_once(listens(), offers)).outcome
-    assert isinstance(first, Running), first
-    again: Offers = {"SystemdHost": box_units.opened()}
-    second = (await interpret_once(listens(), again)).outcome
-    assert isinstance(second, Running), second
-    assert SERVICE in str(second)
-    pi.write(FLAG, "")
-    await until(pi, SERVICE, "inactive")
-    pi.run(["rm", FLAG])
-    await converge(listens(), again)
-    assert show(pi, SERVICE) == "active"
-    assert show(pi, SOCKET) == "active"
-    pi.write(FLAG, "")
+    template = f"{SLEEPS}StandardInput=socket\n"
+    await converge(only_there(TEMPLATE, template), offers)
+    socket = listens(more="Accept=yes\n")
+    await converge(socket, offers)
+    pi.run(["systemd-run", "bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{PORT}; sleep 60"])
+    async with asyncio.timeout(20):
+        while (served := show(pi, SOCKET, "NConnections")) != "1":
+            await asyncio.sleep(0.05)
+    pi.run(["systemctl", "stop", SOCKET])
+    assert await converge(socket, offers) == ["started"]
+    assert show(pi, SOCKET, "NConnections") == served
+    assert await converge(socket, offers) == []
 
 
-async def test_a_service_that_was_stopped_for_its_socket_runs_again_after_a_kill(
-    pi: Box, box_units: UnitsOfABox, offers: Offers, monkeypatch: pytest.MonkeyPatch
+async def test_a_socket_whose_service_goes_or_was_never_there_names_it(
+    pi: Box, offers: Offers
 ) -> None:
-    async def end(*_: object) -> None:
-        raise KilledHereError
-
-    await converge(RUNS, offers)
-    with monkeypatch.context() as patch:
-        patch.setattr(SocketJobs, "resume", end)
-        assert "KilledHereError" in await fail(listens(), offers)
-    assert (show(pi, SOCKET), show(pi, SERVICE)) == ("active", "inactive")
-    again: Offers = {"SystemdHost": box_units.opened()}
-    assert not isinstance((await interpret_once(listens(), again, apply=False)).outcome, Noop)
-    await converge(listens(), again)
-    assert show(pi, SERVICE) == "active"
+    accepts = listens(more="Accept=yes\n")
+    assert f"starts {TEMPLATE}, which is not there" in await fail(accepts, offers)
+    await converge(only_there(TEMPLATE, SLEEPS), offers)
+    await converge(accepts, offers)
+    pi.run(["rm", f"{ETC}/{TEMPLATE}"])
+    pi.run(["systemctl", "daemon-reload"])
+    assert f"starts {TEMPLATE}, which is not there" in await fail(accepts, offers)
 
 
-class KilledHereError(Exception):
-    """Whoever converges goes no further."""
+@pytest.mark.parametrize("name", [SERVICE, SLICE])
+async def test_what_somebody_breaks_in_a_unit_is_put_right_or_goes(
+    pi: Box, offers: Offers, systemd: SdbusSystemd, name: str
+) -> None:
+    score = limits("64M") if name == SLICE else RUNS
+    await converge(score, offers)
+    for harm in (f"echo '[Unit' >> {ETC}/{name}", f"ln -sfn {name} {ETC}/{name}"):
+        pi.run(["sh", "-c", harm])
+        pi.run(["systemctl", "daemon-reload"])
+        assert await converge(score, offers)
+        assert await converge(score, offers) == []
+    pi.run(["sh", "-c", f"echo '[Unit' >> {ETC}/{name}"])
+    pi.run(["systemctl", "daemon-reload"])
+    await remove(systemd, name)
+    assert show(pi, name, "LoadState") == ("loaded" if name == SLICE else "not-found")
+    assert pi.run(["test", "-e", f"{ETC}/{name}"], check=False).returncode
 
 
 @pytest.mark.parametrize(
@@ -346,14 +363,11 @@ class KilledHereError(Exception):
     ],
     ids=["stopped", "disabled", "edited", "deleted", "masked"],
 )
-@pytest.mark.parametrize("serves", [False, True], ids=["idle", "serving"])
 async def test_what_somebody_does_to_a_socket_is_seen_and_mended(
-    pi: Box, offers: Offers, harm: list[str], *, serves: bool
+    pi: Box, offers: Offers, harm: list[str]
 ) -> None:
     await converge(only_there(SERVICE, SLEEPS), offers)
     await converge(listens(), offers)
-    if serves:
-        pi.run(["systemctl", "start", SERVICE])
     pi.run(harm)
     seen = await interpret_once(listens(), offers, apply=False)
     assert not isinstance(seen.outcome, Noop)
@@ -361,7 +375,6 @@ async def test_what_somebody_does_to_a_socket_is_seen_and_mended(
     assert show(pi, SOCKET) == "active"
     assert show(pi, SOCKET, "UnitFileState") == "enabled"
     assert pi.read(f"{ETC}/{SOCKET}").decode() == listens().content
-    assert show(pi, SERVICE) == ("active" if serves else "inactive")
 
 
 async def test_a_path_starts_its_service_once_something_is_there(
@@ -487,24 +500,6 @@ async def test_a_slice_of_before_is_put_back_under_what_runs_in_it(
     assert limit_of(pi) == str(2**30)
     assert show(pi, SERVICE, "MainPID") == pid
     await remove(systemd, SERVICE)
-
-
-async def test_a_socket_of_before_is_put_back_with_its_service(
-    pi: Box, offers: Offers, systemd: SdbusSystemd
-) -> None:
-    before = f"[Socket]\nListenStream=127.0.0.1:{OTHER_PORT}\n[Install]\nWantedBy=sockets.target\n"
-    pi.write(f"{ETC}/{SOCKET}", before)
-    pi.write(f"{ETC}/{SERVICE}", SLEEPS)
-    pi.run(["systemctl", "daemon-reload"])
-    pi.run(["systemctl", "start", SOCKET])
-    pi.run(["systemctl", "start", SERVICE])
-    await converge(listens(), offers)
-    assert str(PORT) in show(pi, SOCKET, "Listen")
-    assert show(pi, SERVICE) == "active"
-    await remove(systemd, SOCKET)
-    assert pi.read(f"{ETC}/{SOCKET}").decode() == before
-    assert str(OTHER_PORT) in show(pi, SOCKET, "Listen")
-    assert (show(pi, SOCKET), show(pi, SERVICE)) == ("active", "active")
 
 
 async def test_a_target_starts_what_it_wants(
