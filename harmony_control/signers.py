@@ -22,7 +22,7 @@ from harmony_core.wire.envelope import Signer, VerifyKey, generate_key
 from .store.home import write_whole
 from .store.operator_key import read_signing_key
 from .store.token_key import TokenKey, create_token_key, read_token_key
-from .store.token_uri import PKCS11_SCHEME, TokenUri
+from .store.token_uri import TokenUri, is_token_uri
 
 __all__ = [
     "create_key",
@@ -63,9 +63,9 @@ def public_path(path: Path) -> Path:
 def read_public_key(text: str) -> VerifyKey:
     """Return the key that the first line of the file *text* is, such as of an operator.pub, or that a token
     has, by its URI. `ConfigError`, `UsageError`."""
-    if text.startswith(PKCS11_SCHEME):
+    if is_token_uri(text):
         return read_token_key(TokenUri.parse(text))
-    path = Path(text)
+    path = _to_path(text)
     try:
         return VerifyKey.from_text(path.read_text().split("\n", 1)[0])
     except (OSError, UnicodeDecodeError) as error:
@@ -80,19 +80,26 @@ def load_signer(text: str, public: Path | None = None) -> Signer:
 
     `ConfigError` where it is missing, readable by others, or no Ed25519 key; `UsageError`.
     """
-    if text.startswith(PKCS11_SCHEME):
+    if is_token_uri(text):
         return TokenKey.load(
             TokenUri.parse(text), None if public is None else read_public_key(str(public))
         )
+    path = _to_path(text)
     scheme, colon, rest = text.partition(":")
-    if not colon or Path(text).exists():
-        return read_signing_key(Path(text), made_by="harmony trust key")
+    if not colon or path.exists():
+        return read_signing_key(path, made_by="harmony trust key")
     if public is None:
         beside = public_path(Path(rest.removesuffix(".pem")))
         if scheme != "file2" or not beside.exists():
             raise UsageError(f"{text}: name the file with its public half, with --public")
         public = beside
     return _Foreign.load(text, read_public_key(str(public)))
+
+
+def _to_path(text: str) -> Path:
+    if "\0" in text:
+        raise UsageError(f"{text!r} has a null character, and no file has; name the file of a key")
+    return Path(text)
 
 
 @attrs.frozen

@@ -21,7 +21,7 @@ from harmony_control.signers import (
 )
 from harmony_control.store.home import Home
 from harmony_control.store.roots import read_hashes
-from harmony_control.store.token_uri import PKCS11_SCHEME
+from harmony_control.store.token_uri import is_token_uri
 from harmony_control.times_typed import lasting
 from harmony_control.trust import (
     Proposal,
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _key(options: argparse.Namespace) -> int:
-    if options.file.startswith(PKCS11_SCHEME):
+    if is_token_uri(options.file):
         return _key_in_token(options)
     if options.public:
         raise UsageError("a key in a file has its public half beside it; leave --public out")

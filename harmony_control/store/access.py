@@ -7,11 +7,12 @@ files, nothing is believed then, and it is said what to do.
 from __future__ import annotations
 
 import os
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from harmony_core.errors import ConfigError
 
-__all__ = ["refuse_open"]
+__all__ = ["refuse_open", "refuse_others"]
 
 
 def refuse_open(path: Path, root: Path) -> None:
@@ -29,13 +30,21 @@ def refuse_open(path: Path, root: Path) -> None:
             found = each.stat()
         except OSError:
             continue  # whoever reads it says so
-        if found.st_mode & 0o022:
-            raise ConfigError(
-                f"others may write {each}, and so choose whom this home trusts; look at what is in it, and "
-                f"run: chmod go-w {each}"
-            )
-        if found.st_uid not in ours:
-            raise ConfigError(
-                f"{each} belongs to the user with the number {found.st_uid}, who could choose whom this home "
-                f"trusts; look at what is in it, and run: chown {max(ours)} {each}"
-            )
+        refuse_others(each, found, "choose whom this home trusts", ours)
+
+
+def refuse_others(
+    path: Path, found: os.stat_result, could: str, ours: AbstractSet[int] | None = None
+) -> None:
+    """Raise `ConfigError` where another user than *ours*, which are root and who runs this, may write *path*
+    by what was *found* of it, and so *could* do something."""
+    ours = ours or {0, os.geteuid()}
+    if found.st_mode & 0o022:
+        raise ConfigError(
+            f"others may write {path}, and so {could}; look at what is in it, and run: chmod go-w {path}"
+        )
+    if found.st_uid not in ours:
+        raise ConfigError(
+            f"{path} belongs to the user with the number {found.st_uid}, who could {could}; look at what is "
+            f"in it, and run: chown {max(ours)} {path}"
+        )

@@ -23,7 +23,7 @@ from harmony_core.wire.names import is_public_nkey
 from .home import Home, write_whole
 from .nkey import Nkey
 from .token_key import TokenKey, create_token_key
-from .token_uri import PKCS11_SCHEME, TokenUri
+from .token_uri import TokenUri, is_token_uri
 
 __all__ = [
     "PublicKeys",
@@ -106,9 +106,7 @@ def read_signing_key(path: Path, *, made_by: str) -> Signer:
     if stat.S_IMODE(mode) & 0o077:
         raise ConfigError(f"others can read {path}, so it may be known; run `chmod 600 {path}`")
     try:
-        return (
-            _read_token_key(text) if text.startswith(PKCS11_SCHEME) else SigningKey.from_text(text)
-        )
+        return _read_token_key(text) if is_token_uri(text) else SigningKey.from_text(text)
     except UsageError as error:
         raise ConfigError(f"{path}: {error.message}") from error
 

@@ -3,8 +3,8 @@
     URI  ->  library  ->  the one token  ->  its PIN, once  ->  the one key  ->  CKM_EDDSA  ->  verified
 
 A signature counts only once it was verified with the public half: what the token has made is not believed
-because it says so. A PIN that was refused is not sent again by this process, since a few wrong ones lock the
-token.
+because it says so. A PIN that was refused is not sent again by this process to that token, whichever URI
+names it, since a few wrong ones lock the token.
 
 Every library is called in one thread, which does nothing else: a library may bear no two at a time, and one
 that uses OpenSSL leaves errors in its queue, of which each thread has one. In the caller's, TLS would take
@@ -14,6 +14,8 @@ them for its own, and end the connection to the bus. Only a PIN is asked for whe
 from __future__ import annotations
 
 import getpass
+import hashlib
+import os
 import secrets
 import stat
 import sys
@@ -29,6 +31,7 @@ import attrs
 from harmony_core.errors import ConfigError, UsageError
 from harmony_core.wire.envelope import VerifyKey, is_valid_signature
 
+from .access import refuse_others
 from .token_uri import TokenUri, format_id
 
 if TYPE_CHECKING:
@@ -45,13 +48,15 @@ _ED448: Final = bytes.fromhex("06032b6571")
 _POINT_PREFIXES: Final = (b"", b"\x04\x20", b"\x03\x21\x00")
 """Before the 32 bytes of a public key stands nothing, or the head of a DER octet string or bit string."""
 _ID_BYTES = 8
+_PIN_FILE_MOST: Final = 1024
+"""Bytes."""
 
 _lock = threading.RLock()
 _thread = ThreadPoolExecutor(1, "pkcs11")
 _sessions: dict[tuple[Path, bytes], Session] = {}
 """By library and serial number: logged in once, for as long as the process runs."""
-_refused: dict[str, str] = {}
-"""By URI: what was said of the PIN in its file."""
+_refused: dict[tuple[Path, bytes, bytes], str] = {}
+"""By library, serial number and the hash of a PIN: what was said of that PIN."""
 
 _TAKEN_OUT = (
     "the token, or the key in it, is not there any more; put it in again, and do this once more"
@@ -124,7 +129,9 @@ class TokenKey:
             session = _log_in(self.uri)
             key, wants_pin = _call(lambda: _find_signing(session, self.uri))
             pin = _read_pin(self.uri, session.token) if wants_pin else None
-            signature = _call(lambda: _sign(key, message, pin))
+            signature = _send_pin(
+                self.uri, session.token.serial, pin, lambda: _sign(key, message, pin)
+            )
         if len(signature) != 64 or not is_valid_signature(self.public.public, message, signature):
             raise ConfigError(
                 f"{self.uri.text}: what the token has signed is not by {self.public.id[:16]}…; if another "
@@ -134,25 +141,20 @@ class TokenKey:
 
 
 def read_token_key(uri: TokenUri) -> VerifyKey:
-    """Return the public half of the key, which many tokens tell without a PIN. `ConfigError`."""
-    with _explaining(uri):
-        found = _call(lambda: _read_without_pin(uri))
-    if found is not None:
-        return found
-    return TokenKey.load(uri).public
+    """Return the public half of the key, which has signed once, so that whoever writes it down can rely on
+    it: a public half alone, which the token tells everybody, may be that of another key. `ConfigError`."""
+    key = TokenKey.load(uri)
+    key.sign(b"")
+    return key.public
 
 
 def create_token_key(uri: TokenUri) -> tuple[VerifyKey, bool]:
-    """Return the public half of the key, and whether it was made now, since the token had none of that name.
-
-    A key that was made has signed once, so that whoever writes its public half down can rely on it.
-    """
+    """Return the public half of the key, as `read_token_key`, and whether it was made now, since the token
+    had none of that name."""
     with _explaining(uri):
         session = _log_in(uri, is_to_write=True)
         is_made = _call(lambda: _generate_where_none(session, uri))
-    key = TokenKey.load(uri)
-    key.sign(b"")
-    return key.public, is_made
+    return read_token_key(uri), is_made
 
 
 def _call(function: Callable[[], _Result]) -> _Result:
@@ -160,11 +162,31 @@ def _call(function: Callable[[], _Result]) -> _Result:
     return _thread.submit(function).result()
 
 
-def _read_without_pin(uri: TokenUri) -> VerifyKey | None:
-    """Return the public half of the key; None where the token tells it to nobody, or has no such one."""
-    with _find_token(uri).open() as session:
-        found = _list_public(session, uri.label, uri.id)
-        return _decode_point(found[0]) if len(found) == 1 else None
+def _send_pin(
+    uri: TokenUri, serial: bytes, pin: str | object | None, function: Callable[[], _Result]
+) -> _Result:
+    """Return what *function* returns, which sends *pin* to the token with that *serial*. `ConfigError` for a
+    PIN that was refused before, whoever names it."""
+    from pkcs11 import PKCS11Error
+
+    if not isinstance(pin, str):
+        return _call(function)
+    sent = uri.module, serial, hashlib.sha256(pin.encode()).digest()
+    if sent in _refused:
+        raise ConfigError(
+            f"{uri.text}: {_refused[sent]}. This PIN is not sent again until this program is started anew"
+        )
+    try:
+        return _call(function)
+    except PKCS11Error as error:
+        if (name := type(error).__name__) in _PIN_REFUSED:
+            _refused[sent] = _explain(name)
+        raise
+
+
+def _explain(name: str) -> str:
+    """Return what the library says by *name*, with what to do."""
+    return f"the token refuses ({name}): {_REMEDIES.get(name, _UNKNOWN)}"
 
 
 def _find_signing(session: Session, uri: TokenUri) -> tuple[SignMixin, bool]:
@@ -240,6 +262,7 @@ def _load_library(uri: TokenUri) -> lib:
             f"{uri.text}: there is no library {uri.module}; install the one of the token's maker, or name "
             "where it is"
         )
+    refuse_others(uri.module, uri.module.stat(), "have a program of theirs run here")
     try:
         return pkcs11.lib(str(uri.module))
     except pkcs11.PKCS11Error as error:
@@ -270,7 +293,9 @@ def _log_in(uri: TokenUri, *, is_to_write: bool = False) -> Session:
         return found
     place, token = found
     pin = _read_pin(uri, token)
-    session = _sessions[place] = _call(lambda: token.open(rw=is_to_write, user_pin=pin))
+    session = _sessions[place] = _send_pin(
+        uri, token.serial, pin, lambda: token.open(rw=is_to_write, user_pin=pin)
+    )
     return session
 
 
@@ -315,10 +340,6 @@ def _read_pin(uri: TokenUri, token: Token) -> str | object:
         raise ConfigError(f"{uri.text}: {_REMEDIES['PinLocked']}")
     if token.flags & TokenFlag.PROTECTED_AUTHENTICATION_PATH:
         return PROTECTED_AUTH  # typed at the token itself
-    if uri.text in _refused:
-        raise ConfigError(
-            f"{_refused[uri.text]}. It is not sent again until this program is started anew"
-        )
     is_last = bool(token.flags & TokenFlag.USER_PIN_FINAL_TRY)
     if uri.pin_file is not None:
         if is_last:
@@ -339,16 +360,24 @@ def _read_pin(uri: TokenUri, token: Token) -> str | object:
 
 def _read_pin_file(path: Path) -> str:
     try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise ConfigError(
-                f"others can read {path}, and with it the PIN; run `chmod 600 {path}`"
-            )
-        pin = path.read_text().removesuffix("\n")
+        # A pipe would have its reader wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            _refuse_odd_file(path, os.fstat(descriptor))
+            pin = file.read(_PIN_FILE_MOST).decode().removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the PIN in {path}: {error}; put it there") from error
     if not pin or "\n" in pin:
         raise ConfigError(f"{path} is not one line with a PIN; put it there")
     return pin
+
+
+def _refuse_odd_file(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _PIN_FILE_MOST:
+        raise ConfigError(f"{path} is not a file of one line with a PIN; put it there")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        raise ConfigError(f"others can read {path}, and with it the PIN; run `chmod 600 {path}`")
+    refuse_others(path, found, "have a wrong PIN lock the token")
 
 
 def _list_private(session: Session, uri: TokenUri) -> list[Object]:
@@ -456,12 +485,8 @@ def _explaining(uri: TokenUri) -> Generator[None]:
         try:
             yield
         except PKCS11Error as error:
-            name = type(error).__name__
-            message = f"{uri.text}: the token refuses ({name}): {_REMEDIES.get(name, _UNKNOWN)}"
-            if uri.pin_file is not None and name in _PIN_REFUSED:
-                _refused[uri.text] = message
             forget_sessions(uri.module)
-            raise ConfigError(message) from error
+            raise ConfigError(f"{uri.text}: {_explain(type(error).__name__)}") from error
 
 
 def forget_sessions(module: Path) -> None:

@@ -12,24 +12,24 @@ import os
 import re
 from pathlib import Path
 from typing import Self
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 import attrs
 
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import UsageError
 
-__all__ = ["PKCS11_SCHEME", "TokenUri", "format_id"]
+__all__ = ["TokenUri", "format_id", "is_token_uri"]
 
-PKCS11_SCHEME = "pkcs11:"
-"""With which the URI of a key in a token begins."""
+_SCHEME = "pkcs11:"
 
 _MODULE_VARIABLE = "PKCS11_MODULE"
 _OF_TOKENS = ("token", "serial", "manufacturer", "model")
 _OF_KEYS = ("object", "id")
 _PATH = (*_OF_TOKENS, *_OF_KEYS, "type")
 _QUERY = ("module-path", "pin-source")
-_PIN = re.compile(r"[;?&:]pin-value=", re.IGNORECASE)
+_PIN_FILE = re.compile(r"(?:file://(?:localhost)?|file:(?!//))?(/.*)", re.IGNORECASE | re.DOTALL)
+"""A path, or a URI of the scheme ``file`` (RFC 8089) for this machine."""
 _MODULE = re.compile(r"[?&]module-path=")
 _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -54,12 +54,11 @@ class TokenUri:
     @classmethod
     def parse(cls, text: str) -> Self:
         """`UsageError` for what is no such URI, says no key or no library, or has a PIN in it."""
-        path, _, query = text.removeprefix(PKCS11_SCHEME).partition("?")
-        if _PIN.search(text):
-            raise UsageError(
-                "a PIN in a URI (pin-value) is read by whoever lists processes: change it, put it into a "
-                "file (pin-source=file:/PATH), or name none, and type it when asked"
-            )
+        _refuse_unprintable(text)
+        _refuse_pin(text)
+        if not is_token_uri(text):
+            raise UsageError(f"{text}: is no URI of a key in a token; begin it with {_SCHEME}")
+        path, _, query = text[len(_SCHEME) :].partition("?")
         fields = _split(path, ";", _PATH, text)
         settings = _split(query, "&", _QUERY, text)
         if fields.get("type", b"private") not in {b"private", b"public"}:
@@ -99,9 +98,44 @@ class TokenUri:
         return ", ".join(f"{name} {value!r}" for name, value in self.token.items()) or "any token"
 
 
+def is_token_uri(text: str) -> bool:
+    """Return whether *text* begins as the URI of a key in a token does. A scheme has no case."""
+    return text[: len(_SCHEME)].lower() == _SCHEME
+
+
 def format_id(value: bytes) -> str:
     """Return *value* as a URI has the id of a key, such as ``%01%a0``."""
     return "".join(f"%{each:02x}" for each in value)
+
+
+def _refuse_unprintable(text: str) -> None:
+    """Raise `UsageError` where *text* would change what a terminal shows, or a line of a file."""
+    odd = next((each for each in text if not each.isprintable()), None)
+    if odd is not None:
+        raise UsageError(
+            f"the URI of a key in a token has a character that cannot be shown (U+{ord(odd):04X}); leave it "
+            "out, or write its bytes, as %0A is a line break"
+        )
+
+
+def _refuse_pin(text: str) -> None:
+    """Raise `UsageError` for whatever may be a PIN, also where it was mistyped; before *text* is shown."""
+    for each in re.split("[;?&]", text):
+        name, _, value = each.partition("=")
+        if "pin" not in unquote(name).lower():
+            continue
+        if name != "pin-source":
+            raise UsageError(
+                "a PIN in a URI is read by whoever lists processes: change it, put it into a file, of which "
+                "the URI says pin-source=file:/PATH; or name none, and type it when asked"
+            )
+        if unquote(value).startswith("|"):
+            raise UsageError("no program is run for a PIN; name a file: pin-source=file:/PATH")
+        if not _PIN_FILE.fullmatch(unquote(value)):
+            raise UsageError(
+                "what pin-source says is not shown, since it may be a PIN, and it is no file of this "
+                "machine, named from / on; say pin-source=file:/PATH"
+            )
 
 
 def _split(part: str, separator: str, known: tuple[str, ...], text: str) -> dict[str, bytes]:
@@ -137,21 +171,22 @@ def _find_module(said: bytes | None, text: str) -> Path:
             f"{text}: says no library that speaks to the token; add ?module-path=/PATH/TO/LIBRARY.so, or set "
             f"{_MODULE_VARIABLE}"
         )
-    return _refuse_relative(Path(module), text)
+    return _to_path(module, text)
 
 
 def _find_pin_file(said: bytes | None, text: str) -> Path | None:
     if said is None:
         return None
-    source = _decode(said, text)
-    if source.startswith("|"):
-        raise UsageError(f"{text}: no program is run for a PIN; name a file: pin-source=file:/PATH")
-    return _refuse_relative(Path(source.removeprefix("file://").removeprefix("file:")), text)
+    return _to_path(_PIN_FILE.sub(r"\1", _decode(said, text)), text)
 
 
-def _refuse_relative(path: Path, text: str) -> Path:
-    if not path.is_absolute():
+def _to_path(named: str, text: str) -> Path:
+    if not named.isprintable():
         raise UsageError(
-            f"{text}: {path} would be another file in another directory; name it from / on"
+            f"{text}: {named!r} is no path that can be shown; name the file without that"
         )
-    return path
+    if not named.startswith("/"):
+        raise UsageError(
+            f"{text}: {named} would be another file in another directory; name it from / on"
+        )
+    return Path(named)

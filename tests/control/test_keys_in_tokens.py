@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import json
+import os
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +17,7 @@ from typing import Any
 
 import pkcs11
 import pytest
-from pkcs11 import Attribute, ObjectClass
+from pkcs11 import Attribute, ObjectClass, Session
 
 from harmony_control.server.roster import publish_devices
 from harmony_control.signers import create_key_in_token, load_signer, read_public_key
@@ -32,7 +34,8 @@ from tests.softhsm import PIN, SoftHsm, breaking
 from .ground import command, environment, harmony
 from .test_trust import Ground
 
-CKR_MECHANISM_INVALID, CKR_PIN_LOCKED, CKR_DEVICE_REMOVED = 0x70, 0xA4, 0x32
+CKR_MECHANISM_INVALID, CKR_DEVICE_REMOVED = 0x70, 0x32
+CKR_PIN_INCORRECT, CKR_PIN_LOCKED = 0xA0, 0xA4
 CKF_PROTECTED, CKF_FINAL_TRY, CKF_LOCKED = 0x100, 0x20000, 0x40000
 
 
@@ -81,12 +84,41 @@ def test_a_file_of_the_public_half_is_not_overwritten_and_nothing_is_made(
         load_signer(uri)
 
 
-def test_the_public_half_is_read_without_a_pin(hsm: SoftHsm) -> None:
-    public, _ = create_key_in_token(hsm.uri("token=harmony;object=a"), None)
+def test_a_public_half_alone_is_not_believed(hsm: SoftHsm) -> None:
+    """Any token tells public halves to everybody, under any label: only what has signed is published."""
+    hsm.make_ed25519_key("harmony", "a", b"\x01")
+    hsm.make_ed25519_key("harmony", "b", b"\x02")
+    uri = hsm.uri("token=harmony;object=a")
+    public = load_signer(uri).public
+
+    def find(session: Session, kind: ObjectClass, id: bytes) -> Any:
+        (found,) = session.get_objects({Attribute.CLASS: kind, Attribute.ID: id})
+        return found
+
+    with hsm.session("harmony") as session:
+        find(session, ObjectClass.PUBLIC_KEY, b"\x01")[Attribute.LABEL] = "b"
+        find(session, ObjectClass.PUBLIC_KEY, b"\x02")[Attribute.LABEL] = "a"
+    forget_sessions(hsm)
+    assert read_public_key(uri) == public
+    with hsm.session("harmony") as session:
+        find(session, ObjectClass.PUBLIC_KEY, b"\x01").destroy()
+        find(session, ObjectClass.PUBLIC_KEY, b"\x02")[Attribute.ID] = b"\x01"
+    forget_sessions(hsm)
+    with pytest.raises(ConfigError, match="what the token has signed is not by"):
+        read_public_key(uri)
+    with hsm.session("harmony") as session:
+        find(session, ObjectClass.PRIVATE_KEY, b"\x01").destroy()
+    forget_sessions(hsm)
+    with pytest.raises(ConfigError, match="has no private key 'a'"):
+        read_public_key(uri)
+
+
+def test_the_public_half_wants_the_pin(hsm: SoftHsm) -> None:
+    make_key(hsm.uri("token=harmony;object=a"))
     forget_sessions(hsm)
     hsm.pin_file.unlink()
-    assert read_public_key("pkcs11:token=harmony;object=a") == public
-    assert read_public_key(hsm.uri("token=harmony;object=a")) == public
+    with pytest.raises(ConfigError, match="cannot read the PIN in"):
+        read_public_key(hsm.uri("token=harmony;object=a"))
 
 
 def test_a_public_half_that_is_named_is_compared(hsm: SoftHsm, tmp_path: Path) -> None:
@@ -172,7 +204,33 @@ def test_a_wrong_pin_in_a_file_is_sent_once(hsm: SoftHsm) -> None:
             with pytest.raises(ConfigError, match=said) as told:
                 signer.sign(b"")
             assert "9999" not in str(told.value)
-    assert len(sent) == 1
+        again = hsm.root / "again"
+        shutil.copy(hsm.pin_file, again)
+        for other in (
+            hsm.uri("object=a;token=harmony"),
+            f"pkcs11:object=a?pin-source={again}",
+            hsm.uri("token=harmony;object=b"),
+        ):
+            with pytest.raises(ConfigError, match="This PIN is not sent again"):
+                read_public_key(other)
+        assert len(sent) == 1
+        hsm.write_pin(PIN)
+        assert read_public_key(uri) == public
+        assert len(sent) == 2
+
+
+def test_a_pin_that_one_token_refuses_is_sent_to_another(
+    hsm: SoftHsm,
+) -> None:
+    hsm.make_token("second")
+    make_key(hsm.uri("token=second;object=a"))
+    forget_sessions(hsm)
+    with (
+        breaking(hsm.library, "C_Login", answering(CKR_PIN_INCORRECT), arguments=4),
+        pytest.raises(ConfigError, match="the PIN is wrong"),
+    ):
+        read_public_key(hsm.uri("token=harmony;object=a"))
+    read_public_key(hsm.uri("token=second;object=a"))
 
 
 def test_a_locked_token_is_told(hsm: SoftHsm) -> None:
@@ -303,6 +361,27 @@ def test_what_a_token_signs_otherwise_does_not_count(hsm: SoftHsm) -> None:
         ("pkcs11:", "says no key"),
         ("pkcs11:object=a?pin-value=1234", "read by whoever lists processes"),
         ("pkcs11:object=a;pin-value=1234", "read by whoever lists processes"),
+        ("pkcs11:object=a&pin-value=1234", "read by whoever lists processes"),
+        ("PKCS11:object=a?pin-value=1234", "read by whoever lists processes"),
+        ("pkcs11:object=a?pin=1234", "read by whoever lists processes"),
+        ("pkcs11:object=a?PIN1234", "read by whoever lists processes"),
+        ("pkcs11:object=a?pin_value=1234", "read by whoever lists processes"),
+        ("pkcs11:object=a?pin%2Dvalue=1234", "read by whoever lists processes"),
+        ("pkcs11:object=a?%70in-value=1234", "read by whoever lists processes"),
+        ("pkcs11:objekt=a?pin-source=1234", "is no file of this machine"),
+        ("pkcs11:object=a?pin-source=file:1234", "is no file of this machine"),
+        ("pkcs11:object=a?pin-source=%zz1234", "is no file of this machine"),
+        ("pkcs11:object=a?pin-source=file://host/pin", "is no file of this machine"),
+        ("pkcs11:object=a\n", "a character that cannot be shown (U+000A)"),
+        ("pkcs11:object=a\x1b[2J", "a character that cannot be shown (U+001B)"),
+        ("pkcs11:object=a\u2028b", "a character that cannot be shown (U+2028)"),
+        ("pkcs11:object=a\0", "a character that cannot be shown (U+0000)"),
+        ("pkcs11:object=a\ud800", "a character that cannot be shown (U+D800)"),
+        ("pkcs11:object=a?pin-source=file:/a%00b", "'/a\\x00b' is no path that can be shown"),
+        ("pkcs11:object=a?pin-source=/a%0ab", "'/a\\nb' is no path that can be shown"),
+        ("pkcs11:object=a?module-path=/a%1bb", "'/a\\x1bb' is no path that can be shown"),
+        ("root\0.key", "'root\\x00.key' has a null character"),
+        ("file2:root\0.pem", "has a null character"),
         ("pkcs11:object=a;objekt=b", "'objekt' is not known here; did you mean 'object'"),
         ("pkcs11:object=a;object=b", "object is said twice"),
         ("pkcs11:object", "is not NAME=VALUE"),
@@ -310,7 +389,7 @@ def test_what_a_token_signs_otherwise_does_not_count(hsm: SoftHsm) -> None:
         ("pkcs11:object=%ff", "is not UTF-8"),
         ("pkcs11:object=a;type=cert", "type is `private` or `public`"),
         ("pkcs11:object=a?pin-source=|cat", "no program is run for a PIN"),
-        ("pkcs11:object=a?pin-source=file:pin", "another file in another directory"),
+        ("pkcs11:object=a?pin-source=file:pin", "named from / on; say pin-source=file:/PATH"),
         ("pkcs11:object=a?module-path=lib.so", "another file in another directory"),
         ("pkcs11:object=a?module-name=softhsm2", "'module-name' is not known here"),
     ],
@@ -323,6 +402,25 @@ def test_a_uri_that_says_nothing_clear_is_refused(
         load_signer(text)
     assert said in str(told.value)
     assert "1234" not in str(told.value)
+    assert str(told.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "source", ["/etc/pin", "file:/etc/pin", "FILE:///etc/pin", "file://LocalHost/etc%2fpin"]
+)
+def test_the_file_of_a_pin_is_a_path_or_a_uri(source: str) -> None:
+    uri = TokenUri.parse(f"Pkcs11:object=a?pin-source={source}&module-path=/lib.so")
+    assert uri.pin_file == Path("/etc/pin")
+
+
+def test_what_has_no_scheme_is_no_uri() -> None:
+    with pytest.raises(UsageError, match="begin it with pkcs11:"):
+        TokenUri.parse("object=a?module-path=/lib.so")
+
+
+def test_a_public_half_with_a_null_character_is_refused() -> None:
+    with pytest.raises(UsageError, match="has a null character"):
+        read_public_key("a\0.pub")
 
 
 def test_a_uri_is_read_as_rfc_7512_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,6 +441,7 @@ def test_a_uri_is_read_as_rfc_7512_has_it(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_library_that_is_none_is_told(hsm: SoftHsm, tmp_path: Path) -> None:
     text = tmp_path / "text.so"
     text.write_text("no library")
+    text.chmod(0o644)
     other = Path(sys.executable)
     for path in (text, other, tmp_path):
         expected = (
@@ -373,6 +472,45 @@ def test_a_pin_that_others_can_read_is_refused(hsm: SoftHsm) -> None:
     hsm.pin_file.unlink()
     with pytest.raises(ConfigError, match="cannot read the PIN in"):
         load_signer(uri)
+
+
+def test_what_is_no_file_with_a_pin_is_told(hsm: SoftHsm) -> None:
+    """And not waited for, as for a pipe into which nobody writes."""
+
+    def large() -> None:
+        hsm.write_pin("1" * 2000)
+
+    makes: list[Callable[[], None]] = [lambda: os.mkfifo(hsm.pin_file, 0o600), large]
+    for make in makes:
+        hsm.pin_file.unlink()
+        make()
+        with pytest.raises(ConfigError, match="is not a file of one line with a PIN"):
+            load_signer(hsm.uri("token=harmony;object=a"))
+    hsm.pin_file.unlink()
+    hsm.pin_file.symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match="is not a file of one line with a PIN"):
+        load_signer(hsm.uri("token=harmony;object=a"))
+
+
+def test_a_library_that_others_may_write_is_not_run(hsm: SoftHsm) -> None:
+    library = hsm.root / "mine.so"
+    library.write_bytes(b"no library")
+    for mode in (0o666, 0o664):
+        library.chmod(mode)
+        with pytest.raises(ConfigError, match=r"others may write .*; .* run: chmod go-w"):
+            load_signer(f"pkcs11:object=a?module-path={library}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_what_another_user_owns_is_not_believed(hsm: SoftHsm) -> None:
+    library = hsm.root / "mine.so"
+    library.touch(mode=0o644)
+    os.chown(library, 1000, 1000)
+    with pytest.raises(ConfigError, match="user with the number 1000, who could have a program"):
+        load_signer(f"pkcs11:object=a?module-path={library}")
+    os.chown(hsm.pin_file, 1000, 1000)
+    with pytest.raises(ConfigError, match="user with the number 1000, who could have a wrong PIN"):
+        load_signer(hsm.uri("token=harmony;object=a"))
 
 
 async def test_without_the_package_it_is_said_what_to_install(hsm: SoftHsm, tmp_path: Path) -> None:
