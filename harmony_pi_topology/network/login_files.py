@@ -48,10 +48,14 @@ def _find_certificate_problem(root: Path, path: str) -> str | None:
     if (problem := _find_odd_file(place, path)) is not None:
         return problem
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(place)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(place)
+        is_one = context.cert_store_stats()["x509"] > 0  # else what was loaded revokes some
     except ssl.SSLError:
-        return f"{path} holds no certificate; give one in PEM, which begins with BEGIN CERTIFICATE"
-    return None
+        is_one = False
+    if is_one:
+        return None
+    return f"{path} holds no certificate; give one in PEM, which begins with BEGIN CERTIFICATE"
 
 
 def _find_key_problem(root: Path, certificate: str, key: str, password: str | None) -> str | None:
@@ -63,8 +67,11 @@ def _find_key_problem(root: Path, certificate: str, key: str, password: str | No
     try:
         # Without a password, OpenSSL would ask for it at the terminal.
         context.load_cert_chain(root / certificate.lstrip("/"), place, lambda: password or "")
-    except ssl.SSLError as error:
-        if error.reason in _NOT_OF_ONE_ANOTHER:
+    except (
+        ssl.SSLError,
+        ValueError,
+    ) as error:  # the latter for a password of more than 1,024 bytes
+        if isinstance(error, ssl.SSLError) and error.reason in _NOT_OF_ONE_ANOTHER:
             return (
                 f"the key {key} is not that of the certificate {certificate}; give both of one pair"
             )

@@ -11,7 +11,7 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -143,6 +143,33 @@ def test_a_key_that_is_not_unlocked_is_named_and_its_password_is_not(
     assert problem is not None
     assert KEY in problem
     assert "another" not in problem
+
+
+@pytest.mark.parametrize("is_locked", [False, True])
+def test_a_password_that_is_too_long_for_openssl_is_told(root: Path, is_locked: bool) -> None:
+    password = "é" * 513
+    if is_locked:
+        lock(root, PASSWORD)
+    problem = find_login_problem(root, LOGIN, password)
+    if not is_locked:  # OpenSSL asks for none
+        assert problem is None
+        return
+    assert problem is not None
+    assert "private_key_password does not unlock it; correct one" in problem
+    assert password not in problem
+
+
+@pytest.mark.parametrize("path", [CA, CERTIFICATE])
+def test_what_only_revokes_certificates_is_none(root: Path, path: str) -> None:
+    key = load_pem_private_key(read(root, KEY), None)
+    assert isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey))
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pi-7")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateRevocationListBuilder(name, now, now + timedelta(days=1))
+    put(root, path, builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    assert find_login_problem(root, LOGIN, None) == (
+        f"{path} holds no certificate; give one in PEM, which begins with BEGIN CERTIFICATE"
+    )
 
 
 @pytest.mark.parametrize("key_type", trustme.KeyType)
