@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
 from harmony_core.resources import ImageRegistry
 from harmony_pi_topology.containers.podman_reply import FoundRegistry
 
-__all__ = ["Configuration", "describe_registry", "find_places", "read_registries"]
+__all__ = ["Configuration", "describe_registry", "find_lone", "find_places", "read_registries"]
 
 Configuration: TypeAlias = Mapping[str, bytes | None]
 """Every file that podman reads, in its order; None for one that cannot be read here, such as a link."""
@@ -51,16 +51,46 @@ def read_registries(configuration: Configuration) -> Mapping[str, FoundRegistry]
     return found
 
 
+def find_lone(paths: Collection[str]) -> str | None:
+    """Return that of *paths* for which podman refuses a directory of certificates: half of a client's."""
+    halves = {".cert": ".key", ".key": ".cert"}
+    found = (
+        path
+        for path in sorted(paths)
+        for ending, other in halves.items()
+        if path.endswith(ending) and path.removesuffix(ending) + other not in paths
+    )
+    return next(found, None)
+
+
 def _read_file(content: bytes | None) -> Mapping[str, FoundRegistry] | None:
     if content is None:
         return None
     try:
-        document = tomllib.loads(content.decode())
+        document = _fold(tomllib.loads(content.decode()))
         if "registries" in document:
             return None  # the older form, which only podman reads
         return dict(map(_read_registry, document.get("registry", [])))
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None  # podman says what is wrong with it
+
+
+def _fold(value: Any) -> Any:
+    """Return *value* with its keys in lower case: podman takes them whatever their case is."""
+    match value:
+        case dict():
+            table = cast("dict[str, Any]", value)
+            if len(folded := {key.lower(): _fold(each) for key, each in table.items()}) < len(
+                table
+            ):
+                raise ValueError(
+                    "a key is there twice, and which of them counts is podman's to say"
+                )
+            return folded
+        case list():
+            return list(map(_fold, cast("Sequence[Any]", value)))
+        case _:
+            return value
 
 
 def _read_registry(entry: Mapping[str, Any]) -> tuple[str, FoundRegistry]:

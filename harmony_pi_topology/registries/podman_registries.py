@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Final
 
+from sdbus import SdBus
+
 from harmony_core.errors import CapabilityError, CapabilityUnavailable, UnitFailed, UnsafePath
 from harmony_core.reconciler import Availability, OnChange, Reconciler, Records
 from harmony_core.resources import File, FileState, ImageRegistry
-from harmony_core.resources.image_registry import host_of_place
-from harmony_pi_topology.common.dbus import MANAGER_PATH, SYSTEMD, Manager
+from harmony_core.resources.image_registry import certificates_path, host_of_place
+from harmony_pi_topology.common.dbus import MANAGER_PATH, SYSTEMD, Manager, Unit, encode_unit_path
 from harmony_pi_topology.common.dbus_asking import BusAsking
 from harmony_pi_topology.common.path_calls import PATIENCE_S
 from harmony_pi_topology.common.path_disk import PathDisk
@@ -101,10 +103,15 @@ def _paths_of(keys: Collection[str]) -> Mapping[str, Collection[str]]:
         key: (
             *read,
             *ImageRegistry.paths_of(key),
+            f"{_directory_of(key)}/",
             *(f"{each}/{host_of_place(key)}" for each in _OTHER_CERTIFICATES),
         )
         for key in keys
     }
+
+
+def _directory_of(place: str) -> str:
+    return certificates_path(place).rpartition("/")[0]
 
 
 class _Podman:
@@ -139,9 +146,22 @@ class _Podman:
                     return said
         return await self._podman.list_registries()
 
+    async def find_process(self) -> str | None:
+        with suppress(CapabilityError):
+            return await self._bus.ask("asking which podman runs", _find_process)
+        return None
+
     async def find_other_certificates(self, host: str) -> str | None:
         places = [f"{each}/{host}" for each in _OTHER_CERTIFICATES]
         return await self._disk.find_directory(places)
+
+    async def list_certificates(self, host: str) -> Sequence[str]:
+        directory = _directory_of(host)
+        return [
+            path
+            for path in await self._disk.list_below(directory)
+            if path.rpartition("/")[0] == directory
+        ]
 
     async def is_expected_to_answer(self) -> str | None:
         return await self._podman.is_expected_to_answer()
@@ -160,6 +180,16 @@ class _Podman:
                     _SERVICE, "main", signal.SIGHUP
                 ),
             )
+
+
+async def _find_process(bus: SdBus) -> str | None:
+    unit = Unit.new_proxy(SYSTEMD, encode_unit_path(_SERVICE), bus)
+    load, active, invocation = await asyncio.gather(
+        unit.load_state, unit.active_state, unit.invocation_id
+    )
+    if load != "loaded":
+        return None  # podman runs otherwise
+    return "" if active in {"inactive", "failed"} else invocation.hex() or None
 
 
 class _Disk(PathDisk):

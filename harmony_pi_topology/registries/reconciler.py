@@ -1,15 +1,17 @@
 """Registries, reconciled: all of it but for podman, so that every reconciler judges alike.
 
     look   (podman itself, once it has read its files as they are now) -> as desired: left
+             -> it cannot read them: nothing is known, and ours are put right all the same
     refused: another file of podman's that speaks of the same registry (`NotOurs`), certificates of it in a
-             place that would count in place of ours
+             place that would count in place of ours, or such that podman refuses
     recorded -> files written, and those that are not needed any more taken away
              -> podman has read them, and is asked -> `DidNotStick` where it uses the registry otherwise
 
     removal: the files go, or what was there before comes back -> podman is asked again
 
 podman's service reads its files once, and keeps what it has read. What it said of the files of this content
-is remembered: it is not woken in each look, and a service that starts later reads the same.
+is remembered for as long as that very process runs, and while none does: one that starts then reads them as
+they are. It is forgotten with each change of ours, and when another file is in the way.
 
 What is recorded of ``registry:HOST``: ``paths``, the files that were written for it.
 """
@@ -22,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from harmony_core.change import Change
-from harmony_core.errors import CapabilityError, DidNotStick, NotOurs
+from harmony_core.errors import CapabilityError, CapabilityUnavailable, NotOurs
 from harmony_core.reconciler import Reconciler, Records
 from harmony_core.resources import (
     File,
@@ -42,7 +44,13 @@ from harmony_pi_topology.common.check import did_it_stick
 from harmony_pi_topology.common.gather import require_changes, say_of
 from harmony_pi_topology.containers.podman_reply import FoundRegistry
 
-from .configuration import Configuration, describe_registry, find_places, read_registries
+from .configuration import (
+    Configuration,
+    describe_registry,
+    find_lone,
+    find_places,
+    read_registries,
+)
 
 __all__ = ["Registries", "RegistryStore"]
 
@@ -67,9 +75,18 @@ class RegistryStore(Protocol):
         known and podman agrees."""
         ...
 
+    async def find_process(self) -> str | None:
+        """Return what is another for each process of podman's service; empty while none runs, and None where
+        that cannot be told."""
+        ...
+
     async def find_other_certificates(self, host: str) -> str | None:
         """Return the directory of certificates of *host* that podman would read in place of ours, or no more
         once there are ours."""
+        ...
+
+    async def list_certificates(self, host: str) -> Sequence[str]:
+        """Return the files that are in the directory of our certificates of *host*."""
         ...
 
 
@@ -84,7 +101,9 @@ class Registries:
         self._records = records
         self._turn = asyncio.Lock()
         self._said_of: bytes | None = None
-        """The hash of the files of which podman has said what is in `_said`."""
+        """The hash of the files of which podman has said what is in `_said`; None: it has to be asked."""
+        self._said_by = ""
+        """The process that has said it."""
         self._said: Mapping[str, FoundRegistry] = {}
 
     @property
@@ -116,7 +135,7 @@ class Registries:
     async def _converge(self, registry: ImageRegistry, *, apply: bool) -> Change:
         configuration = await self._store.read_configuration()
         await self._refuse(registry, configuration)
-        before = await self._look(registry.host, configuration)
+        before, problem = await self._look_before(registry.host, configuration)
         wanted = _list_files(registry)
         paths = [each.path for each in wanted]
         had = self._list_paths(registry.id)
@@ -128,6 +147,7 @@ class Registries:
             *require_changes(await self.files.converge(wanted, apply=apply)),
             *require_changes(await self.files.remove(gone, apply=apply)),
         ]
+        self._forget_after(changes, problem)
         after = _desired(registry)
         if apply:
             found = await self._look(registry.host, await self._store.read_configuration())
@@ -140,6 +160,7 @@ class Registries:
         """Raise `NotOurs` for what others have said of *registry*, before or after us."""
         host = registry.host
         if (path := _find_other_file(host, configuration)) is not None:
+            self._said_of = None  # podman may read it by itself, and go on so when it is gone
             raise NotOurs(
                 f"{path} says how podman uses {host}, too, and only one file may; take it out of there, as "
                 "root on the device, or leave this Score out"
@@ -152,6 +173,30 @@ class Registries:
                 f"podman reads one directory of certificates of {host}, and there is {directory}; move what "
                 f"is in it to {ours}, as root on the device, and take the directory away"
             )
+        if (path := find_lone(await self._store.list_certificates(host))) is not None:
+            raise NotOurs(
+                f"podman asks {host} for nothing while {path} lacks its other half: X.cert has its X.key "
+                "beside it, and an authority's certificates end in .crt; give it that, or take it away, as "
+                "root on the device"
+            )
+
+    async def _look_before(
+        self, place: str, configuration: Configuration
+    ) -> tuple[RegistryAt | None, CapabilityUnavailable | None]:
+        """Return what is there, or why podman does not tell: it may be for the file that is put right."""
+        try:
+            return await self._look(place, configuration), None
+        except CapabilityUnavailable as problem:
+            return None, problem
+
+    def _forget_after(
+        self, changes: Sequence[Change], problem: CapabilityUnavailable | None
+    ) -> None:
+        """Have podman asked anew once there are *changes*; raise *problem* where there are none."""
+        if any(each.changed for each in changes):
+            self._said_of = None
+        elif problem is not None:
+            raise problem
 
     async def _look(self, place: str, configuration: Configuration) -> RegistryAt | None:
         said = await self._ask(configuration)
@@ -160,28 +205,21 @@ class Registries:
         ca = there.sha256 if isinstance(there, PresentAt) else ""
         if found is None and not ca:
             return None
-        found = found or FoundRegistry(location=place)
-        return RegistryAt(
-            mirrors=tuple(
-                str(RegistryMirror.model_construct(location=location, insecure=insecure))
-                for location, insecure in found.mirrors
-            ),
-            insecure=found.insecure,
-            location=found.location,
-            blocked=found.blocked,
-            ca=ca,
-        )
+        return _to_state(found or FoundRegistry(location=place), ca)
 
     async def _ask(self, configuration: Configuration) -> Mapping[str, FoundRegistry]:
         """Return what podman says of its files as they are now."""
         digest = _hash(configuration)
-        if digest == self._said_of:
+        process = await self._store.find_process()
+        if digest == self._said_of and digest is not None and process in {"", self._said_by}:
             return self._said
+        self._said_of = None
         expected = read_registries(configuration)
         said = await self._store.ask(expected)
+        by = await self._store.find_process()
         # What is not as its files are read here may be what it has read before.
-        self._said_of = digest if said == expected else None
-        self._said = said
+        if said == expected and by and process in {"", by}:
+            self._said_of, self._said_by, self._said = digest, by, said
         return said
 
     def _list_paths(self, rid: str) -> list[str]:
@@ -201,15 +239,18 @@ class Registries:
         paths = self._list_paths(rid)
         if not paths:
             if (path := _find_other_file(place, configuration)) is not None:
+                self._said_of = None
                 raise NotOurs(
                     f"how podman uses {place} was not said by Harmony, but in {path}; take it out of there "
                     "by hand if it is to go"
                 )
             return Change(resource=rid)
-        before = await self._look(place, configuration)
+        before, problem = await self._look_before(place, configuration)
         changes = require_changes(await self.files.remove(paths, apply=apply))
+        self._forget_after(changes, problem)
         after = None
         if apply:
+            self._said_of = None
             configuration = await self._store.read_configuration()
             after = await self._look(place, configuration)
             _refuse_remembered(place, configuration, after)
@@ -237,6 +278,19 @@ def _desired(registry: ImageRegistry) -> RegistryAt:
     )
 
 
+def _to_state(found: FoundRegistry, ca: str) -> RegistryAt:
+    return RegistryAt(
+        mirrors=tuple(
+            str(RegistryMirror.model_construct(location=location, insecure=insecure))
+            for location, insecure in found.mirrors
+        ),
+        insecure=found.insecure,
+        location=found.location,
+        blocked=found.blocked,
+        ca=ca,
+    )
+
+
 def _find_other_file(place: str, configuration: Configuration) -> str | None:
     ours = mirrors_path(place)
     others = (
@@ -259,16 +313,12 @@ def _hash(configuration: Configuration) -> bytes | None:
 
 
 def _refuse_remembered(place: str, configuration: Configuration, found: RegistryAt | None) -> None:
-    """Raise `DidNotStick` where podman goes on with mirrors that none of its files has."""
+    """Raise `DidNotStick` where podman goes on with what none of its files says."""
     expected = read_registries(configuration)
-    if found is not None and found.mirrors and expected is not None and place not in expected:
-        raise DidNotStick(
-            f"podman's {place}",
-            field="mirrors",
-            wanted="none",
-            found=", ".join(found.mirrors),
-            remedy="run: systemctl restart podman.service",
-        )
+    if found is None or expected is None:
+        return
+    wanted = _to_state(expected.get(place) or FoundRegistry(location=place), found.ca)
+    did_it_stick(f"podman's {place}", wanted, found, remedy="run: systemctl restart podman.service")
 
 
 def _tell(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from harmony_core.errors import CapabilityUnavailable
 from harmony_core.reconciler import MemoryRecords, Records
 from harmony_core.resources import ImageRegistry
+from harmony_core.resources.image_registry import certificates_path
 from harmony_pi_topology.containers.podman_reply import FoundRegistry
 from harmony_pi_topology.registries.configuration import Configuration, read_registries
 from harmony_pi_topology.registries.reconciler import Registries
@@ -34,7 +35,15 @@ class FakeRegistries(FakeReconciler, Registries):
         if path.startswith((_MAIN, _DIRECTORY, _OTHER_CERTIFICATES)):
             self._watch.tell_all()
         else:
-            self._watch.tell_where(lambda key: path in ImageRegistry.paths_of(key))
+            self._watch.tell_where(
+                lambda key: (
+                    path in ImageRegistry.paths_of(key) or path.startswith(_directory_of(key))
+                )
+            )
+
+
+def _directory_of(place: str) -> str:
+    return f"{certificates_path(place).rpartition('/')[0]}/"
 
 
 class _Store:
@@ -60,6 +69,12 @@ class _Store:
         if said is None:
             raise CapabilityUnavailable("podman could not read its registries; correct its files")
         return said
+
+    async def find_process(self) -> str | None:
+        return None  # it is asked each time
+
+    async def list_certificates(self, host: str) -> Sequence[str]:
+        return [each for each in self._files.paths() if each.startswith(_directory_of(host))]
 
     async def find_other_certificates(self, host: str) -> str | None:
         path = f"{_OTHER_CERTIFICATES}/{host}"

@@ -159,6 +159,31 @@ async def test_what_others_do_to_it_is_put_right_or_told(device: Pi, pi: Box) ->
     await until(device, lambda state: code_of(state, "mirror") in {"SUCCESS", "NOOP"})
 
 
+async def test_its_file_that_podman_cannot_read_any_more_is_put_right_and_can_go(
+    device: Pi, pi: Box, registry: Registry
+) -> None:
+    image = registry.push_busybox("hub/torn", "1", command=("sleep", "4714"))
+    mirrored = mirror(DOWN, f"{GATEWAY}:5998/none")
+    state, _ = await pushed(device, {"mirror": mirrored})
+    assert statuses(state) == {"mirror": "SUCCESS"}
+    written = pi.read(mirrors_path(DOWN))
+    pi.write(mirrors_path(DOWN), "[[registry]\n")
+    await until(device, lambda _: pi.read(mirrors_path(DOWN)) == written)
+    state, _ = await pushed(device, {"mirror": mirrored, "app": app(image)})
+    assert statuses(state)["app"] == "SUCCESS", state
+    # A stranger's is named, and ours goes all the same.
+    theirs = f"{DIRECTORY}/zz-theirs.conf"
+    pi.write(theirs, "[[registry]\n")
+    state = await until(device, lambda state: code_of(state, "mirror") == "CapabilityUnavailable")
+    outcome = state.scores["mirror"].outcome
+    assert isinstance(outcome, Failure)
+    assert theirs in outcome.error.message
+    pi.run(["rm", theirs])
+    await until(device, lambda state: code_of(state, "mirror") in {"SUCCESS", "NOOP"})
+    await device.remove("mirror")
+    assert not exists(pi, mirrors_path(DOWN))
+
+
 def exists(pi: Box, path: str) -> bool:
     return (pi.root / path.lstrip("/")).exists()
 

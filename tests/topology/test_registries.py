@@ -131,6 +131,7 @@ async def test_a_file_that_is_needed_no_more_goes(registries: FakeRegistries) ->
         (THEIRS, '[[registry]]\nprefix = "docker.io"\nlocation = "other.lan"\n'),
         (f"{DIRECTORY}/zz.conf", '[[registry]]\nlocation = "docker.io/"\nblocked = true\n'),
         ("/etc/containers/registries.conf", '[[registry]]\nlocation = "docker.io"\n'),
+        (THEIRS, '[[Registry]]\nLOCATION = "docker.io"\nBlocked = true\n'),
     ],
 )
 async def test_another_file_that_speaks_of_it_is_named_and_nothing_is_written(
@@ -162,6 +163,67 @@ async def test_a_file_that_podman_cannot_read_is_told(registries: FakeRegistries
         await apply(registries, HUB)
 
 
+@pytest.mark.parametrize("wish", [HUB, HUB.model_copy(update={"mirrors": HUB.mirrors[:1]})])
+async def test_a_file_of_ours_that_podman_cannot_read_is_put_right(
+    registries: FakeRegistries, wish: ImageRegistry
+) -> None:
+    await apply(registries, HUB)
+    registries.disk.write(mirrors_path("docker.io"), b"[[registry]\n")
+    (planned,) = await registries.converge([wish], apply=False)
+    assert isinstance(planned, Change)
+    assert planned.changed
+    change = await apply(registries, wish)
+    assert (change.before, change.actions) == (None, (f"wrote {mirrors_path('docker.io')}",))
+    assert not (await apply(registries, wish)).changed
+
+
+async def test_a_file_of_ours_that_podman_cannot_read_can_be_removed(
+    registries: FakeRegistries,
+) -> None:
+    await apply(registries, HUB)
+    registries.disk.write(mirrors_path("docker.io"), b"[[registry]\n")
+    (done,) = await registries.remove(["docker.io"], apply=True)
+    assert isinstance(done, Change)
+    assert not registries.disk.exists(mirrors_path("docker.io"))
+
+
+async def test_a_strangers_file_that_podman_cannot_read_keeps_ours_from_nothing(
+    registries: FakeRegistries,
+) -> None:
+    await apply(registries, HUB)
+    ours = mirrors_path("docker.io")
+    written = registries.disk.read(ours)
+    registries.disk.write(THEIRS, b"[[registry]\n")
+    for dry in (True, False):
+        (error,) = await registries.converge([HUB], apply=not dry)
+        assert isinstance(error, CapabilityUnavailable), dry
+    registries.disk.write(ours, b"[[registry]\n")
+    with pytest.raises(CapabilityUnavailable, match="could not read"):
+        await apply(registries, HUB)
+    assert registries.disk.read(ours) == written
+    for _ in range(2):
+        (error,) = await registries.remove(["docker.io"], apply=True)
+        assert isinstance(error, CapabilityUnavailable)
+        assert not registries.disk.exists(ours)
+    registries.disk.delete(THEIRS)
+    (done,) = await registries.remove(["docker.io"], apply=True)
+    assert isinstance(done, Change)
+
+
+@pytest.mark.parametrize("name", ["client.cert", "client.key", "ca.cert"])
+async def test_half_of_a_clients_certificate_beside_ours_is_named(
+    registries: FakeRegistries, name: str
+) -> None:
+    directory = certificates_path(LAN.host).rpartition("/")[0]
+    await apply(registries, LAN)
+    registries.disk.write(f"{directory}/{name}", b"x")
+    with pytest.raises(NotOurs, match=f"{directory}/{name}"):
+        await apply(registries, LAN)
+    for ending in ("cert", "key"):
+        registries.disk.write(f"{directory}/{name.partition('.')[0]}.{ending}", b"x")
+    assert not (await apply(registries, LAN)).changed
+
+
 async def test_certificates_in_a_directory_that_would_count_no_more_are_named(
     registries: FakeRegistries,
 ) -> None:
@@ -185,10 +247,14 @@ async def test_podman_that_says_otherwise_is_no_success(
     assert not (await apply(registries, HUB)).changed
 
 
+@pytest.mark.parametrize(
+    ("wish", "field"),
+    [(HUB, "mirrors"), (ImageRegistry(host="docker.io", insecure=True), "insecure")],
+)
 async def test_podman_that_goes_on_with_what_is_gone_is_no_removal(
-    registries: FakeRegistries, monkeypatch: pytest.MonkeyPatch
+    registries: FakeRegistries, monkeypatch: pytest.MonkeyPatch, wish: ImageRegistry, field: str
 ) -> None:
-    await apply(registries, HUB)
+    await apply(registries, wish)
     said = await registries._store.ask(None)  # pyright: ignore[reportPrivateUsage] - as above
 
     async def ask(_: object) -> object:
@@ -197,7 +263,7 @@ async def test_podman_that_goes_on_with_what_is_gone_is_no_removal(
     monkeypatch.setattr(registries._store, "ask", ask)  # pyright: ignore[reportPrivateUsage] - as above
     (error,) = await registries.remove(["docker.io"], apply=True)
     assert isinstance(error, DidNotStick)
-    assert error.remedy == "run: systemctl restart podman.service"
+    assert (error.field, error.remedy) == (field, "run: systemctl restart podman.service")
     monkeypatch.undo()
     (done,) = await registries.remove(["docker.io"], apply=True)
     assert isinstance(done, Change)
