@@ -75,8 +75,9 @@ class Journal:
     async def lines(
         self, unit: str, *, lines: int, since: datetime | None = None, after: str | None = None
     ) -> list[LogLine]:
-        """As `harmony_core.logs.Logged.logs`. Of too many bytes at once, the newest are told, or, with
-        *after*, the oldest: what follows them is had by asking again."""
+        """As `harmony_core.logs.Logged.logs`. Of too many bytes at once, the newest are told as they are,
+        and in the place of others that are long, a hint; with *after*, the oldest: what follows them is had
+        by asking again."""
         entries = await self._newest_or_next((f"--unit={unit}",), lines, since, after)
         # journald does not say which of its two streams a unit wrote to.
         return _to_lines(entries, lambda each: "system" if each.get("_PID") == "1" else "out")
@@ -121,8 +122,9 @@ class Journal:
         try:
             async with asyncio.timeout(self._lines_within_s):
                 output, status = await self._run_journalctl(*which, _WHOLE, *_CALLED, *source)
-                if len(output) == _READ_BYTES and not _list_entries(output):
-                    # One entry is longer than all that is read: it must not be in the way of the others.
+                whole = _by_cursor(output)
+                if len(output) == _READ_BYTES and (after is None or whole.keys() <= {after}):
+                    # One entry may be longer than all that is read: it must not be in the way of the others.
                     output, status = await self._run_journalctl(*which, *_CALLED, *source)
         except TimeoutError:
             raise TimedOut(
@@ -135,10 +137,11 @@ class Journal:
             ) from error
         if status:
             raise CapabilityUnavailable(f"journalctl failed (status {status}); ask anew")
-        entries = [each for each in _list_entries(output) if _is_whole(each)]
+        entries = _by_cursor(output)
+        entries.update((each, whole[each]) for each in whole.keys() & entries.keys())
         if after is None:
-            return entries[::-1]
-        return [each for each in entries if each["__CURSOR"] != after][:lines]
+            return [*entries.values()][::-1]
+        return [entry for cursor, entry in entries.items() if cursor != after][:lines]
 
     async def _entries(self, source: Sequence[str], lines: int) -> list[_Entry]:
         output = b""
@@ -183,6 +186,10 @@ def _entry(line: bytes) -> _Entry | None:
         return _ENTRY.validate_json(line)
     except ValidationError:
         return None  # cut off
+
+
+def _by_cursor(output: bytes) -> dict[str, _Entry]:
+    return {str(each["__CURSOR"]): each for each in _list_entries(output) if _is_whole(each)}
 
 
 def _message(entry: _Entry) -> str:

@@ -154,6 +154,38 @@ async def test_an_entry_longer_than_all_that_is_read_is_in_nobodys_way() -> None
     assert await journal.tail("web.service", 20) == "…\ntwo"
 
 
+def hinting(*whole: str, long: str, older: str) -> Sequence[str]:
+    """A command that is cut off in *long* when it is asked for whole entries; else it hints at that."""
+    cut = "\n".join([*whole, long])
+    hinted = "\n".join([*whole, line(None, 2), older])
+    script = f"import sys\nprint({cut!r} + 'x' * 9_000_000 if '--all' in sys.argv else {hinted!r})"
+    return (sys.executable, "-c", script)
+
+
+async def test_whoever_follows_comes_past_an_entry_longer_than_all_that_is_read() -> None:
+    """From the cursor on: its own entry is whole, and the next is not."""
+    journal = Journal(hinting(line("one", 1), long='{"MESSAGE": "', older=line("three", 3)))
+    told = await journal.lines("web.service", lines=10, after="s=1;i=1")
+    assert [each.text for each in told] == ["…", "three"]
+
+
+async def test_what_is_older_than_an_entry_longer_than_all_that_is_read_is_told() -> None:
+    newest = line("y" * 5_000, 3)
+    journal = Journal(hinting(newest, long='{"MESSAGE": "', older=line("one", 1)))
+    told = await journal.lines("web.service", lines=10)
+    assert [each.text for each in told] == ["one", "…", "y" * 5_000]
+
+
+async def test_what_was_read_whole_stays_so_where_all_is_too_much() -> None:
+    newest, hint = line("y" * 5_000, 3), line(None, 3)
+    script = (
+        f"import sys\nprint({newest!r} + '\\n' + 'x' * 9_000_000 if '--all' in sys.argv else {hint!r})\n"
+        f"print({line('one', 1)!r})"
+    )
+    told = await Journal((sys.executable, "-c", script)).lines("web.service", lines=10)
+    assert [each.text for each in told] == ["one", "y" * 5_000]
+
+
 async def test_nobody_waits_for_what_it_would_still_print() -> None:
     """A shell that is killed leaves behind what it has called."""
     journal = Journal(("sh", "-c", "seq 1000000; :"))

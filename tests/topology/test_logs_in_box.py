@@ -31,6 +31,15 @@ SAID = "/srv/harmony-contract/said"
 REPEAT = ("tail", "-n", "+1", "-f", SAID)
 """Logs every line of a file, and goes on as it grows."""
 _numbers = count(1)
+LONG = r"""use Socket;
+socket(my $journal, PF_UNIX, SOCK_DGRAM, 0) or die;
+setsockopt($journal, SOL_SOCKET, 32, pack("i", 8_000_000));  # SO_SNDBUFFORCE
+connect($journal, sockaddr_un("/run/systemd/journal/socket")) or die;
+for my $text ("one", "\xff" x 400_000, "two") {
+    send($journal, "MESSAGE\n" . pack("Q<", length $text) . "$text\n", 0) or die;
+}
+sleep 1000;
+"""
 
 
 @attrs.frozen
@@ -188,6 +197,21 @@ async def test_what_a_container_says_on_standard_error_is_told_apart(
     await source.until("out")
     told = await source.until("err")
     assert sorted((each.text, each.stream) for each in told) == [("err", "err"), ("out", "out")]
+
+
+async def test_an_entry_longer_than_all_that_is_read_at_once_is_in_nobodys_way(pi: Box) -> None:
+    """Bytes that are no text are four times as many where journalctl tells them."""
+    journal, unit = Journal(pi.inside(["journalctl"])), f"harmony-long-{next(_numbers)}.service"
+    pi.write("/srv/harmony-long.pl", LONG)
+    pi.run(["systemd-run", f"--unit={unit}", "perl", "/srv/harmony-long.pl"])
+    async with asyncio.timeout(60):
+        while "two" not in texts(told := await journal.lines(unit, lines=100)):
+            await asyncio.sleep(0.1)
+    logged = [each for each in told if each.stream == "out"]
+    assert texts(logged) == ["one", "…", "two"]
+    following = await journal.lines(unit, lines=100, after=logged[0].cursor)
+    assert texts(following) == ["…", "two"]
+    pi.run(["systemctl", "stop", unit])
 
 
 @pytest.mark.parametrize("log_driver", ["k8s-file", "journald"])
