@@ -420,6 +420,10 @@ class DevicePolicy:
             return f"{host} is nowhere that this device takes images from; " + (
                 self._rules.refused_by("registries", host)
             )
+        if registry.ca is not None and inside(host, listed) is None:
+            return f"ca is of {host} as a whole, of which this device takes only a part; " + (
+                self._rules.refused_by("registries", host)
+            )
         for mirror in registry.mirrors:
             if inside(mirror.location, listed) is None:
                 return (

@@ -31,6 +31,8 @@ _CONFIGURATION = "/etc/containers/registries.conf.d"
 _CERTIFICATES = "/etc/containers/certs.d"
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+?-----END CERTIFICATE-----")
 _PORT_MAX = 65_535
+_NAME_MAX = 255
+"""Of a file, in bytes."""
 
 
 def _check_place(place: str) -> str:
@@ -150,6 +152,8 @@ class ImageRegistry(Resource):
                 f"ca is of a registry as a whole; give it to a Score of its own, with host: "
                 f"{host_of_place(self.host)}"
             )
+        if len(mirrors_path(self.host).rpartition("/")[2]) > _NAME_MAX:
+            raise ValueError("host has too many parts; name the registry, or less of it")
         places = [self.host, *(each.location for each in self.mirrors)]
         if twice := next((each for each in places if places.count(each) > 1), None):
             raise ValueError(f"mirrors: {twice} is named twice; leave one")

@@ -6,6 +6,7 @@ import re
 from typing import Any, TypeAlias
 
 import pytest
+import trustme
 
 from harmony_agent.apply.policy import DevicePolicy
 from harmony_agent.policy_toml import PolicyTable
@@ -274,6 +275,7 @@ def mirrors(*places: str, insecure: bool = False) -> dict[str, Any]:
     return {"mirrors": [{"location": each, "insecure": insecure} for each in places]}
 
 
+CA = trustme.CA().cert_pem.bytes().decode()
 REGISTRIES: list[tuple[str, dict[str, Any], Verdict]] = [
     ("ghcr.io", mirrors("cache.lan:5000/ghcr"), None),
     ("ghcr.io/acme/ui", mirrors("cache.lan:5000"), None),
@@ -286,6 +288,8 @@ REGISTRIES: list[tuple[str, dict[str, Any], Verdict]] = [
     ("ghcr.io", {"insecure": True}, "insecure_registries"),
     ("cache.lan:5000", {"insecure": True}, "insecure_registries"),
     ("cache.lan:5000/plain", {"insecure": True}, None),
+    ("cache.lan:5000", {"ca": CA}, None),
+    ("ghcr.io", {"ca": CA}, "registries"),
     ("ghcr.io", mirrors("cache.lan:5000/plain/a", insecure=True), None),
     ("ghcr.io", mirrors("cache.lan:5000/plainer", insecure=True), "insecure_registries"),
 ]

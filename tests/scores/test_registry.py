@@ -32,6 +32,7 @@ KEY = AUTHORITY.private_key_pem.bytes().decode()
         ({"host": "registry.lan:66000", "insecure": True}, "a port is at most 65535"),
         ({"host": "registry.lan/app:1", "insecure": True}, "write a registry"),
         ({"host": "*.lan", "insecure": True}, "write a registry"),
+        ({"host": "a.b" + "/a" * 62, "insecure": True}, "host has too many parts"),
         ({"host": "registry.lan/../x", "insecure": True}, "write a registry"),
         ({"host": 'a.lan"\nblocked = true', "insecure": True}, "write a registry"),
         ({"mirrors": ["cache.lan", "cache.lan"]}, "cache.lan is named twice"),
@@ -70,6 +71,13 @@ def test_a_private_key_is_not_shown(kind: type[RegistryScore | AptSourceScore]) 
     told = [first_problem(caught.value), *(text for _, text in all_problems(caught.value))]
     assert any("that is a private key" in each for each in told)
     assert not any("BEGIN" in each for each in told)
+
+
+def test_the_file_of_a_host_with_many_parts_has_a_name_that_a_disk_takes() -> None:
+    """A mirror is in no name, and may have as many as it likes."""
+    place = "a.b" + "/a" * 59
+    score = RegistryScore(host=place, mirrors=(RegistryMirror(location=f"{place}/a/a/a"),))
+    assert len(mirrors_path(score.host).rpartition("/")[2]) == 252
 
 
 def test_of_several_certificates_each_is_kept_and_nothing_else() -> None:
