@@ -343,4 +343,5 @@ def test_a_section_that_does_not_end_is_refused_since_systemd_reads_no_such_file
 
 @pytest.mark.parametrize("line", ["# [Unit", "[Unit]", "ExecStart=/usr/bin/test \\\n[ -e x"])
 def test_what_begins_no_section_is_taken_as_it_is(line: str) -> None:
-    assert SystemdUnit(name="web.service", content=f"[Service]\n{line}\n")
+    text = f"[Service]\n{line}\n"
+    assert SystemdUnit(name="web.service", content=text).content == text
