@@ -181,7 +181,7 @@ async def test_the_key_of_a_tunnel_never_leaves_the_device_and_its_public_half_i
     )
     state, seen = await pushed(device, {"net": office(GOOD), "vpn": tunnel})
     assert isinstance(state.scores["vpn"].outcome, Success)
-    own = "/etc/harmony/secrets/own"
+    own = "/etc/harmony/secrets/.own"
     (name,) = network.box.text("ls", own).split()
     assert network.box.text("stat", "-c", "%a %U", f"{own}/{name}").strip() == "600 root"
     private = network.box.read(f"{own}/{name}").decode().strip()
