@@ -17,6 +17,7 @@ from harmony_pi_topology.common.dbus import SYSTEMD, Manager, Service, Timer, Un
 from .records import FoundUnit
 
 __all__ = [
+    "HAVE_OTHERS",
     "FoundJob",
     "look",
     "look_at_credentials",
@@ -25,7 +26,8 @@ __all__ = [
     "look_at_slice",
 ]
 
-_STARTS_OTHERS = (".socket", ".path", ".timer")
+HAVE_OTHERS = (".slice", ".socket", ".path", ".timer")
+"""How the names of units end that hold others, or start them."""
 
 _DEAD = frozenset({"inactive", "failed"})
 
@@ -169,7 +171,7 @@ async def look(
 async def look_at_others(
     bus: SdBus, found: FoundUnit, find_file: Callable[[str], Awaitable[str]]
 ) -> FoundUnit:
-    """Return *found* with what it starts, or what is in it, where its type has such.
+    """Return *found*, which is one of those that `HAVE_OTHERS`, with what it starts, or what is in it.
 
     *find_file* says of a template how it is enabled; nothing, where there is no file of it.
     """
@@ -178,8 +180,6 @@ async def look_at_others(
         states = await _ask_states(bus, await unit.slice_of)
         members = tuple(name for name, (_, active) in states.items() if active not in _DEAD)
         return attrs.evolve(found, members=members)
-    if not found.unit_id.endswith(_STARTS_OTHERS):
-        return found
     states = await _ask_states(bus, await unit.triggers)
     lacking = [name for name, (load, _) in states.items() if load != "loaded"]
     if not found.unit_id.endswith(".socket"):

@@ -31,7 +31,15 @@ from harmony_pi_topology.common.dbus import (
 )
 from harmony_pi_topology.common.dbus_connection import Connection
 
-from .look import FoundJob, look, look_at_credentials, look_at_job, look_at_others, look_at_slice
+from .look import (
+    HAVE_OTHERS,
+    FoundJob,
+    look,
+    look_at_credentials,
+    look_at_job,
+    look_at_others,
+    look_at_slice,
+)
 from .records import FoundUnit
 from .waker import Waker
 
@@ -181,7 +189,7 @@ class SystemdBus:
         raise TimedOut(f"{unit} changes faster than it can be looked at; it is tried again later")
 
     async def _look_at_others(self, found: FoundUnit) -> FoundUnit:
-        if found.load != "loaded":
+        if found.load != "loaded" or not found.unit_id.endswith(HAVE_OTHERS):
             return found
         return await self._ask(
             f"looking at {found.unit_id}",

@@ -195,10 +195,7 @@ class UnitPlan:
         """Return the record, once *found* is what became of it."""
         loaded = self.desired.get(ITS_FILE, "")
         record = attrs.evolve(
-            self._with_deeds,
-            loaded=loaded,
-            starting_from={},
-            giving_back=dict[str, bool](),
+            self._with_deeds, loaded=loaded, starting_from={}, giving_back=dict[str, bool]()
         )
         if self.unit.state == "stopped" and found.is_dead:
             record = attrs.evolve(record, started=False)

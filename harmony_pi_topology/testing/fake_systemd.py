@@ -281,19 +281,17 @@ class FakeSystemd(FakeReconciler):
         if plan.reloads:
             self._init.reload()
         match steps.job:
-            case "start" | "restart":
+            case "start":
                 self.settings.update(plan.unit.settings)
-                return self._start(plan)
+                return attrs.evolve(plan, job_result=self._init.start(name))
+            case "restart":
+                self.settings.update(plan.unit.settings)
+                return attrs.evolve(plan, job_result=self._init.restart(name))
             case "stop":
                 self._init.stop(name)
             case None:
                 pass
         return plan
-
-    def _start(self, plan: UnitPlan) -> UnitPlan:
-        name = plan.unit.name
-        run = self._init.start if plan.steps.job == "start" else self._init.restart
-        return attrs.evolve(plan, job_result=run(name))
 
     async def _evaluate_health(self, plan: UnitPlan) -> Change:
         unit = plan.unit

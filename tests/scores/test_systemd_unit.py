@@ -42,10 +42,6 @@ ETC = "/etc/systemd/system"
 FLAG, SEEN = "/run/harmony-contract.flag", "/run/harmony-contract.seen"
 PORT, OTHER_PORT = 18_090, 18_091
 SLEEPS = "[Service]\nExecStart=/bin/sleep infinity\n"
-LINGERS = (
-    "[Service]\nExecStart=/bin/sh -c 'trap : TERM; while ! test -e /run/harmony-contract.flag; do "
-    "sleep 0.1; done'\n"
-)
 
 
 def listens(port: int = PORT, more: str = "") -> SystemdUnitScore:
