@@ -20,6 +20,7 @@ __all__ = [
     "RegistryAt",
     "RegistryMirror",
     "RegistryPlace",
+    "certificates_directory",
     "certificates_path",
     "check_certificates",
     "host_of_place",
@@ -102,9 +103,14 @@ def mirrors_path(place: str) -> str:
     return f"{_CONFIGURATION}/harmony-{quote(place, safe=':')}.conf"
 
 
+def certificates_directory(place: str) -> str:
+    """Return the directory of the certificates of the registry of *place*."""
+    return f"{_CERTIFICATES}/{host_of_place(place)}"
+
+
 def certificates_path(place: str) -> str:
     """Return the file with the certificates by which podman believes the registry of *place*."""
-    return f"{_CERTIFICATES}/{host_of_place(place)}/harmony.crt"
+    return f"{certificates_directory(place)}/harmony.crt"
 
 
 class RegistryMirror(BaseModel):

@@ -20,7 +20,7 @@ from sdbus import SdBus
 from harmony_core.errors import CapabilityError, CapabilityUnavailable, UnitFailed, UnsafePath
 from harmony_core.reconciler import Availability, OnChange, Reconciler, Records
 from harmony_core.resources import File, FileState, ImageRegistry
-from harmony_core.resources.image_registry import certificates_path, host_of_place
+from harmony_core.resources.image_registry import certificates_directory, host_of_place
 from harmony_pi_topology.common.dbus import MANAGER_PATH, SYSTEMD, Manager, Unit, encode_unit_path
 from harmony_pi_topology.common.dbus_asking import BusAsking
 from harmony_pi_topology.common.path_calls import PATIENCE_S
@@ -103,15 +103,11 @@ def _paths_of(keys: Collection[str]) -> Mapping[str, Collection[str]]:
         key: (
             *read,
             *ImageRegistry.paths_of(key),
-            f"{_directory_of(key)}/",
+            f"{certificates_directory(key)}/",
             *(f"{each}/{host_of_place(key)}" for each in _OTHER_CERTIFICATES),
         )
         for key in keys
     }
-
-
-def _directory_of(place: str) -> str:
-    return certificates_path(place).rpartition("/")[0]
 
 
 class _Podman:
@@ -156,7 +152,7 @@ class _Podman:
         return await self._disk.find_directory(places)
 
     async def list_certificates(self, host: str) -> Sequence[str]:
-        directory = _directory_of(host)
+        directory = certificates_directory(host)
         return [
             path
             for path in await self._disk.list_below(directory)

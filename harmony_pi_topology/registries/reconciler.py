@@ -36,6 +36,7 @@ from harmony_core.resources import (
     resource_id,
 )
 from harmony_core.resources.image_registry import (
+    certificates_directory,
     certificates_path,
     mirrors_path,
 )
@@ -168,7 +169,7 @@ class Registries:
         if registry.ca is None:
             return
         if (directory := await self._store.find_other_certificates(host)) is not None:
-            ours = certificates_path(host).rpartition("/")[0]
+            ours = certificates_directory(host)
             raise NotOurs(
                 f"podman reads one directory of certificates of {host}, and there is {directory}; move what "
                 f"is in it to {ours}, as root on the device, and take the directory away"

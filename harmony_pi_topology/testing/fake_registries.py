@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from harmony_core.errors import CapabilityUnavailable
 from harmony_core.reconciler import MemoryRecords, Records
 from harmony_core.resources import ImageRegistry
-from harmony_core.resources.image_registry import certificates_path
+from harmony_core.resources.image_registry import certificates_directory
 from harmony_pi_topology.containers.podman_reply import FoundRegistry
 from harmony_pi_topology.registries.configuration import Configuration, read_registries
 from harmony_pi_topology.registries.reconciler import Registries
@@ -15,7 +15,7 @@ from harmony_pi_topology.registries.reconciler import Registries
 from .fake_files import FakeFiles
 from .fake_reconciler import FakeReconciler
 
-__all__ = ["FakeRegistries"]
+__all__ = ["FakePodman", "FakeRegistries"]
 
 _MAIN = "/etc/containers/registries.conf"
 _DIRECTORY = f"{_MAIN}.d/"
@@ -23,12 +23,13 @@ _OTHER_CERTIFICATES = "/etc/docker/certs.d"
 
 
 class FakeRegistries(FakeReconciler, Registries):
-    """A `RegistryHost`'s reconciler.."""
+    """A `RegistryHost`'s reconciler."""
 
     def __init__(self, files: FakeFiles | None = None, *, records: Records | None = None) -> None:
         FakeReconciler.__init__(self)
         self.disk = files or FakeFiles()
-        Registries.__init__(self, self.disk, _Store(self.disk), records or MemoryRecords())
+        self.podman = FakePodman(self.disk)
+        Registries.__init__(self, self.disk, self.podman, records or MemoryRecords())
         self.disk.listen(self._hear)
 
     def _hear(self, path: str) -> None:
@@ -37,20 +38,19 @@ class FakeRegistries(FakeReconciler, Registries):
         else:
             self._watch.tell_where(
                 lambda key: (
-                    path in ImageRegistry.paths_of(key) or path.startswith(_directory_of(key))
+                    path in ImageRegistry.paths_of(key)
+                    or path.startswith(f"{certificates_directory(key)}/")
                 )
             )
 
 
-def _directory_of(place: str) -> str:
-    return f"{certificates_path(place).rpartition('/')[0]}/"
-
-
-class _Store:
+class FakePodman:
     """A `RegistryStore`."""
 
     def __init__(self, files: FakeFiles) -> None:
         self._files = files
+        self.goes_on_with: Mapping[str, FoundRegistry] | None = None
+        """What it says whatever its files are, since it has not read them anew."""
 
     async def read_configuration(self) -> Configuration:
         in_directory = sorted(
@@ -65,6 +65,8 @@ class _Store:
         self,
         expected: Mapping[str, FoundRegistry] | None,  # noqa: ARG002 - it remembers nothing
     ) -> Mapping[str, FoundRegistry]:
+        if self.goes_on_with is not None:
+            return self.goes_on_with
         said = read_registries(await self.read_configuration())
         if said is None:
             raise CapabilityUnavailable("podman could not read its registries; correct its files")
@@ -74,7 +76,8 @@ class _Store:
         return None  # it is asked each time
 
     async def list_certificates(self, host: str) -> Sequence[str]:
-        return [each for each in self._files.paths() if each.startswith(_directory_of(host))]
+        directory = f"{certificates_directory(host)}/"
+        return [each for each in self._files.paths() if each.startswith(directory)]
 
     async def find_other_certificates(self, host: str) -> str | None:
         path = f"{_OTHER_CERTIFICATES}/{host}"

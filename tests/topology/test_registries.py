@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-import trustme
+from collections.abc import Sequence
 
-from harmony_core import ImageRegistry, RegistryMirror
+import pytest
+
+from harmony_core import ImageRegistry
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityUnavailable, DidNotStick, NotOurs
 from harmony_core.reconciler import AnyReconciler, MemoryRecords
@@ -13,37 +14,20 @@ from harmony_core.resources import RegistryAt
 from harmony_core.resources.image_registry import certificates_path, mirrors_path
 from harmony_core.testing import CapabilityContract, CapabilityUnderTest, FakeFiles, FakeRegistries
 from harmony_pi_topology.registries.configuration import describe_registry, read_registries
-
-CA = trustme.CA().cert_pem.bytes().decode()
-DIRECTORY = "/etc/containers/registries.conf.d"
-THEIRS = f"{DIRECTORY}/50-theirs.conf"
-HUB = ImageRegistry(
-    host="docker.io",
-    mirrors=(
-        RegistryMirror(location="cache.lan:5000/hub"),
-        RegistryMirror(location="old.lan", insecure=True),
-    ),
-)
-LAN = ImageRegistry(host="registry.lan:5000", ca=CA)
+from tests.topology.some_registries import CA, DIRECTORY, HUB, LAN, THEIRS, Somebody
 
 
-class Somebody:
-    """At a device in memory."""
-
+class AtFakes(Somebody):
     def __init__(self, files: FakeFiles) -> None:
         self._files = files
 
-    def identity(self, key: str) -> object | None:
-        paths = [*ImageRegistry.paths_of(key), *([THEIRS] if key == "theirs.lan" else [])]
-        found = {each: self._files.identity(each) for each in paths if self._files.exists(each)}
-        return found or None
+    def _identity(self, paths: Sequence[str]) -> object | None:
+        return {
+            each: self._files.identity(each) for each in paths if self._files.exists(each)
+        } or None
 
-    def disturb(self, key: str) -> None:
-        self._files.write(mirrors_path(key), b'[[registry]]\nlocation = "docker.io"\n')
-
-    def make_foreign(self) -> str:
-        self._files.write(THEIRS, b'[[registry]]\nlocation = "theirs.lan"\ninsecure = true\n')
-        return "theirs.lan"
+    def _write(self, path: str, content: str) -> None:
+        self._files.write(path, content.encode())
 
 
 class TestFakeRegistries(CapabilityContract[ImageRegistry]):
@@ -54,7 +38,7 @@ class TestFakeRegistries(CapabilityContract[ImageRegistry]):
         def again() -> AnyReconciler:
             return FakeRegistries(files, records=records)
 
-        outsider = Somebody(files)
+        outsider = AtFakes(files)
         outsider.make_foreign()
         return CapabilityUnderTest(
             reconciler=again(),
@@ -234,16 +218,11 @@ async def test_certificates_in_a_directory_that_would_count_no_more_are_named(
     assert not registries.disk.exists(certificates_path(LAN.host))
 
 
-async def test_podman_that_says_otherwise_is_no_success(
-    registries: FakeRegistries, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def ask(_: object) -> dict[str, object]:
-        return {}
-
-    monkeypatch.setattr(registries._store, "ask", ask)  # pyright: ignore[reportPrivateUsage] - a podman that goes on as before
+async def test_podman_that_says_otherwise_is_no_success(registries: FakeRegistries) -> None:
+    registries.podman.goes_on_with = {}
     with pytest.raises(DidNotStick, match="nothing is found afterwards"):
         await apply(registries, HUB)
-    monkeypatch.undo()
+    registries.podman.goes_on_with = None
     assert not (await apply(registries, HUB)).changed
 
 
@@ -252,19 +231,14 @@ async def test_podman_that_says_otherwise_is_no_success(
     [(HUB, "mirrors"), (ImageRegistry(host="docker.io", insecure=True), "insecure")],
 )
 async def test_podman_that_goes_on_with_what_is_gone_is_no_removal(
-    registries: FakeRegistries, monkeypatch: pytest.MonkeyPatch, wish: ImageRegistry, field: str
+    registries: FakeRegistries, wish: ImageRegistry, field: str
 ) -> None:
     await apply(registries, wish)
-    said = await registries._store.ask(None)  # pyright: ignore[reportPrivateUsage] - as above
-
-    async def ask(_: object) -> object:
-        return said
-
-    monkeypatch.setattr(registries._store, "ask", ask)  # pyright: ignore[reportPrivateUsage] - as above
+    registries.podman.goes_on_with = await registries.podman.ask(None)
     (error,) = await registries.remove(["docker.io"], apply=True)
     assert isinstance(error, DidNotStick)
     assert (error.field, error.remedy) == (field, "run: systemctl restart podman.service")
-    monkeypatch.undo()
+    registries.podman.goes_on_with = None
     (done,) = await registries.remove(["docker.io"], apply=True)
     assert isinstance(done, Change)
     assert done.after is None

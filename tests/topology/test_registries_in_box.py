@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import http.client
 import socket
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import contextmanager
 
 import pytest
-import trustme
 
-from harmony_core import ImageRegistry, RegistryMirror
+from harmony_core import ImageRegistry
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityUnavailable, DidNotStick, NotOurs
 from harmony_core.reconciler import AnyReconciler, MemoryBackups, MemoryRecords
@@ -22,41 +21,23 @@ from harmony_pi_topology.containers.podman import Podman
 from harmony_pi_topology.files.reconciler import PosixFiles
 from harmony_pi_topology.registries.podman_registries import PodmanRegistries
 from tests.box import Box
+from tests.topology.some_registries import CA, DIRECTORY, HUB, LAN, THEIRS, Somebody
 
-CA = trustme.CA().cert_pem.bytes().decode()
 CONFIGURATION = "/etc/containers/registries.conf"
-DIRECTORY = f"{CONFIGURATION}.d"
-THEIRS = f"{DIRECTORY}/50-theirs.conf"
 LAST = f"{DIRECTORY}/zz-theirs.conf"
 """It counts more than ours."""
-HUB = ImageRegistry(
-    host="docker.io",
-    mirrors=(
-        RegistryMirror(location="cache.lan:5000/hub"),
-        RegistryMirror(location="old.lan", insecure=True),
-    ),
-)
-LAN = ImageRegistry(host="registry.lan:5000", ca=CA)
 PART = ImageRegistry(host="registry.lan:5000/team", insecure=True)
 
 
-class Somebody:
-    """At the box, with a shell."""
-
+class AtBox(Somebody):
     def __init__(self, box: Box) -> None:
         self._box = box
 
-    def identity(self, key: str) -> object | None:
-        paths = [*ImageRegistry.paths_of(key), *([THEIRS] if key == "theirs.lan" else [])]
-        found = self._box.run(["stat", "-c", "%n %i %Y %s", *paths], check=False).stdout
-        return found or None
+    def _identity(self, paths: Sequence[str]) -> object | None:
+        return self._box.run(["stat", "-c", "%n %i %Y %s", *paths], check=False).stdout or None
 
-    def disturb(self, key: str) -> None:
-        self._box.write(mirrors_path(key), '[[registry]]\nlocation = "docker.io"\n')
-
-    def make_foreign(self) -> str:
-        self._box.write(THEIRS, '[[registry]]\nlocation = "theirs.lan"\ninsecure = true\n')
-        return "theirs.lan"
+    def _write(self, path: str, content: str) -> None:
+        self._box.write(path, content)
 
 
 @pytest.fixture
@@ -93,7 +74,7 @@ class TestRegistriesInABox(CapabilityContract[ImageRegistry]):
         def again() -> AnyReconciler:
             return opened()
 
-        outsider = Somebody(pi)
+        outsider = AtBox(pi)
         outsider.make_foreign()
         return CapabilityUnderTest(
             reconciler=again(),
