@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Sequence
+from contextlib import suppress
 
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
 from nats.aio.transport import TcpTransport
@@ -19,10 +21,14 @@ from harmony_core.wire.tls import PinnedTransport
 __all__ = ["BoundedClient"]
 
 
+_CLOSED_WITHIN_S = 5.0
+"""What is still to be sent, and then the goodbye, are waited for no longer than this."""
+
+
 class BoundedClient(Client):
     """A `Client` that speaks with nobody but *server_name*, as *context* verifies it.
 
-    It ends a connection on which too much is announced.
+    It ends a connection on which too much is announced. Connected once, it is never connected again.
     """
 
     def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
@@ -30,6 +36,30 @@ class BoundedClient(Client):
         self._ps = _BoundedParser(self)
         self.context = context
         self._server_name = server_name
+        self.ended = asyncio.Event()
+        """Set as soon as the connection ends, by whomever."""
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        """Say so first, and end within moments.
+
+        nats-py says so last, and not at all where something was still to be sent by a connection that is
+        lost. Nor would it end its subscriptions then.
+        """
+        self.ended.set()
+        left, self._pending, self._pending_data_size = self._pending, [], 0
+        transport = self._transport
+        assert transport is None or isinstance(transport, _TlsTransport)
+        try:
+            if transport is not None:
+                with suppress(OSError, TimeoutError):
+                    async with asyncio.timeout(_CLOSED_WITHIN_S):
+                        await transport.send(left)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSED_WITHIN_S):
+                    await super()._close(status, do_cbs)
+        finally:
+            if transport is not None:
+                transport.abort()
 
     async def _connect_to_server(self, s: Srv) -> None:
         transport = _TlsTransport(self.context, self._server_name)
@@ -64,6 +94,17 @@ class BoundedClient(Client):
 
 class _TlsTransport(PinnedTransport, TcpTransport):
     """nats-py's, in TLS with the server that is meant."""
+
+    async def send(self, pieces: Sequence[bytes]) -> None:
+        """Return once they are on their way. `OSError` where it is lost."""
+        if pieces and self._io_writer is not None:
+            self._io_writer.writelines(pieces)
+            await self._io_writer.drain()
+
+    def abort(self) -> None:
+        """End it now, whatever was still to be sent. Idempotent."""
+        if self._io_writer is not None:
+            self._io_writer.transport.abort()
 
 
 class _BoundedParser(BoundedParser, Parser):

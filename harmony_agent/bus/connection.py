@@ -283,18 +283,12 @@ class Bus:
         except Exception as error:  # noqa: BLE001 - whatever answers there, it is not our control plane
             return explain(error, self._account.jwt)
         finally:
-            with suppress(OSError):
-                await client.close()
+            await client.close()
         honour_cancellation()
         return None
 
     @asynccontextmanager
     async def _open_link(self) -> AsyncGenerator[Link]:
-        ended = asyncio.Event()
-
-        async def closed() -> None:
-            ended.set()
-
         async def failed(error: Exception) -> None:
             log.debug("nats: %s", error)
             self.doubt()
@@ -302,13 +296,12 @@ class Bus:
         client = self._account.client()
         beside: list[asyncio.Task[None]] = []
         try:
-            await self._account.connect(client, closed=closed, failed=failed)
+            await self._account.connect(client, failed=failed)
             link = Link(
                 client,
                 self._account.agent_id,
                 key=self._key,
                 own_report=self._own_report,
-                ended=ended,
                 beats_lost_most=self._account.beats_lost_most,
                 site=self._account.site,
             )
@@ -366,9 +359,7 @@ class Bus:
             for each in beside:
                 each.cancel()
             self._deliveries.disconnect()
-            # A connection that was cut while it stood half-way may complain of just that.
-            with suppress(OSError):
-                await client.close()
+            await client.close()
 
     async def _renew_jwt(self, link: Link) -> None:
         """Have another JWT before the one that lets this device in expires, for as long as *link* stands.

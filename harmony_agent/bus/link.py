@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from typing import cast
 
 import attrs
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError, NoRespondersError
 from nats.js.api import Header
@@ -147,7 +146,6 @@ class Account:
         self,
         client: BoundedClient,
         *,
-        closed: Callable[[], Awaitable[None]] | None = None,
         failed: Callable[[Exception], Awaitable[None]] | None = None,
     ) -> None:
         """Connect *client* to the first server that takes it, in an order of chance; nobody else connects it
@@ -181,7 +179,6 @@ class Account:
                 # Typed there as whole seconds; it is slept for.
                 ping_interval=cast("int", min(PING_S * self.slowness, PING_MOST_S)),
                 max_outstanding_pings=2,
-                closed_cb=closed,
                 error_cb=note,
             )
         stands = True
@@ -202,12 +199,11 @@ class Link:
 
     def __init__(
         self,
-        client: Client,
+        client: BoundedClient,
         agent_id: str,
         *,
         key: SigningKey,
         own_report: OwnReport,
-        ended: asyncio.Event,
         beats_lost_most: int | None = None,
         site: str | None = None,
     ) -> None:
@@ -216,7 +212,7 @@ class Link:
         *site* is the one by whose server it leads.
         """
         self._site = site
-        self.ended = ended
+        self.ended = client.ended
         self._beats_lost_most = beats_lost_most
         self._beats_lost = 0
         self._takes_lifetimes: bool | None = None

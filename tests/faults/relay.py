@@ -54,6 +54,10 @@ class Relay:
         for _round in range(20):  # of the loop: by then what was aborted is closed
             await asyncio.sleep(0)
 
+    def lead_to(self, port: int) -> None:
+        """Lead whoever comes from now on to that port of this machine."""
+        self._to = port
+
     def become(self, way: Way) -> None:
         """Be so from now on. What was half open stays dead, also when this becomes open again."""
         self._way = way
