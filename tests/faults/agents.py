@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import faulthandler
 import gc
 import json
 import logging
@@ -181,9 +182,16 @@ async def _run(case: Case) -> None:
     )
     applying = Applying(run)
     applying.forget()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _tell_tasks)
     with alone(config.state_directory):
         while await _run_once(config, run, applying):
             log.warning("the agent's database can be read again: beginning anew")
+
+
+def _tell_tasks() -> None:
+    """Tell what the agent waits for, for whoever looks for what went wrong."""
+    for task in asyncio.all_tasks():
+        task.print_stack(file=sys.stderr)
 
 
 async def _run_once(config: AgentConfig, run: Path, applying: Applying) -> bool:
@@ -220,6 +228,7 @@ def _become(case: Case) -> None:
     with Path(case.run, "log").open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", force=True)
     status = 1
     try:

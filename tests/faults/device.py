@@ -153,7 +153,7 @@ class Device:
     def log(self) -> str:
         """The last words of its agents."""
         with suppress(FileNotFoundError):
-            return (self.folder / "run/log").read_text(errors="replace")[-6000:]
+            return (self.folder / "run/log").read_text(errors="replace")[-30000:]
         return ""
 
     async def start_agent(self) -> None:
@@ -161,6 +161,13 @@ class Device:
         self.pid = await self.launcher.start(
             Case(toml=str(self.toml), disk=str(self.folder / "disk"), run=str(self.folder / "run"))
         )
+
+    async def tell_what_it_does(self) -> None:
+        """Have its agent write into its log what it waits for: its threads, and its tasks if its loop turns."""
+        for number in (signal.SIGUSR2, signal.SIGUSR1):
+            if self.agent_runs:
+                os.kill(self.pid, number)
+                await asyncio.sleep(1)
 
     async def kill_agent(self) -> None:
         """kill -9, and wait until it has ended. Idempotent."""

@@ -47,7 +47,8 @@ class Faulty:
     def tale(self, state: ActualState | None) -> str:
         """Tell what happened to it lately, what it says, and the last of its log."""
         lately = "\n".join(self.history[-40:])
-        return f"\n{lately}\nit says {state and state.scores} {state and state.conditions}\n{self.device.log}"
+        runs = "its agent runs" if self.device.agent_runs else "its agent does not run"
+        return f"\n{lately}\n{runs}; it says {state and state.scores} {state and state.conditions}\n{self.device.log}"
 
     async def read_state(self) -> ActualState | None:
         """Return what it said last; None where it cannot be read."""
@@ -66,6 +67,7 @@ class Faulty:
                 await patience.pause(0.1)
         said = [wrong(self.device, wish) for wish in wishes]
         state = await self.read_state()
+        await self.device.tell_what_it_does()
         raise AssertionError(
             f"{self.device.id} did not become what was acknowledged as {self.pusher.model.acknowledged}: "
             f"{said}; {self.tale(state)}"

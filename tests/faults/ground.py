@@ -196,6 +196,7 @@ class Ground:
                 await patience.pause(0.001)
         said = wrong(device, model.wish)
         state = await faulty.read_state()
+        await device.tell_what_it_does()
         raise AssertionError(f"{device.id}: nothing was done about {said} {faulty.tale(state)}")
 
     def _is_done(self, faulty: Faulty) -> bool:

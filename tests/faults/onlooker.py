@@ -92,6 +92,7 @@ class Onlooker:
                 while state is not None and told == faulty.told:
                     await patience.pause(0.05)
                 await patience.pause(0.05)
+        await faulty.device.tell_what_it_does()
         raise AssertionError(
             f"{faulty.device.id} does not tell that it is as {faulty.pusher.model.acknowledged}; "
             f"{faulty.tale(state)}"
