@@ -20,6 +20,8 @@ from harmony_core.errors import CapabilityUnavailable, TimedOut
 from harmony_core.logs import LogLine, LogStream, cut_line
 from harmony_core.wire.times import read_microseconds
 
+from .programs import run_program
+
 __all__ = ["Journal", "JournalTail"]
 
 JournalTail: TypeAlias = Callable[[str, int], Awaitable[str]]
@@ -33,7 +35,6 @@ _WITHIN_S = 5.0
 _LINES_WITHIN_S = 20.0
 """A large journal on an SD card is searched slowly, and here somebody waits for it."""
 _READ_BYTES = 1024 * 1024
-_PART_BYTES = 64 * 1024
 _LOOK_AGAIN_S = 0.2
 _LOOKS_MOST = 5
 _CALLED = ("--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,_PID,PRIORITY")
@@ -156,25 +157,7 @@ class Journal:
 
     async def _run_journalctl(self, *arguments: str) -> tuple[bytes, int]:
         """Its output and status; 0 where it was cut off, because it had too much to say."""
-        process = await asyncio.create_subprocess_exec(
-            *self._command,
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        assert process.stdout is not None
-        try:
-            return await process.stdout.readexactly(_READ_BYTES), 0
-        except asyncio.IncompleteReadError as error:
-            return error.partial, await process.wait()
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            # asyncio counts it as ended only once its pipe is empty.
-            while await process.stdout.read(_PART_BYTES):
-                pass
-            await process.wait()
+        return await run_program([*self._command, *arguments], max_bytes=_READ_BYTES)
 
 
 def _list_entries(output: bytes) -> list[_Entry]:

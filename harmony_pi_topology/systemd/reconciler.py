@@ -46,6 +46,7 @@ from .removal import Remover
 from .sdbus import ANSWER_WITHIN_S, RELOAD_WITHIN_S, SystemdBus
 from .unit_files import OnDisk, UnitFiles
 from .unit_plan import UnitPlan, plan_unit
+from .verification import UnitVerifier
 from .waker import Waker
 from .watch import UnitWatcher
 
@@ -79,6 +80,7 @@ class SdbusSystemd:
         unit_directory: str = "/etc/systemd/system",
         journal: Journal | None = None,
         journal_tail: JournalTail | None = None,
+        verifier: UnitVerifier | None = None,
         probe_address: str = "127.0.0.1",
         job_wait_s: float = JOB_WAIT_S,
         answer_within_s: float = ANSWER_WITHIN_S,
@@ -100,6 +102,7 @@ class SdbusSystemd:
             address, files.path, unit_directory, answer_within_s=answer_within_s
         )
         self._journal = journal or Journal()
+        self._verifier = verifier or UnitVerifier(files)
         self._enabling = Enabling(self._bus, self._files)
         self._jobs = Jobs(self._bus, wait_s=job_wait_s)
         self._liveness = Liveness(liveness_every_s)
@@ -255,6 +258,8 @@ class SdbusSystemd:
         )
         if plan.replaces_another_s and on_disk.unrestorable is not None:
             raise on_disk.unrestorable
+        if plan.is_new_content:
+            await self._verifier.refuse_what_is_not_in_force(unit)
         return plan
 
     async def _is_unread(self, on_disk: OnDisk) -> bool:

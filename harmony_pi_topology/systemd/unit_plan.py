@@ -89,6 +89,11 @@ class UnitPlan:
         return unread or (starts and outdated) or changes or self.found.is_masked
 
     @property
+    def is_new_content(self) -> bool:
+        """Whether systemd is to read another unit file than it has read of ours."""
+        return self.unit.content is not None and self.record.loaded != self.desired[ITS_FILE]
+
+    @property
     def giving_back(self) -> Mapping[str, bool]:
         """What is to be enabled or not once this unit has been disabled; also after a kill in between."""
         return self.also if self.steps.disable else self.record.giving_back

@@ -95,3 +95,20 @@ async def test_a_socket_its_service_and_a_slice_of_one_s_own(
     await device.remove("slice")
     await until(device, lambda state: not state.scores)
     assert pi.run(["test", "-e", f"{ETC}/greet.slice"], check=False).returncode
+
+
+async def test_so_confined_the_agent_has_systemd_read_a_file_before_it_writes_it(
+    plane: ControlPlane, device: Pi, pi: Box, host: Host, beside: Path
+) -> None:
+    (beside / "greet.service").write_text(FILES["greet.service"] + "CPUQuota=half\n")
+    (beside / "greet.yaml").write_text(SCORES.partition("- id: socket")[0])
+    said = await plane.harmony("push-score", pi.name, str(beside / "greet.yaml"))
+    assert said.status == 1, said
+    assert "systemd on this device ignores a part of greet.service: line 4: " in said.out, said
+    assert host.unit("greet.service", "LoadState") == {"LoadState": "not-found"}
+    (beside / "greet.service").write_text(FILES["greet.service"])
+    await push(plane, pi, beside)
+    assert host.unit("greet.service", "LoadState") == {"LoadState": "loaded"}
+    await device.remove("service")
+    await device.remove("slice")
+    await until(device, lambda state: not state.scores)

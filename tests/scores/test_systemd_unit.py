@@ -54,8 +54,8 @@ def only_there(name: str, content: str) -> SystemdUnitScore:
     return SystemdUnitScore(name=name, content=content, enabled=None, state=None)
 
 
-def limits(memory: str) -> SystemdUnitScore:
-    return SystemdUnitScore(name=SLICE, content=f"[Slice]\nMemoryMax={memory}\n", enabled=None)
+def limits(tasks: int) -> SystemdUnitScore:
+    return SystemdUnitScore(name=SLICE, content=f"[Slice]\nTasksMax={tasks}\n", enabled=None)
 
 
 RUNS = SystemdUnitScore(name=SERVICE, content=SLEEPS, enabled=None, settle_s=0)
@@ -68,7 +68,7 @@ WATCHES = SystemdUnitScore(
 STARTS_ALL = SystemdUnitScore(
     name=TARGET, content=f"[Unit]\nWants={SERVICE}\n[Install]\nWantedBy=multi-user.target\n"
 )
-KINDS = [listens(), limits("64M"), WATCHES, STARTS_ALL]
+KINDS = [listens(), limits(64), WATCHES, STARTS_ALL]
 
 
 @pytest.mark.parametrize("score", KINDS, ids=lambda each: each.name)
@@ -334,7 +334,7 @@ async def test_a_socket_whose_service_goes_or_was_never_there_names_it(
 async def test_what_somebody_breaks_in_a_unit_is_put_right_or_goes(
     pi: Box, offers: Offers, systemd: SdbusSystemd, name: str
 ) -> None:
-    score = limits("64M") if name == SLICE else RUNS
+    score = limits(64) if name == SLICE else RUNS
     await converge(score, offers)
     for harm in (f"echo '[Unit' >> {ETC}/{name}", f"ln -sfn {name} {ETC}/{name}"):
         pi.run(["sh", "-c", harm])
@@ -404,22 +404,22 @@ async def test_what_is_to_start_a_unit_that_is_not_there_names_it(
 async def test_a_service_runs_in_a_slice_whose_limits_are_in_force(
     pi: Box, offers: Offers, systemd: SdbusSystemd
 ) -> None:
-    await converge(limits("64M"), offers)
+    await converge(limits(64), offers)
     await converge(IN_SLICE, offers)
     pid = show(pi, SERVICE, "MainPID")
     assert pi.text("cat", f"/proc/{pid}/cgroup").endswith(f"/{SLICE}/{SERVICE}")
-    assert limit_of(pi) == str(64 * 2**20)
+    assert limit_of(pi) == "64"
     # What runs in it goes on, under the new limit.
-    assert await converge(limits("128M"), offers) == ["wrote its file"]
-    assert limit_of(pi) == str(128 * 2**20)
+    assert await converge(limits(128), offers) == ["wrote its file"]
+    assert limit_of(pi) == "128"
     assert show(pi, SERVICE, "MainPID") == pid
-    assert await converge(limits("128M"), offers) == []
+    assert await converge(limits(128), offers) == []
     # Also where somebody edits its file.
-    pi.run(["sed", "-i", "s/128M/1G/", f"{ETC}/{SLICE}"])
+    pi.run(["sed", "-i", "s/=128/=1000/", f"{ETC}/{SLICE}"])
     pi.run(["systemctl", "daemon-reload"])
-    assert limit_of(pi) == str(2**30)
-    assert await converge(limits("128M"), offers) == ["wrote its file"]
-    assert limit_of(pi) == str(128 * 2**20)
+    assert limit_of(pi) == "1000"
+    assert await converge(limits(128), offers) == ["wrote its file"]
+    assert limit_of(pi) == "128"
     # It goes from under what still runs, which is left alone.
     (foreseen,) = await systemd.remove([SLICE], apply=False)
     assert isinstance(foreseen, Change)
@@ -432,12 +432,12 @@ async def test_a_service_runs_in_a_slice_whose_limits_are_in_force(
 
 
 def limit_of(pi: Box) -> str:
-    """As the kernel has it, where that limits memory in this box; else as systemd has it."""
-    told = show(pi, SLICE, "MemoryMax")
-    if "memory" in pi.text("cat", "/sys/fs/cgroup/cgroup.controllers").split():
+    """As the kernel has it, where that limits tasks in this box; else as systemd has it."""
+    told = show(pi, SLICE, "TasksMax")
+    if "pids" in pi.text("cat", "/sys/fs/cgroup/cgroup.controllers").split():
         group = show(pi, SLICE, "ControlGroup")
         assert (
-            pi.text("cat", f"/sys/fs/cgroup{group}/memory.max").replace("max", "infinity") == told
+            pi.text("cat", f"/sys/fs/cgroup{group}/pids.max").replace("max", "infinity") == told
         )
     return told
 
@@ -472,7 +472,7 @@ async def test_a_slice_that_nothing_runs_in_goes_with_its_file(
     pi: Box, offers: Offers, systemd: SdbusSystemd
 ) -> None:
     assert await systemd.observe(SLICE) is None  # though systemd can load a slice of any name
-    await converge(limits("64M"), offers)
+    await converge(limits(64), offers)
     assert isinstance(await systemd.observe(SLICE), Active)
     (change,) = await remove(systemd, SLICE)
     assert change.actions == ("stopped", "removed its file")
@@ -485,15 +485,15 @@ async def test_a_slice_that_nothing_runs_in_goes_with_its_file(
 async def test_a_slice_of_before_is_put_back_under_what_runs_in_it(
     pi: Box, offers: Offers, systemd: SdbusSystemd
 ) -> None:
-    pi.write(f"{ETC}/{SLICE}", "[Slice]\nMemoryMax=1G\n")
+    pi.write(f"{ETC}/{SLICE}", "[Slice]\nTasksMax=1000\n")
     pi.run(["systemctl", "daemon-reload"])
     await converge(IN_SLICE, offers)
     pid = show(pi, SERVICE, "MainPID")
-    await converge(limits("64M"), offers)
-    assert limit_of(pi) == str(64 * 2**20)
+    await converge(limits(64), offers)
+    assert limit_of(pi) == "64"
     await remove(systemd, SLICE)
-    assert pi.read(f"{ETC}/{SLICE}") == b"[Slice]\nMemoryMax=1G\n"
-    assert limit_of(pi) == str(2**30)
+    assert pi.read(f"{ETC}/{SLICE}") == b"[Slice]\nTasksMax=1000\n"
+    assert limit_of(pi) == "1000"
     assert show(pi, SERVICE, "MainPID") == pid
     await remove(systemd, SERVICE)
 

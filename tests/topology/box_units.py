@@ -11,6 +11,7 @@ from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_pi_topology.common.journal import Journal
 from harmony_pi_topology.posix.root import Root
 from harmony_pi_topology.systemd.reconciler import SdbusSystemd
+from harmony_pi_topology.systemd.verification import UnitVerifier
 from harmony_pi_topology.testing.units_under_test import UnitsUnderTest
 from tests.box import Box
 
@@ -62,11 +63,13 @@ class UnitsOfABox:
         self._opened: list[SdbusSystemd] = []
 
     def opened(self) -> SdbusSystemd:
+        root = RootOfABox(self._box)
         systemd = SdbusSystemd(
             records=self.records,
             backups=self.backups,
             address=self._box.dbus_address,
-            files=RootOfABox(self._box),
+            files=root,
+            verifier=UnitVerifier(root, self._box.inside(["systemd-analyze"])),
             journal=Journal(self._box.inside(["journalctl"])),
             probe_address=self._box.address,
             job_wait_s=0.5,
