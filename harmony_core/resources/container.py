@@ -400,7 +400,8 @@ class ContainerFields(BaseModel):
         default=1.0, description="How long it must stay up to count as started, in seconds."
     )
     pull_timeout_s: Seconds = Field(
-        default=900.0, description="How long fetching the image may take, in seconds."
+        default=900.0,
+        description="How long nothing more may come of an image that is fetched, in seconds.",
     )
     max_hold_s: Annotated[int, Field(ge=1, le=HOLD_MOST_S)] | None = Field(
         default=None,

@@ -5,7 +5,8 @@
 
 A converge never waits for a pull: it asks again until there is a result. So asking is also what keeps a
 pull alive; one that nobody has asked for in a while, because its Score went or wants another image, is
-cancelled, and podman drops what it has fetched.
+cancelled, and podman drops what it has fetched. So is one of which nothing comes any more, and one that has
+no room on the disk: podman by itself would fill it.
 
 An image that is at hand, in a bundle, is had from there, and its registry is not waited for any more. One
 that comes from an archive consists of assets, and is had from them (`.image_blobs`).
@@ -14,10 +15,12 @@ that comes from an archive consists of assets, and is had from them (`.image_blo
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from harmony_core.assets import Assets, NoAssets
@@ -34,6 +37,7 @@ from harmony_core.images import ImageName, parse_image
 from harmony_core.nearby import Blobs, NearbyImages
 from harmony_core.reconciler import Records
 from harmony_core.resources import Container, ImageBlob, resource_id
+from harmony_core.room import ROOM_KEPT_BYTES
 
 from .image_blobs import ImageBlobs
 from .podman import PULL_SILENCE_S, Podman
@@ -57,6 +61,7 @@ class ImagePulls:
         nearby: NearbyImages | None = None,
         assets: Assets | None = None,
         *,
+        root: Path = Path("/"),
         wait_s: float = _WAIT_S,
         abandoned_after_s: float = _ABANDONED_AFTER_S,
     ) -> None:
@@ -65,6 +70,7 @@ class ImagePulls:
         self._nearby = nearby or NearbyImages()
         self._assets = assets or NoAssets()
         self._names = PullNames(podman, records)
+        self._root = root
         self._wait_s = wait_s
         self._abandoned_after_s = abandoned_after_s
         self._pulls: dict[str, _Pull] = {}
@@ -88,6 +94,8 @@ class ImagePulls:
         pull.keep_alive(asker, for_s=self._abandoned_after_s, timeout_s=for_.pull_timeout_s)
         await asyncio.wait({pull.task}, timeout=self._wait_s)
         if not pull.task.done():
+            await self._refuse_without_room(pull)
+        if not pull.task.done():
             return pull.tell(for_.id)
         self._leave(pull, asker)
         match pull.failure():
@@ -104,6 +112,22 @@ class ImagePulls:
                     forget = self._lacked.pop
                     asyncio.get_running_loop().call_later(_FULL_FOR_S, forget, asker, None)
                 raise failure
+
+    async def _refuse_without_room(self, pull: _Pull) -> None:
+        """End *pull* where what is known to come has no room on podman's disk. Others write there, too."""
+        try:
+            directory = await self._podman.image_directory()
+            disk = await asyncio.to_thread(os.statvfs, f"{self._root}/{directory}")
+        except (CapabilityError, OSError):
+            return  # podman itself tells of it
+        free_bytes, left_bytes = disk.f_bavail * disk.f_frsize, pull.left_bytes
+        if free_bytes < left_bytes + ROOM_KEPT_BYTES:
+            await pull.give_up(
+                f"{pull.image} has no room on this device: at least {left_bytes / 1e6:.1f} MB of it are "
+                f"still to come, and the disk of {directory} has {free_bytes / 1e6:.1f} MB left, of which "
+                f"{ROOM_KEPT_BYTES / 1e6:.1f} MB stay free; make room there (podman image prune --all takes "
+                "every image that no container uses)"
+            )
 
     async def keep_nothing(self, image: str, *, of: Container) -> None:
         """Keep no asset of *image*, which is here: the agent may have ended before it could do that. Once for
@@ -245,7 +269,10 @@ class _Pull:
         self.task = asyncio.ensure_future(coming)
         self.task.add_done_callback(self._on_end)
         self._loop = asyncio.get_running_loop()
-        self._started_s = self._deadline_s = self._loop.time()
+        self._moved_s = self._deadline_s = self._loop.time()
+        """When more of it was last seen to have come."""
+        self._done_bytes = 0
+        self._no_room = ""
         self._timer: asyncio.TimerHandle | None = None
 
     def has_news_for(self, asker: str) -> bool:
@@ -256,6 +283,17 @@ class _Pull:
     def lacked(self) -> frozenset[str]:
         """The digests of what podman was found to lack, of an image that consists of assets."""
         return self._blobs.lacked if self._blobs is not None else frozenset()
+
+    @property
+    def left_bytes(self) -> int:
+        """How many bytes are still to come, as far as that is known: of layers that have begun, packed."""
+        return self._progress.left_bytes
+
+    async def give_up(self, why: str) -> None:
+        """End it for want of room, and wait until podman has been told."""
+        self._no_room = why
+        self.task.cancel()
+        await asyncio.wait({self.task})
 
     def tell(self, resource: str) -> NotReady:
         """Return how far it is."""
@@ -270,8 +308,11 @@ class _Pull:
         )
 
     def keep_alive(self, asker: str, *, for_s: float, timeout_s: float) -> None:
+        """Have it go on for *for_s* without being asked, and for *timeout_s* without anything coming."""
         self.askers.add(asker)
-        since_s = self._started_s if self._blobs is None else self._blobs.last_piece_s
+        if (done_bytes := self._progress.so_far().done) != self._done_bytes:
+            self._done_bytes, self._moved_s = done_bytes, self._loop.time()
+        since_s = self._moved_s if self._blobs is None else self._blobs.last_piece_s
         self._deadline_s = max(self._deadline_s, since_s + timeout_s)
         self._stop_timer()
         if not self.task.done():
@@ -281,10 +322,12 @@ class _Pull:
     def failure(self) -> Exception | None:
         """Return what went wrong: a new one for each asker, who adds whose it is. Asked after the end
         only."""
+        if self.task.cancelled() and self._no_room:
+            return WriteFailed(self._no_room)
         if self.task.cancelled():
             return TimedOut(
-                f"{self.image} was not fetched in time; "
-                "raise pull_timeout_s, or look at the device's connection"
+                f"{self.image} was given up: nothing more of it came within pull_timeout_s; look at the "
+                "device's connection, or raise that"
             )
         match self.task.exception():
             case CapabilityError() as error:

@@ -46,6 +46,7 @@ from .podman_reply import (
     parse_container,
     parse_created_id,
     parse_created_secret,
+    parse_image_directory,
     parse_listed_ids,
     parse_listed_labels,
     parse_network,
@@ -93,6 +94,7 @@ class Podman:
         self._silent = False
         self._calls = Worker("podman", threads=2, timeout_s=answer_within_s)
         self._pulls = Worker("podman-pull", threads=2, timeout_s=_ANY_LENGTH_S)
+        self._image_directory = ""
 
     async def is_expected_to_answer(self) -> str | None:
         """None, or why not. Wakes podman only when it did not answer the last time.
@@ -338,6 +340,14 @@ class Podman:
         what = "tell how it uses registries"
         answer = await self._ask(Question(method="get", path="/info"), what)
         return parse_registries(_accept(answer, what), what)
+
+    async def image_directory(self) -> str:
+        """Return the directory on whose disk images and containers are."""
+        if not self._image_directory:
+            what = "tell where it keeps images"
+            answer = await self._ask(Question(method="get", path="/info"), what)
+            self._image_directory = parse_image_directory(_accept(answer, what), what)
+        return self._image_directory
 
     async def list_users(
         self, kind: Literal["volume", "network"], name: str

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import attrs
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
-from pydantic.alias_generators import to_pascal
+from pydantic.alias_generators import to_camel, to_pascal
 
 from harmony_core.change import Progress
 from harmony_core.errors import CapabilityUnavailable
@@ -225,6 +225,12 @@ class PullProgress:
             known = [total for total in totals if total is not None]
             whole = sum(known) if totals and len(known) == len(totals) else None
             return Progress(done=sum(self._done.values()), total=whole, unit="bytes")
+
+    @property
+    def left_bytes(self) -> int:
+        """How many bytes of the layers whose size is known are still to come."""
+        with self._lock:
+            return sum(total or 0 for total in self._total.values()) - sum(self._done.values())
 
     def _add(self, told: _PullLine) -> None:
         if told.status == "Pulling fs layer":
@@ -465,9 +471,16 @@ class _Registry(_Reply):
     mirrors: list[_Mirror] | None = None
 
 
+class _Store(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", frozen=True)
+
+    graph_root: str = ""
+
+
 class _Information(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
+    store: _Store = _Store()
     registries: dict[str, _Registry | list[str]] | None = None
     """By what they are registries of; ``search`` has those in which short names are looked for."""
 
@@ -739,6 +752,11 @@ def parse_registries(answer: Answer, what: str) -> Mapping[str, FoundRegistry]:
         for place, each in (reply.registries or {}).items()
         if isinstance(each, _Registry)
     }
+
+
+def parse_image_directory(answer: Answer, what: str) -> str:
+    """Return where its images and containers are kept; empty where it does not say."""
+    return _read(_Information, answer, what).store.graph_root
 
 
 def why_not_removed(answer: Answer, what: str) -> str | None:

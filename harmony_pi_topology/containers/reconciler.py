@@ -154,7 +154,7 @@ class PodmanContainers:
         self._root = Path(root)
         self._files = PathCalls("container files", str(root), patience_s=patience_s)
         self._guard = MountGuard("/", records, device=self._root, follows=True)
-        self._pulls = ImagePulls(self._podman, records, nearby_images, assets)
+        self._pulls = ImagePulls(self._podman, records, nearby_images, assets, root=self._root)
         self._images = ContainerImages(self._podman, records)
         self._restarts = ContainerRestarts(records)
         self._liveness = Liveness(liveness_every_s)

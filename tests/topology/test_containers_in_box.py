@@ -17,8 +17,10 @@ from harmony_core.errors import (
     MountMissing,
     NotOurs,
     NotReadyInTime,
+    TimedOut,
     TransientError,
     UnsafePath,
+    WriteFailed,
 )
 from harmony_core.reconciler import MemoryRecords
 from harmony_core.resources import (
@@ -910,3 +912,50 @@ async def test_one_that_answers_no_more_is_told_and_so_is_that_it_does_again(
     assert change.actions == ()
     assert isinstance(change.after, Running)
     assert change.after.health == "healthy"
+
+
+SMALL_DISK = """
+systemctl stop podman.socket podman.service
+mount -t tmpfs -o size=96m tmpfs /var/lib/containers
+systemctl start podman.socket
+"""
+LARGE_DISK = """
+systemctl stop podman.socket podman.service
+umount -l /var/lib/containers
+systemctl start podman.socket
+"""
+
+
+async def test_an_image_that_has_no_room_is_given_up_before_it_fills_the_disk(
+    inbox: InBox, bed: Bed, web: Container
+) -> None:
+    large = bed.registry.push_busybox("large", "3", ballast_bytes=48 * 1024 * 1024)
+    await inbox.podman.run("sh", "-c", SMALL_DISK)
+    try:
+        async with SlowLink(bed.registry.host, bytes_per_s=4_000_000) as link:
+            link.make_known_to(inbox.box, bed.registry.ca)
+            wish = web.model_copy(update={"image": large.replace(bed.registry.host, link.host)})
+            error = await inbox.under_test.expect_failure(wish)
+            await link.quiet()
+        assert isinstance(error, WriteFailed)
+        assert " has no room on this device: at least " in error.message
+        assert (await inbox.podman.run("podman", "images", "-q")).stdout == b""
+    finally:
+        await inbox.podman.run("sh", "-c", LARGE_DISK)
+
+
+async def test_a_pull_is_given_up_only_where_nothing_more_comes(
+    inbox: InBox, bed: Bed, web: Container
+) -> None:
+    """A slow line brings a large image in the end, however long that takes."""
+    large = bed.registry.push_busybox("large", "4", ballast_bytes=4 * 1024 * 1024)
+    async with SlowLink(bed.registry.host, bytes_per_s=1_000_000) as link:
+        link.make_known_to(inbox.box, bed.registry.ca)
+        update = {"image": large.replace(bed.registry.host, link.host), "pull_timeout_s": 2}
+        assert (await inbox.under_test.apply_one(web.model_copy(update=update))).pending is None
+    async with SlowLink(bed.registry.host, bytes_per_s=1) as link:
+        link.make_known_to(inbox.box, bed.registry.ca)
+        update = {"image": large.replace(bed.registry.host, link.host), "pull_timeout_s": 2}
+        error = await inbox.under_test.expect_failure(web.model_copy(update=update))
+    assert isinstance(error, TimedOut)
+    assert "nothing more of it came within pull_timeout_s" in error.message
