@@ -60,7 +60,7 @@ from .protected import (
 
 __all__ = ["DevicePolicy"]
 
-AGENT = ("harmony-agent.", "harmony-job-", "harmony-firewall-")
+AGENT = ("harmony-agent.", "harmony-job-", "harmony-firewall-", "harmony-mount-")
 """What the agent's own units begin with: itself, and what it has systemd run."""
 _LISTED_BY_NAME: Mapping[type[Resource], tuple[str, str]] = MappingProxyType(
     {

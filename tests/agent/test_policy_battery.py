@@ -208,6 +208,8 @@ UNITS: list[tuple[str, bool, Verdict, Verdict]] = [
     ("web.service", False, None, "units"),
     ("harmony-agent.service", False, AGENT, AGENT),
     ("harmony-agent.socket", True, AGENT, AGENT),
+    # By which it asks who uses what is mounted; those that it does not know it takes away.
+    ("harmony-mount-needs-it.service", False, AGENT, AGENT),
     # Named by its owner.
     ("ssh.service", True, None, "units"),
     ("ssh.socket", True, "units", "units"),
