@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Generic, Literal, NotRequired, Required, TypeAlias, TypedDict, TypeVar
+from typing import Generic, Literal, NotRequired, Required, TypedDict, TypeVar
 
 import attrs
 from pydantic import ValidationError
@@ -60,9 +60,6 @@ class RolloutDict(TypedDict, total=False):
     deadline: str | int
     windows: Sequence[WindowDict]
     on_stop: Literal["rollback", "stay"]
-
-
-AnyRollout: TypeAlias = RolloutSpec | RolloutDict
 
 
 def _rollout(value: RolloutSpec | RolloutDict) -> RolloutSpec:

@@ -15,7 +15,7 @@ from harmony_core.resources import first_problem
 
 from . import strict_json
 from .class_manifest import PLACES, ClassName
-from .manifest import API_VERSION, GENERATION_MAX, Count, Generation
+from .manifest import API_VERSION, Count, Generation
 from .model_fields import Part, ScoreId, UtcTime
 from .selector import SelectorText
 
@@ -23,7 +23,6 @@ __all__ = ["GATE_MAX_BYTES", "GATE_TYPE", "Gate", "GateState", "parse_gate"]
 
 GATE_TYPE = "application/vnd.harmony.gate.v1+json"
 GATE_MAX_BYTES = 8 * 1024
-SLOTS_ALL = GENERATION_MAX
 
 GateState: TypeAlias = Literal["running", "paused", "aborted", "done"]
 Sha256: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

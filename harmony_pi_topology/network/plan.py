@@ -35,11 +35,11 @@ __all__ = [
     "CONFIRMED",
     "LEFT",
     "NetworkSteps",
+    "check_desired",
     "diff_profile",
     "foreign",
     "plan_steps",
     "predict_state",
-    "refuse_what_cannot_be",
 ]
 
 LEFT = Left("it was there before, and somebody has changed it since")
@@ -81,7 +81,7 @@ class NetworkSteps:
         return list_due(steps)
 
 
-def refuse_what_cannot_be(profile: NetworkProfile, found: FoundNetwork) -> None:
+def check_desired(profile: NetworkProfile, found: FoundNetwork) -> None:
     """Raise what stands in the way of *profile*, before anything is touched."""
     there = found.profile.settings.get("connection.type") if found.profile is not None else None
     desired = TYPES[profile.link.type]

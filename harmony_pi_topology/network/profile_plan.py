@@ -18,7 +18,7 @@ from harmony_core.resources import Ethernet, NetworkProfile, Vlan
 
 from .desired import DesiredProfile
 from .link_settings import MADE
-from .plan import NetworkSteps, diff_profile, plan_steps, predict_state, refuse_what_cannot_be
+from .plan import NetworkSteps, check_desired, diff_profile, plan_steps, predict_state
 from .records import FoundNetwork, FoundProfile, NetworkRecord
 from .settings import (
     DEFAULTS,
@@ -217,6 +217,6 @@ def plan_profile(
     desired: DesiredProfile, found: FoundNetwork, record: NetworkRecord, before: Settings
 ) -> NetworkPlan:
     """Plan what makes *found* as *desired* says. Raises what stands in its way."""
-    refuse_what_cannot_be(desired.profile, found)
+    check_desired(desired.profile, found)
     steps = plan_steps(desired, found, record, before)
     return NetworkPlan(desired=desired, found=found, record=record, before=before, steps=steps)

@@ -107,7 +107,7 @@ class HealthCheck:
         unit = plan.unit
         if unit.content is not None and found.load in {"bad-setting", "error"}:
             raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")
-        plan.refuse_what_is_in_force(found)
+        plan.check_effective(found)
         verdict = evaluate_health(unit, found, plan.record, now_s=self._monotonic_s())
         verdict = self._of_its_job(plan, found) or verdict
         await self._records.put(unit.id, plan.after(found).written)

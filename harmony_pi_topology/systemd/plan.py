@@ -42,6 +42,9 @@ from .records import ITS_FILE, Contents, FoundUnit, UnitRecord, digest
 __all__ = [
     "Removal",
     "Steps",
+    "check_desired",
+    "check_not_alias",
+    "check_not_overridden",
     "diff_unit",
     "find_unmet",
     "plan_removal",
@@ -49,9 +52,6 @@ __all__ = [
     "predict_state",
     "predict_state_after_removal",
     "read_install_lines",
-    "refuse_an_alias",
-    "refuse_what_cannot_be",
-    "refuse_what_overrides",
     "takes_precedence",
 ]
 
@@ -183,7 +183,7 @@ def diff_unit(unit: SystemdUnit, before: bytes | None, steps: Steps) -> str | No
     return diff_of(f"/{unit.name}", before, content)
 
 
-def refuse_what_cannot_be(
+def check_desired(
     unit: SystemdUnit, found: FoundUnit, *, has_place: bool = False, may_come: bool = False
 ) -> None:
     """Raise what stands in the way of *unit*, before anything is touched.
@@ -215,7 +215,7 @@ def refuse_what_cannot_be(
         )
 
 
-def refuse_an_alias(unit: SystemdUnit, found: FoundUnit) -> None:
+def check_not_alias(unit: SystemdUnit, found: FoundUnit) -> None:
     """Raise `InvalidResource` where *unit*'s name is but another name of some unit."""
     if found.unit_id not in {"", unit.name}:
         raise InvalidResource(
@@ -230,7 +230,7 @@ def takes_precedence(fragment: str) -> bool:
     return fragment.startswith(_OVER_OURS)
 
 
-def refuse_what_overrides(unit: SystemdUnit, found: FoundUnit, path: str) -> None:
+def check_not_overridden(unit: SystemdUnit, found: FoundUnit, path: str) -> None:
     """Raise `NotOurs` where systemd has read another unit file than that at *path*, which is ours."""
     if unit.content is not None and found.fragment not in {"", path}:
         raise NotOurs(

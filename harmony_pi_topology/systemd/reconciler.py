@@ -259,7 +259,7 @@ class SdbusSystemd:
         if plan.replaces_another_s and on_disk.unrestorable is not None:
             raise on_disk.unrestorable
         if plan.is_new_content:
-            await self._verifier.refuse_what_is_not_in_force(unit)
+            await self._verifier.verify(unit)
         return plan
 
     async def _is_unread(self, on_disk: OnDisk) -> bool:

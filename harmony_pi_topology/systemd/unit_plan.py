@@ -21,13 +21,13 @@ from harmony_core.resources import SystemdUnit
 from .health_rules import describe_held_socket, has_ended_before_settling
 from .plan import (
     Steps,
+    check_desired,
+    check_not_alias,
+    check_not_overridden,
     diff_unit,
     find_unmet,
     plan_steps,
     predict_state,
-    refuse_an_alias,
-    refuse_what_cannot_be,
-    refuse_what_overrides,
     takes_precedence,
 )
 from .records import (
@@ -129,7 +129,7 @@ class UnitPlan:
         """Return what the run that *found* is was started from, *record* being what is known of it."""
         return record.origin(found, self.now, path=self.path, untouched=self.untouched)
 
-    def refuse_what_holds_it(self) -> None:
+    def check_socket_startable(self) -> None:
         """Raise `UnitFailed` where it is a socket that is to be started while its service runs."""
         held = self.found.running_services
         if held and self.steps.job in {"start", "restart"}:
@@ -138,11 +138,10 @@ class UnitPlan:
                 resource=self.unit.id,
             )
 
-    def refuse_what_is_in_force(self, found: FoundUnit) -> None:
-        """Raise what keeps from being so what systemd was told, after all that was done: `NotOurs` where
-        another unit file is in force, `UnitFailed` where the unit is not enabled, or not disabled, or systemd
-        loads it without its credentials, or has it in another slice."""
-        refuse_what_overrides(self.unit, found, self.path)
+    def check_effective(self, found: FoundUnit) -> None:
+        """Raise where systemd does not have what it was told: `NotOurs` where another unit file is effective,
+        `UnitFailed` where enablement, credentials or slice differ."""
+        check_not_overridden(self.unit, found, self.path)
         is_enabled = found.enabled is True
         if (self.steps.disable and is_enabled) or (self.steps.enable and not is_enabled):
             deed = "enabled" if self.steps.enable else "disabled"
@@ -276,16 +275,16 @@ def plan_unit(
     are as they were when what was found began. *path* is where our unit file is; *override_is_gone*: what
     systemd has read in place of it is not on the disk any more. *obstacle* is why no file can be written
     there; where the place is ours and the obstacle *gives_way*, it goes. *settings* are those of the kernel
-    that it names, as they are. *may_come* is as in `refuse_what_cannot_be`.
+    that it names, as they are. *may_come* is as in `check_desired`.
     """
     has_place = record is not None and record.has_place_of(unit)
     path = path or f"/etc/systemd/system/{unit.name}"
     if not has_place:  # else the link that makes it one has taken the place of our file
-        refuse_an_alias(unit, found)
+        check_not_alias(unit, found)
     if takes_precedence(found.fragment) and not override_is_gone:
-        refuse_what_overrides(unit, found, path)
+        check_not_overridden(unit, found, path)
     # A mask is an obstacle, too.
-    refuse_what_cannot_be(unit, found, has_place=has_place, may_come=may_come)
+    check_desired(unit, found, has_place=has_place, may_come=may_come)
     if obstacle is not None and not (has_place and gives_way):
         raise obstacle
     is_ours = record is not None and not record.left
@@ -316,5 +315,5 @@ def plan_unit(
         untouched=untouched,
         steps=steps,
     )
-    plan.refuse_what_holds_it()
+    plan.check_socket_startable()
     return plan

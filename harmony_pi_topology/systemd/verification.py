@@ -47,7 +47,7 @@ class UnitVerifier:
         self._turn = asyncio.Lock()
         """One file at a time: a first push has many."""
 
-    async def refuse_what_is_not_in_force(self, unit: SystemdUnit) -> None:
+    async def verify(self, unit: SystemdUnit) -> None:
         """Raise `InvalidResource` where systemd ignores a part of the file of *unit*, and `UnitFailed` where
         that limits its memory and this kernel cannot. What cannot be asked here is not judged."""
         content = unit.content or ""

@@ -301,7 +301,7 @@ class FakeSystemd(FakeReconciler):
         found = self._look_at(unit.name)
         if unit.content is not None and found.load == "bad-setting":
             raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")
-        plan.refuse_what_is_in_force(found)
+        plan.check_effective(found)
         verdict = evaluate_health(unit, found, plan.record, now_s=self._init.now_s)
         if plan.job_result not in {None, "done"}:
             verdict = Broken(describe_job_end(plan.job_result or "", found))

@@ -21,7 +21,7 @@ from harmony_pi_topology.systemd.plan import (
     plan_removal,
     predict_state,
     read_install_lines,
-    refuse_what_cannot_be,
+    check_desired,
 )
 from harmony_pi_topology.systemd.records import ABSENT, ITS_FILE, FoundUnit, UnitRecord, digest
 from harmony_pi_topology.systemd.unit_plan import UnitPlan, plan_unit
@@ -311,7 +311,7 @@ def test_a_template_may_be_written_and_is_expected_to_be_there() -> None:
 
 def test_what_nobody_wants_to_run_need_not_exist() -> None:
     unit = SystemdUnit(name="web.service", enabled=False, state="stopped")
-    refuse_what_cannot_be(unit, FoundUnit(load="not-found"))
+    check_desired(unit, FoundUnit(load="not-found"))
 
 
 def test_only_its_install_section_says_where_a_unit_is_linked_from() -> None:
