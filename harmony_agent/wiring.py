@@ -30,7 +30,7 @@ from harmony_core.reconciler import MemoryRecords
 from harmony_core.secret_values import SecretValues
 from harmony_core.wire.actual_state import ActualState, from_json
 from harmony_core.wire.assets import find_fetched, find_files
-from harmony_core.wire.manifest import SerializedScore
+from harmony_core.wire.manifest import SerializedScore, target_of
 from harmony_pi_topology.common.worker import Worker
 from harmony_pi_topology.containers.quiet import TRANSFER
 from harmony_pi_topology.discovery import Discovery, discover
@@ -298,7 +298,11 @@ async def assemble(
         now_at_least=desired.now_at_least,
         why_not_kept=lambda: why_not_kept(config.state_directory),
         permit=lambda keyids: refuse_reboot(
-            policy_of(config), desired.trust.root, keyids, desired.now_at_least()
+            policy_of(config),
+            desired.trust.root,
+            target_of(config.agent_id),
+            keyids,
+            desired.now_at_least(),
         ),
     )
     transfers = _Once(partial(_volume_transfers, config, controller, queue))
@@ -546,12 +550,12 @@ def _answering(
         volumes=DeviceVolumes(offers=logs.offers, ledger=logs.ledger),
         transfers=transfers(),
     )
-    desired = controller.desired
+    desired, target = controller.desired, target_of(config.agent_id)
     return Answering(
         send=bus.reply,
         items=answers.of,
         vouched_for=lambda: [desired.floor.issued_at] if desired.floor else [],
-        trusted=lambda: desired.trust.find_keys("request", desired.now_at_least()),
+        trusted=lambda: desired.trust.find_keys("request", desired.now_at_least(), target),
         fleet=config.fleet,
         agent_id=config.agent_id,
         started_s=started_s,
@@ -577,10 +581,12 @@ def _volume_transfers(
     from .rpc.transfers import VolumeTransfers  # noqa: PLC0415 - as above
 
     desired, policy = controller.desired, policy_of(config)
+    target = target_of(config.agent_id)
     worker = Worker("volume spool", threads=2, timeout_s=_ARCHIVE_MOVED_WITHIN_S)
 
     def permit(volume: str, keyids: Sequence[str]) -> None:
-        refuse_volume_data(policy, desired.trust.root, volume, keyids, desired.now_at_least())
+        now = desired.now_at_least()
+        refuse_volume_data(policy, desired.trust.root, target, volume, keyids, now)
 
     async def settle() -> None:
         with queue.pause():
@@ -603,31 +609,37 @@ def _volume_transfers(
 
 
 def refuse_volume_data(
-    policy: DevicePolicy, root: Root | None, volume: str, keyids: Sequence[str], now: datetime
+    policy: DevicePolicy,
+    root: Root | None,
+    target: str,
+    volume: str,
+    keyids: Sequence[str],
+    now: datetime,
 ) -> None:
-    """Raise `OutOfScope` or `PolicyRefused` where *keyids* may not have the data of *volume*, nor replace it.
+    """Raise `OutOfScope` or `PolicyRefused` where *keyids* may not have the data of *volume* of the device
+    *target*, nor replace it.
 
     Whoever may push a container that sees the volume can do both by that; nobody else may.
     """
     if root is not None:
         from harmony_core.wire.root import check_kinds  # noqa: PLC0415 - as above
 
-        check_kinds(root, ["VolumeScore", "ContainerScore"], keyids, now)
+        check_kinds(root, ["VolumeScore", "ContainerScore"], keyids, now, target)
     if (why := policy.volume_data_refusal(volume)) is not None:
         raise PolicyRefused(why)
 
 
 def refuse_reboot(
-    policy: DevicePolicy, root: Root | None, keyids: Sequence[str], now: datetime
+    policy: DevicePolicy, root: Root | None, target: str, keyids: Sequence[str], now: datetime
 ) -> None:
-    """Raise `OutOfScope` or `PolicyRefused` where *keyids* may not have the device booted.
+    """Raise `OutOfScope` or `PolicyRefused` where *keyids* may not have the device *target* booted.
 
     Whoever may push a RebootScore can have it booted by that; nobody else may.
     """
     if root is not None:
         from harmony_core.wire.root import check_kinds  # noqa: PLC0415 - as above
 
-        check_kinds(root, ["RebootScore"], keyids, now)
+        check_kinds(root, ["RebootScore"], keyids, now, target)
     if (why := policy.kind_refusal("RebootScore")) is not None:
         raise PolicyRefused(f"nobody boots this device by a request: {why}")
 

@@ -17,10 +17,16 @@ from harmony_core.errors import (
     UntrustedSignature,
     WrongEpoch,
 )
-from harmony_core.wire.class_manifest import CLASS_TYPE, ClassManifest, parse_class_manifest
+from harmony_core.wire.class_manifest import (
+    CLASS_TYPE,
+    ClassManifest,
+    class_target,
+    parse_class_manifest,
+)
 from harmony_core.wire.envelope import Opened, VerifyKey, open_envelope, pin_keys
 from harmony_core.wire.fleet_index import FLEET_TYPE, FleetIndex, parse_index
 from harmony_core.wire.gate import GATE_TYPE, Gate, parse_gate
+from harmony_core.wire.names import FLEET_WIDE
 
 from .desired import Desired
 from .membership import Fetched, Kept
@@ -59,7 +65,7 @@ class ClassVerifier:
         kept, opened = self._open(envelope, GATE_TYPE, self._gate_keys(index))
         gate = parse_gate(opened.payload, fleet=self._fleet, name=name)
         self._refuse_epoch(gate.epoch)
-        return kept, gate
+        return self._keep_who_may(kept, index, class_target(name)), gate
 
     def open_manifest(
         self,
@@ -101,8 +107,22 @@ class ClassVerifier:
 
     def _gate_keys(self, index: FleetIndex) -> Mapping[str, bytes]:
         """Who may sign gates: operators, and those whom an operator has named for it."""
-        named = pin_keys(map(VerifyKey.from_text, index.gate_keys))
-        return {**named, **self._manifest_keys()}
+        return {**_pin_gate_keys(index), **self._manifest_keys()}
+
+    def _keep_who_may(self, kept: Kept, index: FleetIndex, target: str) -> Kept:
+        """Return *kept*, a gate of *target*, by the keys alone that may sign that: with one more, an operator
+        would count as having signed it. `OutOfScope` where none may."""
+        root = self._desired.trust.root
+        if root is None:
+            return kept
+        from harmony_core.wire.root import check_target  # noqa: PLC0415 - a fleet without one
+
+        now = self._desired.now_at_least()
+        may = {*_pin_gate_keys(index), *root.find_keys("manifest", now, target)}
+        keys = {keyid: key for keyid, key in kept.keys.items() if keyid in may}
+        if not keys:
+            check_target(root, kept.keyids, now, target)
+        return Kept(envelope=kept.envelope, keys=keys)
 
     def _refuse_epoch(self, epoch: int) -> None:
         if epoch == (here := self._desired.epoch):
@@ -122,11 +142,16 @@ class ClassVerifier:
         root = self._desired.trust.root
         if root is None:
             return
-        from harmony_core.wire.root import check_kinds, refuse_over  # noqa: PLC0415 - a fleet without one
+        from harmony_core.wire.root import (  # noqa: PLC0415 - as above
+            check_kinds,
+            check_target,
+            refuse_over,
+        )
 
         now = self._desired.now_at_least()
         refuse_over(root, now)
-        check_kinds(root, ["*"], keyids, now)
+        check_target(root, keyids, now, FLEET_WIDE)
+        check_kinds(root, ["*"], keyids, now, FLEET_WIDE)
 
     def _refuse_unscoped(
         self, manifest: ClassManifest, before: ClassManifest | None, keyids: Sequence[str]
@@ -142,6 +167,10 @@ class ClassVerifier:
         # Of a class that this device has nothing of, all is new, and nothing goes.
         nothing = manifest.model_copy(update={"scores": (), "removals_allowed": 0})
         check_scope(root, manifest, before or nothing, keyids, now)
+
+
+def _pin_gate_keys(index: FleetIndex) -> Mapping[str, bytes]:
+    return pin_keys(map(VerifyKey.from_text, index.gate_keys))
 
 
 def reopen(envelope: bytes | None, keys: str, payload_type: str) -> tuple[Kept, Opened] | None:

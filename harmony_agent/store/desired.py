@@ -22,7 +22,14 @@ from harmony_agent.clock import is_set_by_a_time_server
 from harmony_agent.config import AgentConfig
 from harmony_core.errors import CapabilityError, EntryRefused, FloorLost, ManifestRejected
 from harmony_core.wire.envelope import VerifyKey, pin_keys
-from harmony_core.wire.manifest import Accepted, Floor, SerializedScore, accept, reinstate
+from harmony_core.wire.manifest import (
+    Accepted,
+    Floor,
+    SerializedScore,
+    accept,
+    reinstate,
+    target_of,
+)
 
 from .database import Database, Statement
 from .floor import (
@@ -149,7 +156,8 @@ class Desired:
         if stored:
             self.trust.expect(stored)
         then = pin_keys(VerifyKey(bytes.fromhex(each)) for each in stored.get("keys", ()))
-        trusted = {**then, **self.trust.find_keys("manifest", datetime.now(UTC))}
+        target = target_of(self._whose["agent_id"])
+        trusted = {**then, **self.trust.find_keys("manifest", datetime.now(UTC), target)}
         try:
             return reinstate(envelope, trusted=trusted, **self._whose)
         except ManifestRejected as error:

@@ -109,11 +109,16 @@ class Trust:
         """Whether a newer root document has counted here than is known now."""
         return self.version < self._expected
 
-    def find_keys(self, what: Signed, now: datetime) -> Mapping[str, bytes]:
-        """Return the keys whose signature of *what* counts at *now*, by key id."""
+    def find_keys(
+        self, what: Signed, now: datetime, target: str | None = None
+    ) -> Mapping[str, bytes]:
+        """Return the keys whose signature of *what* counts at *now*, by key id; *target* is as of
+        `Root.find_keys`."""
         if self.is_lost:
             return {}
-        return self._operator_keys if self.root is None else self.root.find_keys(what, now)
+        if self.root is None:
+            return self._operator_keys
+        return self.root.find_keys(what, now, target)
 
     def is_over(self, now: datetime) -> bool:
         """Return whether the root document has expired at *now*: nothing new counts until it is renewed."""

@@ -36,7 +36,7 @@ from harmony_core.wire.envelope import PAYLOAD_MAX_BYTES, PAYLOAD_TYPE, split_en
 from harmony_core.wire.fleet_index import FLEET_TYPE
 from harmony_core.wire.fleet_index import parse_index as parse_fleet_index
 from harmony_core.wire.gate import GATE_TYPE, parse_gate
-from harmony_core.wire.manifest import Manifest, SerializedScore, reinstate
+from harmony_core.wire.manifest import Manifest, SerializedScore, reinstate, target_of
 from harmony_core.wire.names import (
     DESIRED_CLASS,
     DESIRED_STATE,
@@ -119,7 +119,8 @@ async def _read_own(
             f"push-score {agent_id} FILE --no-wait"
         )
     believed = await asyncio.to_thread(read_believed, home)
-    accepted = reinstate(found.value, trusted=believed.built_upon, fleet=fleet, agent_id=agent_id)
+    trusted = believed.find_built_upon(target_of(agent_id))
+    accepted = reinstate(found.value, trusted=trusted, fleet=fleet, agent_id=agent_id)
     return found.value, accepted.manifest
 
 

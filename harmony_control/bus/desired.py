@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
@@ -22,6 +22,9 @@ from harmony_core.wire.envelope import open_envelope
 from harmony_core.wire.names import target_of
 
 from .connection import Entry
+
+if TYPE_CHECKING:
+    from harmony_control.store.roots import Believed
 
 __all__ = ["Desired", "read_desired"]
 
@@ -55,9 +58,11 @@ async def read_desired(
         if desired.labels and desired.manifest_sha256 != taken_in.get(key):
             doubted[key] = entry
     if doubted:
-        trusted = await asyncio.to_thread(_read_trusted, home)
+        believed = await asyncio.to_thread(_read_believed, home)
         for key, entry in doubted.items():
-            if not _is_signed(entry.value, trusted):
+            if believed is None or not _is_signed(
+                entry.value, believed.find_counting(target_of(key))
+            ):
                 found[key] = attrs.evolve(found[key], labels=_NONE)
     return found
 
@@ -81,13 +86,13 @@ def _read(agent_id: str, envelope: bytes) -> Desired | None:
         return None
 
 
-def _read_trusted(home: Home) -> Mapping[str, bytes]:
+def _read_believed(home: Home) -> Believed | None:
     from harmony_control.store.roots import read_believed  # only where somebody's word is needed
 
     try:
-        return read_believed(home).built_upon
+        return read_believed(home)
     except ConfigError:
-        return {}  # then nobody is: who pushes is told why
+        return None  # then nobody is: who pushes is told why
 
 
 def _is_signed(envelope: bytes, trusted: Mapping[str, bytes]) -> bool:

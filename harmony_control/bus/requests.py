@@ -36,6 +36,7 @@ from harmony_core.errors import (
     RequestError,
     RequestExpired,
     RequestFailed,
+    StoreError,
     TooManyRequests,
     Unverified,
     UsageError,
@@ -45,7 +46,7 @@ from harmony_core.resources import first_problem
 from harmony_core.wire.actual_state import ScoreStatus, score_from_json
 from harmony_core.wire.device_signature import REPLY_TYPE, reply_content
 from harmony_core.wire.manifest import SerializedScore
-from harmony_core.wire.names import HEARTBEAT, MAIL
+from harmony_core.wire.names import HEARTBEAT, MAIL, target_of
 from harmony_core.wire.replies import (
     Alive,
     ChainedEvent,
@@ -375,6 +376,7 @@ class Asking:
         keys = DeviceKeys(self.home, self.client)
         await keys.load([self.agent_id])
         key = await asyncio.to_thread(operator_key.load, self.home)
+        await asyncio.to_thread(self._refuse_elsewhere)
         fleet = (await asyncio.to_thread(self.home.control)).fleet
         request = new_request(
             ask,
@@ -397,6 +399,33 @@ class Asking:
         finally:
             with suppress(nats.errors.Error, OSError):
                 await subscription.unsubscribe()
+
+    async def _refuse_who_may_not(self) -> None:
+        """As `_refuse_elsewhere`, by the newest root document."""
+        if not await asyncio.to_thread(self.home.root_versions):
+            return
+        from .roots import refresh
+
+        with suppress(StoreError):
+            await refresh(self.home, self.client)
+        await asyncio.to_thread(self._refuse_elsewhere)
+
+    def _refuse_elsewhere(self) -> None:
+        """Raise `OutOfScope` where this operator may ask some devices, by what is known here, and not this
+        one: it would answer nothing. `ConfigError`."""
+        if not self.home.root_versions():
+            return
+        from harmony_control.store.roots import read_believed
+
+        key, believed = operator_key.load(self.home).public, read_believed(self.home)
+        if key.id not in believed.find_keys("request"):
+            return
+        if key.id not in believed.find_keys("request", target_of(self.agent_id)):
+            raise OutOfScope(
+                f"{key.id[:16]}… may ask nothing of {self.agent_id} by the root document, so it would not "
+                "answer; ask with another key, or have this one let, by who holds the root keys: harmony "
+                "trust add"
+            )
 
     async def _publish(self, envelope: bytes) -> None:
         await self.client.publish(f"{MAIL}.{self.agent_id}.request", envelope)
@@ -434,6 +463,8 @@ class Asking:
                 raise NoAnswer(_why_unheard(seen))
             return await self._ask_again(answer)
         except TimeoutError:
+            if is_first:
+                await self._refuse_who_may_not()
             said = "did not reply" if is_first else "has stopped replying"
             raise NoAnswer(f"{self.agent_id} {await self._presence()} {said}. {_REMEDY}") from None
 

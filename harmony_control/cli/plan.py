@@ -230,6 +230,8 @@ def _device_lines(change: DeviceChange) -> Iterator[str]:
         yield f"  ~ does without {name}"
     for name in change.without.removed:
         yield f"  ~ does no more without {name}"
+    if change.unsigned is not None:
+        yield word(f"  ! {change.unsigned.message}")
     if change.unable is not None:
         yield word(f"  ! it cannot follow: {change.unable.message}")
 
@@ -252,6 +254,8 @@ def _class_lines(change: ClassChange) -> Iterator[str]:
     if change.leaving:
         yield f"  - {_devices(change.leaving)} leave: {_some(change.leaving)}"
     yield from _score_lines(change.scores)
+    if change.unsigned is not None:
+        yield word(f"  ! {change.unsigned.message}")
     if change.unable:
         yield f"  ! {_devices(tuple(change.unable))} cannot follow:"
         for name in sorted(change.unable)[:_UNABLE_SHOWN]:
@@ -286,6 +290,7 @@ def _to_fields(plan: Plan) -> Mapping[str, object]:
                 "scores": _difference(each.scores),
                 "without": _difference(each.without),
                 "unable": _unable_fields(each.unable) if each.unable else None,
+                "unsigned": _unable_fields(each.unsigned) if each.unsigned else None,
             }
             for each in plan.devices
         ],
@@ -304,6 +309,7 @@ def _class_fields(change: ClassChange) -> Mapping[str, object]:
         "joining": list(change.joining),
         "leaving": list(change.leaving),
         "unable": {name: _unable_fields(each) for name, each in sorted(change.unable.items())},
+        "unsigned": _unable_fields(change.unsigned) if change.unsigned else None,
     }
 
 

@@ -121,7 +121,9 @@ def _add(options: argparse.Namespace) -> int:
         "name": options.name,
         "keys": tuple(key.to_text() for key in _read_keys(options.files)),
         "threshold": options.threshold,
-        "kinds": tuple(options.kinds.split(",")) if options.kinds else None,
+        "kinds": _split(options.kinds),
+        "classes": _split(options.classes),
+        "agents": _split(options.agents),
         "until": None if until is None else datetime.now(UTC) + until,
     }
     if options.kinds:
@@ -134,9 +136,17 @@ def _add(options: argparse.Namespace) -> int:
                     f"installed here{did_you_mean(kind, known)}",
                 )
         scope["signs"] = ("manifest", "request")  # who a device is concerns all kinds
+    if options.agents:
+        scope["signs"] = ("manifest", "request")  # and the whole fleet
+    elif options.classes:
+        scope["signs"] = ("manifest",)  # a request is for a device
     if options.signs:
         scope["signs"] = tuple(options.signs.split(","))
     return _change(options, add_scope(scope))
+
+
+def _split(names: str | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names.split(","))
 
 
 def _remove(options: argparse.Namespace) -> int:

@@ -53,12 +53,23 @@ def add_trust(
         )
     )
     add.add_argument("--kinds", metavar="KIND,…", help="only these, and nobody else these")
+    add.add_argument(
+        "--classes",
+        metavar="CLASS,…",
+        help="only for these classes, by their names or patterns ('kiosk-*')",
+    )
+    add.add_argument(
+        "--agents",
+        metavar="AGENT,…",
+        help="only for these devices, by their ids or patterns; with --classes, for both",
+    )
     add.add_argument("--threshold", type=int, default=1, metavar="N", help="how many must sign")
     add.add_argument("--until", metavar="TIME", help="from now on, such as 90d (default: for ever)")
     add.add_argument(
         "--signs",
         metavar="WHAT,…",
-        help="of manifest, request, device (default: all of them; with --kinds, not device)",
+        help="of manifest, request, device (default: all of them; with --kinds or --agents, not device; with "
+        "--classes alone, only manifest)",
     )
     _signing(add, completes)
 

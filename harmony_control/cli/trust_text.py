@@ -27,7 +27,17 @@ def _describe_scope(scope: Scope) -> str:
     kinds = "all kinds" if scope.kinds is None else ", ".join(scope.kinds)
     until = "" if scope.until is None else f", until {rfc3339(scope.until)}"
     signs = "" if len(scope.signs) == 3 else f", only {', '.join(scope.signs)}"
-    return f"{scope.threshold} of {', '.join(map(_short, scope.keys))}: {kinds}{signs}{until}"
+    keys = ", ".join(map(_short, scope.keys))
+    return f"{scope.threshold} of {keys}: {kinds}{_describe_limit(scope)}{signs}{until}"
+
+
+def _describe_limit(scope: Scope) -> str:
+    parts = [
+        f"{what} {', '.join(patterns)}"
+        for what, patterns in (("classes", scope.classes), ("devices", scope.agents))
+        if patterns is not None
+    ]
+    return f", only for {' and '.join(parts)}" if parts else ""
 
 
 def _short(key: str) -> str:

@@ -37,12 +37,17 @@ async def apply_plan(
     """Write what *plan* says, and yield each thing that was written. With *prune*, classes that the folder
     does not have lose all their Scores, by their own waves and windows.
 
-    Raises `RevisionConflict` where something else was written since it was planned, which stands then; and
-    what `push` and `publish` raise. What was yielded before is written.
+    Raises `OutOfScope`, before anything is written, where those who would sign may not sign for one of these
+    classes or devices; `RevisionConflict` where something else was written since it was planned, which stands
+    then; and what `push` and `publish` raise. What was yielded before is written.
     """
+    classes = (*plan.classes, *(plan.retired if prune else ()))
+    for unsigned in [each.unsigned for each in plan.devices] + [each.unsigned for each in classes]:
+        if unsigned is not None:
+            raise unsigned
     for change in plan.devices:
         yield change.id, await _push(home, client, documents, change)
-    for each in (*plan.classes, *(plan.retired if prune else ())):
+    for each in classes:
         yield await publish(documents, reports, each.name, partial(_heed_class, each))
 
 

@@ -18,13 +18,14 @@ from harmony_control.rollout.publish import Wish, make_rollout
 from harmony_control.store.home import Home
 from harmony_control.store.secrets import FleetSecrets
 from harmony_core.close_names import did_you_mean
-from harmony_core.errors import HarmonyError, UsageError
+from harmony_core.errors import HarmonyError, OutOfScope, UsageError
 from harmony_core.wire.actual_state import ActualState
 from harmony_core.wire.class_manifest import ClassManifest, Rollout, Window, class_target
 from harmony_core.wire.fleet_index import ClassRule, FleetIndex
 from harmony_core.wire.gate import Gate
 from harmony_core.wire.layers import ClassLayer, Merged
 from harmony_core.wire.manifest import Manifest, SerializedScore
+from harmony_core.wire.names import FLEET_WIDE, target_of
 from harmony_core.wire.selector import parse_selector
 
 from .folder import Folder
@@ -97,6 +98,8 @@ class ClassChange:
     leaving: Sequence[str] = ()
     unable: Mapping[str, HarmonyError] = attrs.field(factory=dict[str, HarmonyError])
     """The members that could not follow it, as they report what they can, and why."""
+    unsigned: OutOfScope | None = None
+    """Why those who would sign it may not sign for this class, or change who belongs to it."""
     before: ClassManifest | None = attrs.field(repr=False)
     """What the class is now; None for nothing."""
     wish: Wish = attrs.field(repr=False)
@@ -117,6 +120,8 @@ class DeviceChange:
     wanted_without: Sequence[str]
     unable: HarmonyError | None = None
     """Why the device could not follow it, or a class that does not change, as it reports what it can."""
+    unsigned: OutOfScope | None = None
+    """Why those who would sign it may not sign for this device."""
     before: Manifest | None = attrs.field(repr=False)
     """What the device is to be now; None for nothing."""
 
@@ -205,15 +210,33 @@ async def make_plan(
         for each in devices
     ]
     return Plan(
-        classes=changes,
-        devices=devices,
-        retired=retired,
+        classes=[_look_who_signs(documents, each) for each in changes],
+        devices=[
+            attrs.evolve(each, unsigned=_find_unsigned(documents, target_of(each.id)))
+            for each in devices
+        ],
+        retired=[_look_who_signs(documents, each) for each in retired],
         not_in_folder=sorted(
             name
             for name, each in manifests.items()
             if name not in spec.devices and (each.labels or each.scores or each.without)
         ),
     )
+
+
+def _look_who_signs(documents: ClassDocuments, change: ClassChange) -> ClassChange:
+    unsigned = _find_unsigned(documents, class_target(change.name))
+    if unsigned is None and (change.is_new or change.selector or change.priority):
+        unsigned = _find_unsigned(documents, FLEET_WIDE)
+    return attrs.evolve(change, unsigned=unsigned)
+
+
+def _find_unsigned(documents: ClassDocuments, target: str) -> OutOfScope | None:
+    try:
+        documents.refuse_target(target)
+    except OutOfScope as error:
+        return error
+    return None
 
 
 def _foresee(fleet: str, change: DeviceChange) -> Manifest:

@@ -33,7 +33,13 @@ from harmony_core.errors import (
 )
 from harmony_core.wire.actual_state import ActualState
 from harmony_core.wire.envelope import Signer
-from harmony_core.wire.manifest import GENERATION_MAX, Accepted, Manifest, reinstate
+from harmony_core.wire.manifest import (
+    GENERATION_MAX,
+    Accepted,
+    Manifest,
+    reinstate,
+    target_of,
+)
 from harmony_core.wire.names import DESIRED_STATE
 
 __all__ = ["BaseRevision", "PushTarget", "read_base_revision", "read_push_target", "refuse_undoing"]
@@ -54,15 +60,14 @@ class PushTarget:
     def accept(self, envelope: bytes) -> Accepted:
         """Return what *envelope* wants of this device; `ManifestRejected` unless somebody trusted here signed
         it."""
-        trusted = self.believed.built_upon
+        trusted = self.believed.find_built_upon(target_of(self.agent_id))
         return reinstate(envelope, trusted=trusted, fleet=self.fleet, agent_id=self.agent_id)
 
     def is_void(self, envelope: bytes) -> bool:
         """Return whether a new epoch has made void what *envelope* wants."""
         try:
-            reinstate(
-                envelope, trusted=self.believed.void, fleet=self.fleet, agent_id=self.agent_id
-            )
+            trusted = self.believed.find_void(target_of(self.agent_id))
+            reinstate(envelope, trusted=trusted, fleet=self.fleet, agent_id=self.agent_id)
         except ManifestRejected:
             return False
         return True

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 import attrs
@@ -33,12 +34,13 @@ from harmony_core.wire.class_manifest import (
     CLASS_TYPE,
     ClassManifest,
     Rollout,
+    class_target,
     parse_class_manifest,
 )
 from harmony_core.wire.envelope import Opened, Signer, VerifyKey, open_envelope, pin_keys, seal
 from harmony_core.wire.fleet_index import FLEET_TYPE, ClassRule, FleetIndex, parse_index
 from harmony_core.wire.gate import GATE_TYPE, Gate, parse_gate
-from harmony_core.wire.names import DESIRED_CLASS, FLEET, INDEX_KEY, ROLLOUT
+from harmony_core.wire.names import DESIRED_CLASS, FLEET, FLEET_WIDE, INDEX_KEY, ROLLOUT
 
 __all__ = ["ClassDocuments", "Known", "Read", "Standing"]
 
@@ -132,7 +134,7 @@ class ClassDocuments:
         found = await Bucket(self.client, FLEET).get(INDEX_KEY)
         if found is None:
             return None
-        opened = self._open(found, self._operators(), FLEET_TYPE)
+        opened = self._open(found, FLEET_TYPE, FLEET_WIDE)
         if opened is None:
             return None
         index = parse_index(opened.payload, fleet=self.fleet)
@@ -165,7 +167,7 @@ class ClassDocuments:
         self, name: str, found: Entry, index: Read[FleetIndex] | None
     ) -> Read[Gate] | None:
         named = map(VerifyKey.from_text, index.value.gate_keys if index else ())
-        opened = self._open(found, {**pin_keys(named), **self._operators()}, GATE_TYPE)
+        opened = self._open(found, GATE_TYPE, class_target(name), pin_keys(named))
         if opened is None:
             return None
         gate = parse_gate(opened.payload, fleet=self.fleet, name=name)
@@ -176,7 +178,7 @@ class ClassDocuments:
         found = await Bucket(self.client, DESIRED_CLASS).get(class_key(name, generation))
         if found is None:
             return None
-        opened = open_envelope(found.value, self._operators(), payload_type=CLASS_TYPE)
+        opened = self._open_signed(found, CLASS_TYPE, class_target(name))
         manifest = parse_class_manifest(
             opened.payload, fleet=self.fleet, name=name, generation=generation
         )
@@ -233,7 +235,7 @@ class ClassDocuments:
 
     async def write_index(self, index: FleetIndex, before: Read[FleetIndex] | None) -> None:
         """Sign and write *index* in place of *before*. `RevisionConflict` where somebody else was quicker."""
-        self._refuse_unscoped(["*"])
+        self.refuse_unscoped(["*"], FLEET_WIDE)
         envelope = seal(index.payload(), *self._find_signers(), payload_type=FLEET_TYPE)
         bucket = Bucket(self.client, FLEET)
         if before is None:
@@ -251,7 +253,7 @@ class ClassDocuments:
 
         `RevisionConflict` where there is that generation already: it is never written over.
         """
-        self._refuse_unscoped(sorted({each.kind for each in manifest.scores}))
+        self.refuse_unscoped(sorted({each.kind for each in manifest.scores}), manifest.target)
         payload = manifest.payload()
         envelope = seal(payload, *self._find_signers(), payload_type=CLASS_TYPE)
         key = class_key(manifest.name, manifest.generation)
@@ -265,6 +267,8 @@ class ClassDocuments:
 
         `RevisionConflict` where somebody else was quicker.
         """
+        if signer is None:
+            self.refuse_target(class_target(gate.name))
         signers = self._find_signers() if signer is None else [signer]
         envelope = seal(gate.payload(), *signers, payload_type=GATE_TYPE)
         bucket = Bucket(self.client, ROLLOUT)
@@ -276,6 +280,17 @@ class ClassDocuments:
             await bucket.create(gate.name, envelope)
         else:
             await bucket.update(gate.name, envelope, last=found.revision)
+
+    def refuse_target(self, target: str) -> None:
+        """Raise `OutOfScope` where these signers sign, by the root document, but not for *target*."""
+        root, now = self.believed.root, datetime.now(UTC)
+        if root is None:
+            return
+        from harmony_core.wire.root import check_target
+
+        keys = root.find_keys("manifest", now)
+        if keyids := [each.public.id for each in self.signers if each.public.id in keys]:
+            check_target(root, keyids, now, target)
 
     async def find_next_generation(
         self, name: str, before: Read[Gate] | None, told: Sequence[int] = ()
@@ -294,18 +309,40 @@ class ClassDocuments:
             generation += 1
         return generation
 
-    def _open(self, found: Entry, keys: Mapping[str, bytes], payload_type: str) -> Opened | None:
-        """Open what stands there; None for what a new epoch has made void."""
+    def _open(
+        self,
+        found: Entry,
+        payload_type: str,
+        target: str,
+        named: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> Opened | None:
+        """Open what stands there, signed for *target* or by one of the keys *named*; None for what a new
+        epoch has made void."""
         try:
-            return open_envelope(found.value, keys, payload_type=payload_type)
+            return self._open_signed(found, payload_type, target, named)
         except UntrustedSignature:
-            if not self.believed.void:
+            if not (void := self.believed.find_void(target)):
                 raise
-            open_envelope(found.value, self.believed.void, payload_type=payload_type)
+            open_envelope(found.value, void, payload_type=payload_type)
             return None
 
-    def _operators(self) -> Mapping[str, bytes]:
-        return self.believed.built_upon
+    def _open_signed(
+        self,
+        found: Entry,
+        payload_type: str,
+        target: str,
+        named: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> Opened:
+        keys = {**named, **self.believed.find_counting(target)}
+        try:
+            return open_envelope(found.value, keys, payload_type=payload_type)
+        except UntrustedSignature as error:
+            earlier = self.believed.find_built_upon(target)
+            try:
+                opened = open_envelope(found.value, earlier, payload_type=payload_type)
+            except UntrustedSignature:
+                raise error from None
+            raise UntrustedSignature(_explain_limited(opened.keyids, target)) from error
 
     def _find_signers(self) -> Sequence[Signer]:
         """Return who signs as an operator. `ConfigError` where nobody can."""
@@ -316,15 +353,30 @@ class ClassDocuments:
             )
         return self.signers
 
-    def _refuse_unscoped(self, kinds: Sequence[str]) -> None:
-        """Raise what devices would refuse it with, whom these signers may not sign all of *kinds* for."""
+    def refuse_unscoped(self, kinds: Sequence[str], target: str) -> None:
+        """Raise what devices would refuse it with, where these signers may not sign all of *kinds* for
+        *target*."""
         root, now = self.believed.root, datetime.now(UTC)
         signers = self._find_signers()
         if root is None:
             return
-        from harmony_core.wire.root import check_kinds
+        from harmony_core.wire.root import check_kinds, check_target
 
-        check_kinds(root, kinds, find_signing_keyids(root, signers, now), now)
+        keyids = find_signing_keyids(root, signers, now)
+        check_target(root, keyids, now, target)
+        check_kinds(root, kinds, keyids, now, target)
+
+
+def _explain_limited(keyids: Sequence[str], target: str) -> str:
+    by = ", ".join(f"{each[:16]}…" for each in keyids)
+    what = "fleet index" if target == FLEET_WIDE else target
+    return (
+        f"what the message server holds as {what} was signed by {by}, which signs for less by the newest "
+        "root document, so nothing is built on it, and devices that do not have it refuse it, too. If it "
+        "was signed before that, let that key sign for it again (`harmony trust add`), have another one sign "
+        "what is there anew, and limit it then; else make void what it has signed: harmony trust renew "
+        "--new-epoch"
+    )
 
 
 def _read(value: T, found: Entry, opened: Opened) -> Read[T]:

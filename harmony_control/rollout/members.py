@@ -37,7 +37,8 @@ async def read_manifests(documents: ClassDocuments, ids: Sequence[str]) -> dict[
         verified: dict[str, Manifest] = {}
         for each in found:
             try:
-                opened = open_envelope(each.value, documents.believed.built_upon)
+                trusted = documents.believed.find_built_upon(target_of(each.key))
+                opened = open_envelope(each.value, trusted)
                 manifest = parse_manifest(opened.payload)
             except ManifestRejected:
                 continue  # its device refuses it, too, and says so

@@ -35,6 +35,7 @@ from harmony_core.wire.class_manifest import (
 from harmony_core.wire.fleet_index import ClassRule, FleetIndex, Selected
 from harmony_core.wire.gate import Gate
 from harmony_core.wire.manifest import SerializedScore
+from harmony_core.wire.names import FLEET_WIDE
 from harmony_core.wire.selector import parse_selector
 
 from .documents import ClassDocuments, Read, Standing
@@ -164,6 +165,9 @@ async def _publish(
         rollout=rollout,
     )
     # Only now: what is refused is put nowhere.
+    documents.refuse_unscoped(sorted({each.kind for each in manifest.scores}), manifest.target)
+    if _change_rule(name, index.value if index else None, wish, generation, stable):
+        documents.refuse_unscoped(["*"], FLEET_WIDE)
     await upload(documents.client, assets_of(wish.scores.values()), assets_of(known))
     sha256 = await documents.write_manifest(manifest)
     await change_index(

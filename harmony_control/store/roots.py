@@ -9,19 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import attrs
 
 from harmony_core.errors import ConfigError, OutOfScope, RootRejected
 from harmony_core.wire.envelope import Signer, VerifyKey, pin_keys
+from harmony_core.wire.names import FLEET_WIDE
 
 from . import operator_key
 from .home import Home, read_if_there, write_whole
 
 if TYPE_CHECKING:
-    from harmony_core.wire.root import Root, Signed  # a fleet without one needs no model of it
+    from harmony_core.wire.root import (
+        Root,
+        Scope,
+        Signed,
+    )  # a fleet without one needs no model of it
 
 __all__ = [
     "Believed",
@@ -39,7 +46,10 @@ __all__ = [
 ]
 
 
-@attrs.frozen(kw_only=True)
+_NONE: Mapping[Scope, Mapping[str, bytes]] = MappingProxyType({})
+
+
+@attrs.frozen(kw_only=True, slots=False)
 class Believed:
     """Whose signatures count in this home."""
 
@@ -47,14 +57,48 @@ class Believed:
     """The newest root document; None for a fleet without."""
     keys: Mapping[str, bytes]
     """Who may sign manifests now, by key id."""
-    built_upon: Mapping[str, bytes]
-    """Whose manifests are built upon: also those who were taken out since, in the same epoch."""
-    void: Mapping[str, bytes]
-    """Whose manifests were made void by a new epoch: nothing of them is built upon, and nobody is alarmed."""
+    this_epoch: Mapping[Scope, Mapping[str, bytes]] = _NONE
+    """Every scope that any root document of this epoch has had for manifests, with its keys."""
+    earlier: Mapping[Scope, Mapping[str, bytes]] = _NONE
+    """The same of the epochs before."""
 
-    def find_keys(self, what: Signed) -> Mapping[str, bytes]:
-        """Return the keys that may sign *what*."""
-        return self.keys if self.root is None else self.root.find_keys(what, datetime.now(UTC))
+    def find_keys(self, what: Signed, target: str | None = None) -> Mapping[str, bytes]:
+        """Return the keys that may sign *what*; *target* is as of `Root.find_keys`."""
+        if self.root is None:
+            return self.keys
+        return self.root.find_keys(what, datetime.now(UTC), target)
+
+    def find_built_upon(self, target: str) -> Mapping[str, bytes]:
+        """Return the keys by which what was signed for *target*, and is in force there, is built upon: also
+        of those who were taken out since, or sign for less by now, in the same epoch."""
+        return self.keys if self.root is None else _pick(self.this_epoch, target)
+
+    def find_counting(self, target: str) -> Mapping[str, bytes]:
+        """Return the same, for what nobody says to be in force: without the keys that sign for less by now,
+        whose holders can still write it."""
+        found = self.find_built_upon(target)
+        if self.root is None:
+            return found
+        now = _pick(_list_scopes([self.root]), target)
+        return {
+            keyid: key for keyid, key in found.items() if keyid in now or keyid not in self._signing
+        }
+
+    @cached_property
+    def _signing(self) -> frozenset[str]:
+        """The ids of all keys that sign manifests for anything by the newest root document."""
+        assert self.root is not None
+        return frozenset(keyid for keys in _list_scopes([self.root]).values() for keyid in keys)
+
+    def find_void(self, target: str) -> Mapping[str, bytes]:
+        """Return the keys of which a new epoch has made void what they signed for *target*: nothing of it is
+        built upon, and nobody is alarmed."""
+        counting = self.find_built_upon(target)
+        return {
+            keyid: key
+            for keyid, key in _pick(self.earlier, target).items()
+            if keyid not in counting
+        }
 
 
 def find_signing_keyids(root: Root, signers: Sequence[Signer], now: datetime) -> Sequence[str]:
@@ -106,12 +150,15 @@ def read_believed(home: Home) -> Believed:
     chain = read_chain(home)
     if not chain:
         keys = pin_keys(operator_key.load_trusted(home))
-        return Believed(root=None, keys=keys, built_upon=keys, void={})
+        return Believed(root=None, keys=keys)
     newest = chain[-1]
     keys = newest.find_keys("manifest", datetime.now(UTC))
-    built_upon = {**_list_keys(each for each in chain if each.epoch == newest.epoch), **keys}
-    void = {keyid: key for keyid, key in _list_keys(chain).items() if keyid not in built_upon}
-    return Believed(root=newest, keys=keys, built_upon=built_upon, void=void)
+    return Believed(
+        root=newest,
+        keys=keys,
+        this_epoch=_list_scopes(each for each in chain if each.epoch == newest.epoch),
+        earlier=_list_scopes(each for each in chain if each.epoch != newest.epoch),
+    )
 
 
 def read_record_keys(home: Home) -> Mapping[str, bytes]:
@@ -120,17 +167,27 @@ def read_record_keys(home: Home) -> Mapping[str, bytes]:
     chain = read_chain(home)
     if not chain:
         return pin_keys(operator_key.load_trusted(home))
-    return _list_keys((each for each in chain if each.epoch == chain[-1].epoch), "device")
+    scopes = _list_scopes((each for each in chain if each.epoch == chain[-1].epoch), "device")
+    return _pick(scopes, FLEET_WIDE)
 
 
-def _list_keys(roots: Iterable[Root], what: Signed = "manifest") -> Mapping[str, bytes]:
-    return pin_keys(
-        VerifyKey.from_text(key)
-        for root in roots
-        for scope in root.scopes
-        if what in scope.signs
-        for key in scope.keys
-    )
+def _list_scopes(
+    roots: Iterable[Root], what: Signed = "manifest"
+) -> Mapping[Scope, Mapping[str, bytes]]:
+    scopes = dict.fromkeys(
+        each for root in roots for each in root.scopes if what in each.signs
+    )  # most are in each of the versions
+    return {each: pin_keys(map(VerifyKey.from_text, each.keys)) for each in scopes}
+
+
+def _pick(scopes: Mapping[Scope, Mapping[str, bytes]], target: str) -> Mapping[str, bytes]:
+    """Return the keys of those of *scopes* that sign for *target*."""
+    return {
+        keyid: key
+        for scope, keys in scopes.items()
+        if scope.covers(target)
+        for keyid, key in keys.items()
+    }
 
 
 def read_chain(home: Home) -> list[Root]:

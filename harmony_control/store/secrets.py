@@ -25,6 +25,7 @@ from harmony_core.close_names import did_you_mean
 from harmony_core.errors import ConfigError, TooLarge, UntrustedSignature, UsageError, WireError
 from harmony_core.wire import strict_json
 from harmony_core.wire.envelope import PAYLOAD_MAX_BYTES, VerifyKey, open_envelope, pin_keys, seal
+from harmony_core.wire.names import FLEET_WIDE
 from harmony_core.wire.sealed import VALUE_MAX_BYTES, open_box, seal_box
 from harmony_core.wire.times import rfc3339
 
@@ -94,8 +95,9 @@ class FleetSecrets:
 
     @cached_property
     def _operators(self) -> Sequence[VerifyKey]:
-        """Whose secrets count here, and who can open them: who may sign manifests, too."""
-        believed = read_believed(self.home).keys
+        """Whose secrets count here, and who can open them: who may sign manifests, too, for every device,
+        since a secret may be for any."""
+        believed = read_believed(self.home).find_keys("manifest", FLEET_WIDE)
         return [each for each in load_trusted(self.home) if each.id in believed]
 
     def find_left_out(self) -> Sequence[str]:
@@ -217,9 +219,9 @@ class FleetSecrets:
         own, operators = load_to_open(self.home), self._operators
         if own.public not in operators:
             raise UsageError(
-                f"{own.public.id[:16]}… may sign no manifest by the root document, so no secret that it has "
-                "signed counts; have the one who holds the root keys let it: harmony trust add NAME "
-                "operator.pub"
+                f"{own.public.id[:16]}… may sign no manifest by the root document, or not for every device, "
+                "so no secret that it has signed counts; have the one who holds the root keys let it: "
+                "harmony trust add NAME operator.pub"
             )
         boxed = strict_json.dumps(_Boxed(name=name, version=version, value=value).model_dump())
         kept = KeptSecret(

@@ -21,6 +21,7 @@ __all__ = [
     "DEVICES",
     "ENROL_SUBJECT",
     "FLEET",
+    "FLEET_WIDE",
     "HEARTBEAT",
     "ID_PATTERN",
     "INDEX_KEY",
@@ -53,6 +54,8 @@ DESIRED_CLASS = "desired-class"
 FLEET = "fleet"
 """The bucket of the fleet index, under `INDEX_KEY`."""
 INDEX_KEY = "index"
+FLEET_WIDE = "fleet"
+"""The target of what is for all devices and classes alike: of the fleet index, say."""
 ROLLOUT = "rollout"
 """The bucket of the gates; a key is a class."""
 TRUST = "trust"

@@ -13,12 +13,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from fnmatch import fnmatchcase
 from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
     Field,
+    StringConstraints,
     ValidationError,
     model_validator,
 )
@@ -48,6 +50,7 @@ __all__ = [
     "Signed",
     "check_kinds",
     "check_scope",
+    "check_target",
     "find_changed_kinds",
     "hash_root",
     "open_first_root",
@@ -81,6 +84,15 @@ Keys: TypeAlias = Annotated[
     AfterValidator(_refuse_repeats),
 ]
 Threshold: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=SIGNATURES_MAX)]
+Pattern: TypeAlias = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9*?]([a-z0-9*?-]{0,61}[a-z0-9*?])?$")
+]
+"""A name, or names in which ``*`` stands for any characters and ``?`` for one."""
+Patterns: TypeAlias = Annotated[
+    tuple[Pattern, ...],
+    Field(min_length=1, max_length=256, fail_fast=True),
+    AfterValidator(_refuse_repeats),
+]
 
 
 class Scope(Part):
@@ -106,6 +118,11 @@ class Scope(Part):
     )
     until: UtcTime | None = None
     """From then on, nothing new that they sign counts."""
+    classes: Annotated[Patterns | None, Field(exclude_if=lambda given: given is None)] = None
+    """They sign for these classes. Where this or `agents` is given, they sign for nothing that neither names;
+    where neither is, for all. Written only where it is given: an agent that knows of none refuses it."""
+    agents: Annotated[Patterns | None, Field(exclude_if=lambda given: given is None)] = None
+    """They sign for these devices: their own manifests, and requests to them."""
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:
@@ -114,6 +131,33 @@ class Scope(Part):
                 f"the threshold of {self.name} is {self.threshold}, and it has {len(self.keys)} keys"
             )
         return self
+
+    @model_validator(mode="after")
+    def _signs_only_what_has_a_target(self) -> Self:
+        if self.is_limited and "device" in self.signs:
+            raise ValueError(
+                f"{self.name} signs for some classes or devices only, and who a device is concerns the whole "
+                "fleet: leave `device` out of its `signs`"
+            )
+        if self.is_limited and self.agents is None and "request" in self.signs:
+            raise ValueError(
+                f"{self.name} signs for classes only, and a request is for a device: leave `request` out of "
+                "its `signs`, or name the `agents`"
+            )
+        return self
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether they sign for some classes or devices only."""
+        return self.classes is not None or self.agents is not None
+
+    def covers(self, target: str) -> bool:
+        """Return whether they sign for *target*: a manifest's, or `names.FLEET_WIDE`."""
+        if not self.is_limited:
+            return True
+        what, _, name = target.partition(":")
+        patterns = {"class": self.classes, "agent": self.agents}.get(what)
+        return any(fnmatchcase(name, each) for each in patterns or ())
 
     def is_over(self, now: datetime) -> bool:
         """Return whether what they sign from *now* on counts no more."""
@@ -164,19 +208,26 @@ class Root(Part):
         """Return whether it has expired at *now*."""
         return self.expires_at is not None and self.expires_at <= now
 
-    def find_keys(self, what: Signed, now: datetime) -> Mapping[str, bytes]:
-        """Return the keys that may sign *what* at *now*, by key id, as `open_envelope` takes them."""
+    def find_keys(
+        self, what: Signed, now: datetime, target: str | None = None
+    ) -> Mapping[str, bytes]:
+        """Return the keys that may sign *what* at *now*, by key id, as `open_envelope` takes them.
+
+        For *target*, as `Scope.covers` has it; None: for anything at all.
+        """
         return pin_keys(
             VerifyKey.from_text(key)
             for each in self.scopes
-            if what in each.signs and not each.is_over(now)
+            if what in each.signs
+            and not each.is_over(now)
+            and (target is None or each.covers(target))
             for key in each.keys
         )
 
-    def find_scopes_of(self, kind: str) -> list[Scope]:
-        """Return the scopes whose keys may change Scores of *kind*: those that name it, else those that name
-        none."""
-        can = [each for each in self.scopes if "manifest" in each.signs]
+    def find_scopes_of(self, kind: str, target: str) -> list[Scope]:
+        """Return the scopes whose keys may change Scores of *kind* on *target*: of those that sign for that,
+        those that name the kind, else those that name none."""
+        can = [each for each in self.scopes if "manifest" in each.signs and each.covers(target)]
         named = [each for each in can if each.kinds is not None and kind in each.kinds]
         return named or [each for each in can if each.kinds is None]
 
@@ -275,17 +326,49 @@ def check_scope(
 ) -> None:
     """Raise `OutOfScope` unless those who signed *new*, *keyids*, may change what it changes of *before*.
 
-    What it does not change needs no leave; without *before*, it changes everything. Stateless but for that.
+    What it does not change needs no leave, but one of them signs for its target; without *before*, it changes
+    everything. Stateless but for that.
     """
-    check_kinds(root, find_changed_kinds(new, before), keyids, now)
+    check_target(root, keyids, now, new.target)
+    check_kinds(root, find_changed_kinds(new, before), keyids, now, new.target)
 
 
-def check_kinds(root: Root, kinds: Iterable[str], keyids: Collection[str], now: datetime) -> None:
-    """Raise `OutOfScope` unless those who signed, *keyids*, may change Scores of each of *kinds*."""
+def check_kinds(
+    root: Root, kinds: Iterable[str], keyids: Collection[str], now: datetime, target: str
+) -> None:
+    """Raise `OutOfScope` unless those who signed, *keyids*, may change Scores of each of *kinds* on *target*,
+    as `Scope.covers` has it."""
     for kind in kinds:
-        scopes = root.find_scopes_of(kind)
+        scopes = root.find_scopes_of(kind, target)
         if not any(_is_met(each, keyids, now) for each in scopes):
             raise OutOfScope(_explain_scope(kind, scopes, keyids, now))
+
+
+def check_target(root: Root, keyids: Collection[str], now: datetime, target: str) -> None:
+    """Raise `OutOfScope` unless one of those who signed, *keyids*, signs manifests for *target*."""
+    if not root.find_keys("manifest", now, target).keys().isdisjoint(keyids):
+        return
+    can = [each for each in root.scopes if "manifest" in each.signs and each.covers(target)]
+    who = ", ".join(sorted(each.name for each in can if not each.is_over(now))) or "nobody"
+    raise OutOfScope(
+        f"signed by {_list_signers(keyids)}, and by the root document {_describe_target(target)} is signed "
+        f"by {who}; have one of them sign it, or let this key do so, with `harmony trust add`"
+    )
+
+
+def _describe_target(target: str) -> str:
+    what, _, name = target.partition(":")
+    match what:
+        case "class":
+            return f"what is for the class {name}"
+        case "agent":
+            return f"what is for the device {name}"
+        case _:
+            return "what is for the whole fleet, such as who belongs to a class,"
+
+
+def _list_signers(keyids: Collection[str]) -> str:
+    return ", ".join(f"{each[:16]}…" for each in sorted(keyids)) or "nobody"
 
 
 def find_changed_kinds(new: Manifest, before: Manifest | None) -> list[str]:
@@ -346,7 +429,7 @@ def _explain_scope(
         if kind == ANY_KIND
         else f"Scores of the kind {kind}"
     )
-    signed = ", ".join(f"{each[:16]}…" for each in sorted(keyids)) or "nobody"
+    signed = _list_signers(keyids)
     if not scopes:
         return f"by the root document nobody may change {what}; let somebody, with `harmony trust`"
     can = "; or ".join(

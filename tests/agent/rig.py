@@ -174,9 +174,10 @@ class Rig:
         sha256: str,
         *,
         key: Signer | None = None,
+        also: Sequence[Signer] = (),
         **fields: Any,
     ) -> None:
-        """Write a gate of a class: open for all, unless *fields* say otherwise."""
+        """Write a gate of a class: open for all, unless *fields* say otherwise. *also* sign it, too."""
         self.gates += 1
         fields = {"state": "running", "places": PLACES, "term": 1, **fields}
         gate = Gate(
@@ -188,7 +189,7 @@ class Rig:
             seq=self.gates,
             **fields,
         )
-        value = seal(gate.payload(), key or self.key, payload_type=GATE_TYPE)
+        value = seal(gate.payload(), key or self.key, *also, payload_type=GATE_TYPE)
         await self.bus.bucket(ROLLOUT).put(name, value)
         await hint_devices(self.bus.admin, ["pi-1"], name)
 

@@ -646,11 +646,11 @@ def test_only_who_may_push_a_reboot_score_may_ask_for_a_boot() -> None:
             Scope(name="support", keys=(eve.public.to_text(),), signs=("request",)),
         ),
     )
-    refuse_reboot(policy, root, [ada.public.id], now)
-    refuse_reboot(policy, None, [bob.public.id], now)
+    refuse_reboot(policy, root, "agent:pi-1", [ada.public.id], now)
+    refuse_reboot(policy, None, "agent:pi-1", [bob.public.id], now)
     for other in (bob, eve):
         with pytest.raises(OutOfScope, match="RebootScore"):
-            refuse_reboot(policy, root, [other.public.id], now)
+            refuse_reboot(policy, root, "agent:pi-1", [other.public.id], now)
 
 
 @pytest.mark.looptime

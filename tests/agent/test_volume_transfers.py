@@ -140,7 +140,7 @@ class Place:
         rules = DevicePolicy(rules=PolicyTable.read_text(policy))
 
         def permit(volume: str, keyids: Sequence[str]) -> None:
-            refuse_volume_data(rules, None, volume, keyids, datetime.now(UTC))
+            refuse_volume_data(rules, None, "agent:pi-1", volume, keyids, datetime.now(UTC))
 
         self.transfers = VolumeTransfers(
             offers=offers,
@@ -392,10 +392,10 @@ def test_only_who_may_push_volumes_and_what_sees_them_may_have_their_data() -> N
         Scope(name="support", keys=(eve.public.to_text(),), signs=("request",)),
         Scope(name="bob", keys=(bob.public.to_text(),), kinds=("FileScore",)),
     )
-    refuse_volume_data(policy, of_all, "data", [ada.public.id], now)
+    refuse_volume_data(policy, of_all, "agent:pi-1", "data", [ada.public.id], now)
     for other in (bob, eve, generate_key()):
         with pytest.raises(OutOfScope, match="VolumeScore"):
-            refuse_volume_data(policy, of_all, "data", [other.public.id], now)
+            refuse_volume_data(policy, of_all, "agent:pi-1", "data", [other.public.id], now)
     # One makes volumes, and the other containers: it takes both.
     of_some = root_of(
         Scope(name="ada", keys=(ada.public.to_text(),), kinds=("VolumeScore", "ContainerScore")),
@@ -403,10 +403,10 @@ def test_only_who_may_push_volumes_and_what_sees_them_may_have_their_data() -> N
         Scope(name="dan", keys=(dan.public.to_text(),), kinds=("VolumeScore",)),
     )
     for allowed in ([ada.public.id], [bob.public.id, dan.public.id]):
-        refuse_volume_data(policy, of_some, "data", allowed, now)
+        refuse_volume_data(policy, of_some, "agent:pi-1", "data", allowed, now)
     for other, lacks in ((bob, "VolumeScore"), (dan, "ContainerScore")):
         with pytest.raises(OutOfScope, match=lacks):
-            refuse_volume_data(policy, of_some, "data", [other.public.id], now)
+            refuse_volume_data(policy, of_some, "agent:pi-1", "data", [other.public.id], now)
 
 
 async def test_what_nobody_asks_for_is_deleted(tmp_path: Path) -> None:

@@ -215,6 +215,4 @@ async def _begin(bus: Bus, devices: Sequence[LightDevice]) -> LightFleet:
     for each in devices:
         await each.scripted.beat()
     documents = await ClassDocuments.open(bus.home, bus.admin)
-    return LightFleet(
-        bus, Reports(bus.home, bus.admin), devices, dict(documents.believed.built_upon)
-    )
+    return LightFleet(bus, Reports(bus.home, bus.admin), devices, dict(documents.believed.keys))

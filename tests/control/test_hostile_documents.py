@@ -140,9 +140,24 @@ ROOTS = [
         issued_at=NOON,
         root_keys=(ROOT_KEY.public.to_text(),),
         root_threshold=1,
-        scopes=(Scope(name="ada", keys=(KEY.public.to_text(),), until=until),),
+        scopes=(Scope(name="ada", keys=(KEY.public.to_text(),), until=until), *limited),
     )
-    for version, until in ((1, None), (2, NOON))
+    for version, until, limited in (
+        (1, None, ()),
+        (
+            2,
+            NOON,
+            (
+                Scope(
+                    name="site",
+                    keys=(KEY.public.to_text(),),
+                    signs=("manifest", "request"),
+                    classes=("kiosk", "sign-*"),
+                    agents=("pi-?",),
+                ),
+            ),
+        ),
+    )
 ]
 RECORDS = [
     DeviceRecord(fleet="home", agent_id="pi-1", report_key=key, serial=7)

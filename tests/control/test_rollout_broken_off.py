@@ -116,7 +116,7 @@ async def test_a_server_that_is_killed_in_the_middle_loses_no_step_and_repeats_n
                 known.setdefault(name, LightDevice(scripted)).scripted = scripted
                 await scripted.beat()
             documents = await ClassDocuments.open(home, client)
-            keys = dict(documents.believed.built_upon)
+            keys = dict(documents.believed.keys)
             fleet = LightFleet(bus, Reports(home, client), list(known.values()), keys)
             if not life:
                 await fleet.publish("one", [str(each) for each in range(1, 8)])
@@ -163,7 +163,7 @@ async def test_nobody_is_silent_because_a_server_that_was_started_again_has_hear
         ready = LightDevice(ScriptedDevice(await bus.device("pi-1")))
         late = LightDevice(ScriptedDevice(await bus.device("pi-2")))
         documents = await ClassDocuments.open(home, client)
-        keys = dict(documents.believed.built_upon)
+        keys = dict(documents.believed.keys)
         fleet = LightFleet(bus, Reports(home, client), [ready, late], keys)
         await ready.scripted.beat()
         await late.scripted.beat()
@@ -205,7 +205,7 @@ async def test_nobody_is_silent_because_the_server_did_not_answer_for_a_while(
     async with serving(tmp_path, "pi-1") as bus:
         silent = LightDevice(ScriptedDevice(await bus.device("pi-1")))
         documents = await ClassDocuments.open(bus.home, bus.admin)
-        keys = dict(documents.believed.built_upon)
+        keys = dict(documents.believed.keys)
         fleet = LightFleet(bus, Reports(bus.home, bus.admin), [silent], keys)
         await fleet.publish("one", [])
         await fleet.look()

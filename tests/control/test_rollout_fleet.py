@@ -161,7 +161,7 @@ async def test_who_comes_back_with_a_clock_that_is_behind_has_the_whole_deadline
     async with serving(tmp_path, "pi-1") as bus:
         away = LightDevice(ScriptedDevice(await bus.device("pi-1")))
         documents = await ClassDocuments.open(bus.home, bus.admin)
-        keys = dict(documents.believed.built_upon)
+        keys = dict(documents.believed.keys)
         fleet = LightFleet(bus, Reports(bus.home, bus.admin), [away], keys)
         await away.scripted.report(away.scripted.state(0))
         await fleet.publish("one", [])

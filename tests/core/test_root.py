@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from securesystemslib.signer._crypto_signer import CryptoSigner
 from securesystemslib.signer._key import SSlibKey
 from tuf.api._payload import Root as TufRoot
@@ -19,15 +20,21 @@ from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
 from harmony_core.errors import OutOfScope, RootExpired, RootRejected, WrongEpoch
+from harmony_core.wire import strict_json
 from harmony_core.wire.envelope import SigningKey, format_envelope, pae, pin_keys, seal
 from harmony_core.wire.manifest import Manifest, SerializedScore, accept
+from harmony_core.wire.names import FLEET_WIDE
 from harmony_core.wire.root import (
+    ROOT_MAX_BYTES,
     ROOT_TYPE,
     Root,
     Scope,
+    check_kinds,
+    check_target,
     open_first_root,
     open_next_root,
     open_pinned_root,
+    parse_root,
 )
 from tests.soak import seed
 
@@ -268,6 +275,127 @@ def test_who_is_only_for_requests_signs_no_manifest_and_no_longer_than_until() -
     assert rules.find_keys("request", NOW).keys() == {ALICE.public.id, BOB.public.id}
     assert rules.find_keys("manifest", NOW).keys() == {ALICE.public.id}
     assert not rules.find_keys("manifest", NOW + timedelta(days=1))
+
+
+LIMITED = root(
+    1,
+    scopes=(
+        scope("admin", ALICE),
+        scope("site", BOB, agents=("pi-1", "attic-*"), signs=("manifest", "request")),
+        scope("ci", CAROL, classes=("kiosk", "sign-?"), signs=("manifest",)),
+    ),
+)
+ELSEWHERE = (
+    "and by the root document what is for the device pi-1 is signed by admin, site; have one"
+)
+
+
+@pytest.mark.parametrize(
+    ("target", "may"),
+    [
+        ("agent:pi-1", {BOB}),
+        ("agent:attic-7", {BOB}),
+        ("agent:pi-10", set[SigningKey]()),
+        ("agent:kiosk", set[SigningKey]()),  # a device that is called as a class
+        ("class:kiosk", {CAROL}),
+        ("class:sign-1", {CAROL}),
+        ("class:sign-10", set[SigningKey]()),
+        ("class:pi-1", set[SigningKey]()),  # and the other way round
+        (FLEET_WIDE, set[SigningKey]()),
+    ],
+)
+def test_a_scope_that_names_classes_or_devices_signs_for_nothing_else(
+    target: str, may: set[SigningKey]
+) -> None:
+    keys = LIMITED.find_keys("manifest", NOW, target).keys()
+    assert keys == {each.public.id for each in (ALICE, *may)}
+    for each in (ALICE, *may):
+        check_target(LIMITED, [each.public.id], NOW, target)
+        check_kinds(LIMITED, ["*", "FileScore"], [each.public.id], NOW, target)
+    for each in {BOB, CAROL} - may:
+        with pytest.raises(OutOfScope, match="is signed by admin"):
+            check_target(LIMITED, [each.public.id], NOW, target)
+        with pytest.raises(OutOfScope):
+            check_kinds(LIMITED, ["FileScore"], [each.public.id], NOW, target)
+    asks = LIMITED.find_keys("request", NOW, target).keys()
+    assert asks == {each.public.id for each in (ALICE, *(may - {CAROL}))}
+    assert LIMITED.find_keys("device", NOW).keys() == {ALICE.public.id}
+
+
+def test_who_signs_for_another_device_changes_nothing_not_even_the_generation() -> None:
+    taken(LIMITED, manifest(2, entry("b")), BOB, before=OLD)
+    # It would use up the generations, and say until when others may be accepted and how late it is.
+    for new in (manifest(2, *OLD.scores), manifest(2, entry("b")), manifest(2)):
+        with pytest.raises(OutOfScope, match=ELSEWHERE):
+            taken(LIMITED, new, CAROL, before=OLD)
+    other = LIMITED.model_copy(
+        update={
+            "scopes": (LIMITED.scopes[0], scope("site", BOB, agents=("pi-2",), signs=("manifest",)))
+        }
+    )
+    with pytest.raises(OutOfScope, match="is for the device pi-1 is signed by admin; have one"):
+        taken(other, manifest(2, *OLD.scores), BOB, before=OLD)
+
+
+def test_no_threshold_is_met_by_a_key_for_something_else_and_no_kind_taken_away_elsewhere() -> None:
+    rules = root(
+        1,
+        scopes=(
+            scope("all", ALICE),
+            scope("net", ALICE, BOB, threshold=2, kinds=("NetworkConfigScore",)),
+            scope("here", CAROL, agents=("pi-1",), signs=("manifest",)),
+            scope(
+                "there",
+                BOB,
+                agents=("pi-2",),
+                kinds=("FileScore", "NetworkConfigScore"),
+                signs=("manifest",),
+            ),
+        ),
+    )
+    # That a scope names a kind for one device takes it from nobody on another.
+    taken(rules, manifest(2, entry("a", text="new"), OLD.scores[1]), CAROL, before=OLD)
+    wifi = manifest(2, OLD.scores[0], entry("wifi", "NetworkConfigScore", "other"))
+    for keys in ([CAROL], [BOB, CAROL], [BOB]):
+        with pytest.raises(OutOfScope):
+            taken(rules, wifi, *keys, before=OLD)
+    taken(rules, wifi, ALICE, BOB, before=OLD)
+    check_kinds(rules, ["FileScore"], [BOB.public.id], NOW, "agent:pi-2")
+    with pytest.raises(OutOfScope, match="FileScore are changed by 1 of there"):
+        check_kinds(rules, ["FileScore"], [ALICE.public.id], NOW, "agent:pi-2")
+
+
+def test_a_scope_without_limits_is_written_as_ever_so_that_older_agents_read_it() -> None:
+    fields = strict_json.loads(root(1).payload(), max_bytes=ROOT_MAX_BYTES)
+    assert isinstance(fields, dict)
+    assert b"classes" not in root(1).payload()
+    assert b"agents" not in root(1).payload()
+    assert parse_root(LIMITED.payload()) == LIMITED
+    # One that does not know a field of a scope takes in nothing: never less of it.
+    scopes: Any = fields["scopes"]
+    scopes[0]["sites"] = ["attic"]
+    with pytest.raises(RootRejected, match="sites"):
+        parse_root(strict_json.dumps(fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"agents": ("pi-1",)}, "who a device is concerns the whole fleet: leave `device` out"),
+        ({"classes": ("kiosk",), "signs": ("manifest", "device")}, "leave `device` out"),
+        ({"classes": ("kiosk",), "signs": ("manifest", "request")}, "or name the `agents`"),
+        ({"classes": (), "signs": ("manifest",)}, "at least 1 item"),
+        ({"agents": ("pi-1", "pi-1"), "signs": ("manifest",)}, "names one more than once"),
+        ({"agents": ("Pi 1",), "signs": ("manifest",)}, "agents"),
+        ({"agents": ("pi.>",), "signs": ("manifest",)}, "agents"),
+        ({"classes": ("[a-z]*",), "signs": ("manifest",)}, "classes"),
+        ({"classes": ("kiosk\n",), "signs": ("manifest",)}, "classes"),
+    ],
+)
+def test_a_limit_that_says_nothing_or_too_much_is_none(fields: dict[str, Any], why: str) -> None:
+    given: dict[str, Any] = {"name": "site", "keys": texts([BOB]), **fields}
+    with pytest.raises(ValidationError, match=why):
+        Scope.model_validate(given)
 
 
 def test_another_epoch_is_refused_and_so_is_all_once_the_document_has_expired() -> None:
