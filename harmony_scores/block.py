@@ -28,7 +28,7 @@ __all__ = ["BlockScore"]
 
 
 class BlockScore(Score[HasBlocks]):
-    """A part of the file at ``path`` is as wished: lines between two markers, one setting, or one word.
+    """A part of the file at ``path`` is as desired: lines between two markers, one setting, or one word.
 
     Every other byte of the file stays, and others may change it. What the part was before comes back when the
     Score goes. Several Scores may have parts of one file; a FileScore of it conflicts with them.

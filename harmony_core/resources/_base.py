@@ -77,7 +77,7 @@ Privilege: TypeAlias = Literal["run", "run-as-root"]
 
 
 class Resource(BaseModel):
-    """The wish for one thing on a device. Equal wishes have equal hashes, whatever the process."""
+    """The desired state of one thing on a device. Equal ones have equal hashes, whatever the process."""
 
     model_config = ConfigDict(
         frozen=True,

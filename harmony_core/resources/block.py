@@ -256,7 +256,7 @@ def split_block_key(key: str) -> tuple[str, str, tuple[str, ...]]:
 
 
 class Block(Resource):
-    """This part of the file at *path* is as wished; every other byte of the file is somebody else's.
+    """This part of the file at *path* is as desired; every other byte of the file is somebody else's.
 
     What the part was before is kept, and comes back when the Score goes, unless somebody else changed it
     since. Several Scores may have parts of one file; none may then have it whole. Mode, owner and whatever

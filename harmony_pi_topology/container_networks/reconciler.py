@@ -199,7 +199,7 @@ class ContainerNetworks:
                 field=differing[0],
                 wanted=str(getattr(network, differing[0], "there")),
                 found="nothing" if now is None else str(_fact(now, differing[0])),
-                remedy="wish for what is found, or look at what else makes networks here: podman events",
+                remedy="ask for what is found, or look at what else makes networks here: podman events",
             )
         return now
 

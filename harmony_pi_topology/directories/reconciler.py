@@ -45,7 +45,7 @@ _OTHERS_MAY_WRITE = 0o022
 RESTORED = PutBack("its mode and owner")
 NOT_EMPTY = Left("it is not empty")
 _REMEDY = (
-    "its file system does not keep that, or somebody else sets it; wish for what is found, or choose a path "
+    "its file system does not keep that, or somebody else sets it; ask for what is found, or choose a path "
     "on another file system"
 )
 

@@ -70,7 +70,7 @@ MOUNTED = Did("mounted")
 UNMOUNTED = Did("unmounted")
 _DISK_GONE = Did("unmounted a disk that is gone")
 _REMEDY = (
-    "the kernel, or the server, takes something else; wish for what is found, or look at `journalctl -u` of "
+    "the kernel, or the server, takes something else; ask for what is found, or look at `journalctl -u` of "
     "its unit"
 )
 _SAVED = (

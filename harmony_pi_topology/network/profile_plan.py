@@ -187,7 +187,7 @@ class NetworkPlan:
             field=field,
             wanted=wanted,
             found=found,
-            remedy="wish for what NetworkManager keeps, or look for what changes it; see on the device: "
+            remedy="ask for what NetworkManager keeps, or look for what changes it; see on the device: "
             f"nmcli connection show '{self.profile.name}'",
             resource=self.id,
         )

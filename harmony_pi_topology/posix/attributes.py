@@ -81,7 +81,7 @@ def refuse_unlike(
                 field=field,
                 wanted=wanted,
                 found=there,
-                remedy=f"{_file_system(descriptor)} does not keep that {field}; wish for {field} "
+                remedy=f"{_file_system(descriptor)} does not keep that {field}; ask for {field} "
                 f"{there}, or for a path on another file system",
             )
 

@@ -283,7 +283,7 @@ class FakeFiles(FakeReconciler):
     def _refuse_what_would_not_stick(self, file: File, desired: DesiredFile) -> None:
         kept = attrs.evolve(desired.state, mode=f"{self.keep_mode(desired.mode):04o}")
         did_it_stick(
-            file.path, desired.state, kept, remedy=f"wish for mode {kept.mode}", resource=file.id
+            file.path, desired.state, kept, remedy=f"ask for mode {kept.mode}", resource=file.id
         )
 
     def _keep_backup(self, file: File, memory: _Memory) -> Exception | None:

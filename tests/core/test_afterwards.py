@@ -9,7 +9,7 @@ from harmony_core.resources import DirectoryAt, NotADirectory, State
 from harmony_pi_topology.common.check import did_it_stick
 
 WANTED = DirectoryAt(mode="0700", owner="pi", group="pi")
-REMEDY = "wish for another"
+REMEDY = "ask for another"
 
 
 def test_what_is_as_wanted_is_answered_with_the_look_itself() -> None:

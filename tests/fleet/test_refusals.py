@@ -287,12 +287,12 @@ async def test_a_file_system_that_keeps_no_modes_is_named_and_then_left_alone(
     await heard_again(device)
     try:
         score = FileScore(path=token, content="s\n", mode=0o600)
-        await _refused(device, score, "DidNotStick", says="wish for mode 0755")
+        await _refused(device, score, "DidNotStick", says="ask for mode 0755")
         assert host.file(token) is None
         kept = FileScore(path=token, content="s\n", mode=0o755)
         state = await device.put_and_wait({"bad": kept})
         assert code_of(state, "bad") == "SUCCESS"
-        page = await _refused(device, score, "DidNotStick", says="wish for mode 0755")
+        page = await _refused(device, score, "DidNotStick", says="ask for mode 0755")
         assert [each["mode"] for each in page.resources.values()] == ["0755"]
         changed = pi.text("stat", "-c", "%z", token)
         async with _heartbeats(device):

@@ -17,7 +17,7 @@ ERRORS = [
     UnitFailed("it failed"),
     CapabilityUnavailable("not now", retry_after_s=3.0),
     MountMissing("nothing is mounted", point="/srv"),
-    DidNotStick("/etc/a", field="mode", wanted="0600", found="0755", remedy="wish for that"),
+    DidNotStick("/etc/a", field="mode", wanted="0600", found="0755", remedy="ask for that"),
 ]
 
 

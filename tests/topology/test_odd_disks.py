@@ -176,7 +176,7 @@ async def test_a_mode_that_is_not_kept_is_told_with_the_one_to_wish_for(
         assert (error.field, error.wanted, error.found) == ("mode", "0600", "0755")
         assert error.resource == "file:/stick/token"
         assert "fuse.odd" in error.message
-        assert "wish for mode 0755" in error.message
+        assert "ask for mode 0755" in error.message
         assert os.listdir(here.stick) == []
         change = done(await here.file(mode=0o755))
         assert change.after == await here.files.observe("/stick/token")
