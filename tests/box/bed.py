@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -62,10 +63,11 @@ class Bed:
         forget_group(self.name)
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def boot(self, name: str) -> Box:
-        """A new Pi, up in a second or two. Addresses are given in order: 10.77.0.11, .12 …"""
+    def boot(self, name: str, layers: Sequence[Path] | None = None) -> Box:
+        """A new Pi, up in a second or two, of other *layers* if wanted. Addresses are given in order:
+        10.77.0.11, .12 …"""
         address = f"10.77.0.{11 + len(self.boxes)}"
-        box = Box(name, address, self.layers, self._directory / name, self.name)
+        box = Box(name, address, layers or self.layers, self._directory / name, self.name)
         self.boxes[name] = box
         box.power_on()
         if "registry" in self.__dict__:

@@ -3,6 +3,7 @@
     wheels    what pip is to find there: no layer, but what deps is made of
               (server-wheels: of the control plane, for a machine that runs the server)
     rootfs    Debian trixie, as Raspberry Pi OS is built on       one to two minutes, 500 MB
+    cloud     cloud-init on it, for boxes that boot by a file     a minute
     deps      /opt/harmony, with everything the agent imports     half a minute
     product   our own wheel and its unit                          two seconds
 
@@ -31,6 +32,7 @@ __all__ = [
     "Unobtainable",
     "built_wheel",
     "cache",
+    "cloud_init_layers",
     "layers",
     "packages",
     "server_packages",
@@ -90,12 +92,11 @@ def cache() -> Path:
 
 def layers() -> list[Path]:
     """Every layer, topmost first, made where it is missing."""
-    rootfs = _made(
-        "rootfs", [SUITE, PACKAGES, CONTAINERS_CONF, UNMANAGED, *NOT_STARTED, "3"], _make_rootfs
-    )
+    rootfs = _rootfs()
     wheels = packages()
     # Made here, since in a bed's network there is nothing to fetch it from.
     server_packages()
+    cloud_init_layers()
     deps = _made("deps", [rootfs.name, wheels.name], lambda path: _make_deps(rootfs, wheels, path))
     wheel = built_wheel(TREE)
     content = hashlib.sha256(wheel.read_bytes()).hexdigest()
@@ -104,6 +105,15 @@ def layers() -> list[Path]:
     )
     _sweep_products(product)
     return [product, deps, rootfs]
+
+
+def cloud_init_layers() -> list[Path]:
+    """The layers of a Pi with cloud-init, on which nothing of ours is installed yet."""
+    rootfs = _rootfs()
+    return [
+        _made("cloud", [rootfs.name, _INSTALL_CLOUD_INIT], lambda path: _make_cloud(rootfs, path)),
+        rootfs,
+    ]
 
 
 def packages() -> Path:
@@ -134,6 +144,11 @@ def built_wheel(project: Path) -> Path:
     return wheel
 
 
+def _rootfs() -> Path:
+    made_from = [SUITE, PACKAGES, CONTAINERS_CONF, UNMANAGED, *NOT_STARTED, "3"]
+    return _made("rootfs", made_from, _make_rootfs)
+
+
 def _make_rootfs(path: Path) -> None:
     missing = [
         name for name in ("debootstrap", "ip", "nsenter", "gpg") if shutil.which(name) is None
@@ -153,6 +168,19 @@ def _make_rootfs(path: Path) -> None:
         for unit in NOT_STARTED:
             # By name: here the links point to nothing, and are not found by what they point to.
             (wants / unit).unlink(missing_ok=True)
+
+
+def _make_cloud(rootfs: Path, path: Path) -> None:
+    print("installing cloud-init for boxes (once) …", flush=True)
+    _in_layer([rootfs], path, Path("/etc"), _INSTALL_CLOUD_INIT)
+
+
+_INSTALL_CLOUD_INIT = (
+    # Of the machine outside: how its names are found.
+    "cp /mnt/resolv.conf /etc/resolv.conf && export DEBIAN_FRONTEND=noninteractive"
+    " && apt-get update -q && apt-get install -qy --no-install-recommends cloud-init"
+    " && rm -rf /var/cache/apt /var/lib/apt/lists"
+)
 
 
 def _make_deps(rootfs: Path, wheels: Path, path: Path) -> None:
