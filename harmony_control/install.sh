@@ -1,6 +1,6 @@
-# Run on a device, by `harmony enroll`: installs the agent, lets it in, and starts it. It may be ended at any point, and run
-# again: each step looks first, and does what is not done. VERSION and REPLACE are set; on standard input is a tar archive
-# of the wheel, its locks, forget_broken.py and the invitation.
+# Run on a device, by `harmony enroll` or at its first boot: installs the agent, lets it in, and starts it. It may be ended at
+# any point, and run again: each step looks first, and does what is not done. VERSION is set, and OPTIONS of
+# `harmony-agent enroll`; on standard input is a tar archive of the wheel, its locks, forget_broken.py and the invitation.
 set -eu
 say() { echo "harmony: $*"; }
 fail() { echo "harmony: $*" >&2; exit 97; }
@@ -29,7 +29,7 @@ for unit in /opt/harmony/lib/python3*/site-packages/harmony_agent/deploy/harmony
 done
 systemctl daemon-reload
 mkdir -p -m 700 /etc/harmony
-/opt/harmony/bin/harmony-agent enroll --wait-s 60 @"$directory/invitation" $REPLACE
+/opt/harmony/bin/harmony-agent enroll $OPTIONS @"$directory/invitation"
 systemctl enable --quiet harmony-agent
 systemctl restart harmony-agent
 say "the agent runs"

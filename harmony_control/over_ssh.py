@@ -1,6 +1,7 @@
 """Install the agent on a device over ssh, and enrol it, or remove it: what a person would type.
 
-`install.sh` or `uninstall.sh` runs there. What it installs is in `harmony_control.package`.
+`install.sh` or `uninstall.sh` runs there. What it installs is in `harmony_control.package`. At a first boot,
+`install.sh` runs as well: `harmony_control.first_boot`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from harmony_core.errors import BusUnreachable, ConfigError, UsageError
 
 from .package import Package
 
-__all__ = ["install_and_enrol", "uninstall"]
+__all__ = ["INSTALL_SH", "files_to_install", "install_and_enrol", "uninstall"]
 
-_INSTALL_SH = Path(__file__).with_name("install.sh")
+INSTALL_SH = Path(__file__).with_name("install.sh")
 _UNINSTALL_SH = Path(__file__).with_name("uninstall.sh")
 _FORGET_BROKEN = Path(__file__).with_name("_forget_broken.py")
 
@@ -36,10 +37,11 @@ async def install_and_enrol(
 
     *ssh* is the command to reach a device by, as a person would write it: ``ssh -p 2222``.
     """
-    settings = {"VERSION": package.version, "REPLACE": "--replace" if replaces else ""}
+    options = f"--wait-s 60{' --replace' if replaces else ''}"
+    settings = {"VERSION": package.version, "OPTIONS": options}
     status = await _run(
         destination,
-        _INSTALL_SH.read_text(),
+        INSTALL_SH.read_text(),
         settings,
         ssh=ssh,
         sudo=sudo,
@@ -110,14 +112,19 @@ async def _run(
     return process.returncode
 
 
+def files_to_install(package: Package, invitation: str) -> dict[str, bytes]:
+    """Return what `install.sh` needs beside itself, by name."""
+    return {
+        **package.files,
+        "forget_broken.py": _FORGET_BROKEN.read_bytes(),
+        "invitation": invitation.encode(),
+    }
+
+
 def _packed(package: Package, invitation: str) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
-        for name, data in {
-            **package.files,
-            "forget_broken.py": _FORGET_BROKEN.read_bytes(),
-            "invitation": invitation.encode(),
-        }.items():
+        for name, data in files_to_install(package, invitation).items():
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(data), 0o600
             archive.addfile(entry, io.BytesIO(data))

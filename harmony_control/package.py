@@ -18,7 +18,7 @@ import attrs
 
 from harmony_core.errors import ConfigError
 
-__all__ = ["Package", "lock_with_wheel", "package_of", "package_of_ours"]
+__all__ = ["Package", "find_package", "lock_with_wheel", "package_of", "package_of_ours"]
 
 _DISTRIBUTION = "harmony"
 _MODULE = "harmony_core/__init__.py"
@@ -42,6 +42,11 @@ def lock_with_wheel(name: str, wheel: bytes, lock: bytes) -> bytes:
     version = _version_of(name)
     ours = f"--find-links .\n{_DISTRIBUTION}=={version} \\\n    --hash=sha256:{digest}\n"
     return ours.encode() + lock
+
+
+def find_package(wheel: str | None) -> Package:
+    """Return what the file *wheel* is, or without one what is installed here. `ConfigError`."""
+    return package_of(Path(wheel)) if wheel else package_of_ours()
 
 
 def package_of(wheel: Path) -> Package:

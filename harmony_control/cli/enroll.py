@@ -11,14 +11,13 @@ import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from ipaddress import ip_address
-from pathlib import Path
 
 from harmony_control.bus_url import is_loopback
 from harmony_control.enrol import device_url
 from harmony_control.fleet import Fleet
 from harmony_control.invitations import invite
 from harmony_control.over_ssh import install_and_enrol
-from harmony_control.package import Package, package_of, package_of_ours
+from harmony_control.package import Package, find_package
 from harmony_control.store.home import Home
 from harmony_core.errors import BusUnreachable, ConfigError, HarmonyError, UsageError
 from harmony_core.wire.names import is_id
@@ -49,7 +48,7 @@ async def _run(options: argparse.Namespace) -> int:
             f"{url} leads back to the machine that uses it; end `harmony server`, and start it with "
             "`--listen 0.0.0.0:4222`"
         )
-    package = package_of(Path(options.wheel)) if options.wheel else package_of_ours()
+    package = find_package(options.wheel)
     named = _name(options)
     codes: dict[str, int] = {}
     for agent_id, destination in named.items():

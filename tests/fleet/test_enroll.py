@@ -140,7 +140,7 @@ SCRIPT = (TREE / "harmony_control" / "install.sh").read_text()
 STEPS = re.findall(r"^(?![ #]|for ).+$", SCRIPT[SCRIPT.index("exec 9>") :], re.MULTILINE)
 """The lines of install.sh that do something, from the lock on. A loop is its last line."""
 INSTALLS = '$pip --no-build-isolation -r "$directory/agent.lock"'
-LETS_IN = '/opt/harmony/bin/harmony-agent enroll --wait-s 60 @"$directory/invitation" $REPLACE'
+LETS_IN = '/opt/harmony/bin/harmony-agent enroll $OPTIONS @"$directory/invitation"'
 ENDS = [
     *((step, step) for step in STEPS[: STEPS.index(INSTALLS)]),
     # Within pip, wherever it is then.
