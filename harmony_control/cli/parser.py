@@ -361,13 +361,17 @@ def _enroll(made: argparse.ArgumentParser) -> None:
     made.add_argument("--id", metavar="ID", help="the device's id (default: the host's name)")
     _url(made)
     _over_ssh(made)
+    _wheel(made)
+    _replacing(made)
+
+
+def _wheel(made: argparse.ArgumentParser) -> None:
     _completes(
         made.add_argument(
             "--wheel", metavar="FILE", help="what to install (default: what is installed here)"
         ),
         _FILES,
     )
-    _replacing(made)
 
 
 def _over_ssh(made: argparse.ArgumentParser) -> None:
@@ -394,7 +398,18 @@ def _invite(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--withdraw", action="store_true", help="make none; withdraw all that are still open"
     )
-    _completes(made.add_argument("--out", metavar="FILE", help="write it to a file"), _FILES)
+    written = made.add_mutually_exclusive_group()
+    _completes(written.add_argument("--out", metavar="FILE", help="write it to a file"), _FILES)
+    _completes(
+        written.add_argument(
+            "--first-boot",
+            metavar="FILE",
+            help="write it into the user-data by which a Pi installs the agent and comes, at its first boot; "
+            "what another user-data says there stays",
+        ),
+        _FILES,
+    )
+    _wheel(made)
     _replacing(made)
 
 
