@@ -741,7 +741,7 @@ class JobInterrupted(PermanentError):
 
 
 class RolledBack(PermanentError):
-    """It did not converge in time, and what was good before is in force again until it changes.
+    """It did not converge in time, and its last known good revision is effective again until it changes.
 
     To do: correct the Score, and push it again; the message has why it failed.
     """

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 WILL_ROLL_BACK = "WillRollBack"
-"""The reason of a FAILURE that is tried again until its deadline, or is on its way back to what was good."""
+"""The reason of a FAILURE that is tried again until its deadline, or is being rolled back."""
 RunningReason = Literal["Progressing", "NotReady", "Blocked", "Held", "Removing"]
 
 

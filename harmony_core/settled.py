@@ -13,7 +13,7 @@ __all__ = ["count_held_removals", "has_failed", "is_done"]
 
 
 def has_failed(outcome: Outcome) -> bool:
-    """Return whether that is a failure; not while the device is about to go back to what was good: how that
+    """Return whether that is a failure; not while the device is about to roll back: how that
     ends is the answer."""
     return isinstance(outcome, Failure) and outcome.reason != WILL_ROLL_BACK
 

@@ -76,25 +76,25 @@ class _Trial:
         return self.spent_s + (0.0 if self.since is None else monotonic_s() - self.since)
 
     def go_on(self) -> None:
-        """From now on it counts."""
+        """Let its clock run from now on."""
         if self.since is None:
             self.since = monotonic_s()
 
     def wait(self) -> None:
-        """It does not count, until it goes on."""
+        """Stop its clock until it goes on."""
         self.spent_s, self.since = self.used_s, None
 
 
 @attrs.frozen(kw_only=True)
 class Rollback:
-    """Decides which entry of a Score is in force."""
+    """Decides which revision of a Score is effective."""
 
     revisions: Revisions
     statuses: StatusStore
     _trials: dict[str, _Trial] = attrs.field(factory=dict[str, "_Trial"], init=False)
 
     def begin(self, entries: Iterable[SerializedScore]) -> None:
-        """A manifest is in force: the time of what is new in it begins to run."""
+        """Start the clock of what is new in a manifest that has become effective."""
         before = self._trials.copy()
         self._trials.clear()
         for entry in filter(self._has_way_back, entries):
@@ -104,7 +104,7 @@ class Rollback:
             self._trials[entry.id] = trial
 
     def effective(self, entry: SerializedScore) -> SerializedScore:
-        """*entry*, or what was good before it, if it turned out to be bad."""
+        """Return *entry*, or its last known good revision where this one has failed."""
         bad = self.revisions.failed_revision(entry.id)
         if bad is None or bad.spec_hash != spec_hash(entry):
             return entry
@@ -116,12 +116,12 @@ class Rollback:
         return math.inf if trial is None else trial.has_s - trial.used_s
 
     def wait(self, score: str) -> None:
-        """*score* is Blocked or Held: that is none of its time."""
+        """Stop the clock of the trial of *score*, which is Blocked or Held."""
         if (trial := self._trials.get(score)) is not None:
             trial.wait()
 
     def go_on(self, score: str) -> None:
-        """*score* is about to be tried. That its time runs is noted before its first effect is."""
+        """Let the clock of the trial of *score* run, which is noted before its first effect."""
         if (trial := self._trials.get(score)) is None:
             return
         trial.go_on()
@@ -146,7 +146,7 @@ class Rollback:
     ) -> Verdict:
         """Return what *verdict*, of interpreting *tried*, means for *entry*."""
         if tried is not entry:
-            return self._of_good(entry, verdict)
+            return self._report_rollback(entry, verdict)
         if (trial := self._trials.get(entry.id)) is None:
             return verdict
         match verdict.outcome:
@@ -171,11 +171,13 @@ class Rollback:
         del self._trials[entry.id]
         why = _why(trial.failed or verdict.outcome, entry)
         await self._roll_back(entry, why)
-        outcome = Running(reason="Progressing", message=f"goes back to what was good: {why}")
+        outcome = Running(
+            reason="Progressing", message=f"rolling back to the last known good revision: {why}"
+        )
         return Verdict(outcome=outcome, look_again_s=0.0)
 
     async def _roll_back(self, entry: SerializedScore, why: str) -> None:
-        """Durable once this returns: else what is bad would be tried once more, over what is good."""
+        """Note the rollback durably: else the failed revision would be tried once more, over the good one."""
         self.statuses.writer.add(self.revisions.roll_back(entry, why))
         while True:
             try:
@@ -184,16 +186,16 @@ class Rollback:
                 log.warning("%s is not rolled back yet: %s", entry.id, error.message)
                 await asyncio.sleep(_WRITE_AGAIN_S)
 
-    def _of_good(self, entry: SerializedScore, verdict: Verdict) -> Verdict:
+    def _report_rollback(self, entry: SerializedScore, verdict: Verdict) -> Verdict:
         bad = self.revisions.failed_revision(entry.id)
         why = bad.why if bad is not None else ""
         match verdict.outcome:
             case Success() | Noop():
-                after = "what was good before is in force again"
+                after = "the last known good revision is effective again"
             case Running(message=message):
-                after = f"going back to what was good before: {message}"
+                after = f"rolling back to the last known good revision: {message}"
             case Failure(error=error):
-                after = f"and what was good before is bad by now: {error.code}: {error.message}"
+                after = f"the last known good revision fails, too: {error.code}: {error.message}"
         told = failure_of(RolledBack(f"{why}\n{after}; it is not tried again until it changes"))
         if isinstance(verdict.outcome, Running):
             told = _on_its_way_back(told)

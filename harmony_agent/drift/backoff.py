@@ -22,10 +22,10 @@ __all__ = ["DriftBackoff"]
 
 log = logging.getLogger(__name__)
 
-PEACE_S = 600.0
+QUIET_PERIOD_S = 600.0
 _WAIT = Backoff(first_s=1.0, most_s=300.0)
-FIGHT_FROM = 3
-"""As many repairs in a row are a fight, and worth a condition."""
+REPEAT_OFFENDER_REPAIRS = 3
+"""After so many repairs in a row, a condition tells of it."""
 
 
 @attrs.frozen
@@ -62,7 +62,7 @@ class DriftBackoff:
     def record_repair(self, score: str, now: float) -> None:
         """Drift of *score* was put right."""
         before = self._repairs.get(score)
-        count = before.count + 1 if before and now - before.last < PEACE_S else 1
+        count = before.count + 1 if before and now - before.last < QUIET_PERIOD_S else 1
         self._repairs[score] = _Repairs(now, count)
         self._keep()
 
@@ -71,7 +71,7 @@ class DriftBackoff:
         repairs = self._repairs.get(score)
         if repairs is None or repairs.is_insisted:
             return 0.0
-        if now - repairs.last >= PEACE_S or repairs.count < 2:
+        if now - repairs.last >= QUIET_PERIOD_S or repairs.count < 2:
             return 0.0
         due = repairs.last + _WAIT.wait_s(repairs.count - 2)
         return max(0.0, due - now)
@@ -87,11 +87,11 @@ class DriftBackoff:
             self.insist(score)
 
     def repeat_offenders(self, now: float) -> dict[str, int]:
-        """Return the Scores that somebody is fighting, with the number of repairs."""
+        """Return the Scores that somebody keeps changing, with the number of repairs."""
         return {
             score: each.count
             for score, each in self._repairs.items()
-            if each.count >= FIGHT_FROM and now - each.last < PEACE_S
+            if each.count >= REPEAT_OFFENDER_REPAIRS and now - each.last < QUIET_PERIOD_S
         }
 
     def forget(self, score: str) -> None:

@@ -65,7 +65,7 @@ class Planner:
 
     runner: Interpreter
     effective: Callable[[SerializedScore], SerializedScore]
-    """What is to be planned for an entry: itself, or what was good before it."""
+    """What is to be planned for an entry: itself, or its last known good revision."""
     desired: Desired
     ledger: Ledger
     revisions: Revisions

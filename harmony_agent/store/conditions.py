@@ -27,7 +27,7 @@ _SAVE = "INSERT OR REPLACE INTO condition (type, status, since) VALUES (?, ?, ?)
 _NAMED = 10
 _MESSAGE_BYTES = 4 * 1024
 """The report must fit into one message, whatever is wrong."""
-_FIGHTS_TOLD = 3
+_REPEAT_OFFENDERS_TOLD = 3
 _RENEW = (
     "the fleet's root document has expired: what is in force stays so, and nothing new is taken in until "
     "`harmony trust renew`"
@@ -168,7 +168,7 @@ def _reasons(
     yield "CapabilityUnavailable", gone, ""
     yield "ScoreFailed", [each for each in failed if each not in drifted], ""
     yield "LedgerLost", [], problems.lost or problems.forgotten
-    yield "DriftKeepsComing", [], _of_fights(statuses, problems.repeat_offenders)
+    yield "DriftKeepsComing", [], _of_repeat_offenders(statuses, problems.repeat_offenders)
     yield "Drifted", sorted({*problems.otherwise.values(), *_resources(statuses, drifted)}), ""
 
 
@@ -179,10 +179,12 @@ def _resources(statuses: Mapping[str, ScoreStatus], drifted: list[str]) -> Itera
             yield outcome.error.resource
 
 
-def _of_fights(statuses: Mapping[str, ScoreStatus], repeat_offenders: Mapping[str, int]) -> str:
+def _of_repeat_offenders(
+    statuses: Mapping[str, ScoreStatus], repeat_offenders: Mapping[str, int]
+) -> str:
     """Return what is changed again and again, and how it was found; by whom cannot be known."""
     told: list[str] = []
-    for score, count in sorted(repeat_offenders.items())[:_FIGHTS_TOLD]:
+    for score, count in sorted(repeat_offenders.items())[:_REPEAT_OFFENDERS_TOLD]:
         status = statuses.get(score)
         drift = status.last_drift if status else None
         if drift is not None:

@@ -242,7 +242,7 @@ class Engine(RuleBasedStateMachine):
                 ours = [thing.resolve_desired(colour) for colour in (*GOOD, BAD)]
                 assert found[name] not in ours, f"{name} is nobody's, and still ours"
         for each in refused:
-            if "is in force again" in said(pages[each]):
+            if "is effective again" in said(pages[each]):
                 assert any(is_as(past, found) for past in self.pushed[each])
 
 

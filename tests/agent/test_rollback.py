@@ -1,4 +1,4 @@
-"""A Score that turns out bad goes back to what was good, by itself, and stays there until it changes."""
+"""A Score that fails is rolled back to its last known good revision, and stays there until it changes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_what_cannot_succeed_goes_back_at_once_and_says_why(rig: Rig) -> N
         outcome = state.scores["it"].outcome
         assert isinstance(outcome, Failure)
         assert "PolicyRefused" in outcome.error.message
-        assert "in force again" in outcome.error.message
+        assert "effective again" in outcome.error.message
         assert outcome.error.retry_at is None
         assert rig.files.read("/etc/note") == b"good"
 
@@ -105,7 +105,7 @@ async def test_a_good_one_that_is_bad_by_now_is_said_plainly(rig: Rig) -> None:
         )
         outcome = state.scores["it"].outcome
         assert isinstance(outcome, Failure)
-        assert "bad by now" in outcome.error.message
+        assert "fails, too" in outcome.error.message
 
 
 async def test_followers_stay_blocked(rig: Rig) -> None:

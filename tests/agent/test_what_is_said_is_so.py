@@ -211,7 +211,7 @@ async def test_who_goes_back_needs_no_leave_to_take_away_what_only_the_failed_at
         assert it.bus.told is not None
         state = it.bus.told
         assert code(state.scores["it"]) == "RolledBack"
-        assert "in force again" in repr(state.scores["it"].outcome)
+        assert "effective again" in repr(state.scores["it"].outcome)
         assert not any(files.read(path) for path in more)
 
 

@@ -20,7 +20,7 @@ from .ground import Ground
 from .scripted_device import failure, page
 
 GOES_BACK = attrs.evolve(failure("ContainerFailed", "it crashes"), reason=WILL_ROLL_BACK)
-ROLLED_BACK = failure("RolledBack", "it crashes; what was good is in force again")
+ROLLED_BACK = failure("RolledBack", "it crashes; its last known good revision is effective again")
 MOTD = FileScore(path="/etc/motd", content="hello\n")
 FAILURE = failure("WriteFailed", "the disk is full")
 BLOCKED = Running(reason="Blocked", message="waits for a")

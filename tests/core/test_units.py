@@ -17,11 +17,11 @@ from harmony_pi_topology.systemd.health_rules import (
 )
 from harmony_pi_topology.systemd.plan import (
     Steps,
+    check_desired,
     diff_unit,
     plan_removal,
     predict_state,
     read_install_lines,
-    check_desired,
 )
 from harmony_pi_topology.systemd.records import ABSENT, ITS_FILE, FoundUnit, UnitRecord, digest
 from harmony_pi_topology.systemd.unit_plan import UnitPlan, plan_unit

@@ -163,7 +163,7 @@ class Device:
         )
 
     async def tell_what_it_does(self) -> None:
-        """Have its agent write into its log what it waits for: its threads, and its tasks if its loop turns."""
+        """Have its agent write into its log what it waits for: its threads, and its tasks."""
         for number in (signal.SIGUSR2, signal.SIGUSR1):
             if self.agent_runs:
                 os.kill(self.pid, number)

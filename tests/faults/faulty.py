@@ -48,7 +48,8 @@ class Faulty:
         """Tell what happened to it lately, what it says, and the last of its log."""
         lately = "\n".join(self.history[-40:])
         runs = "its agent runs" if self.device.agent_runs else "its agent does not run"
-        return f"\n{lately}\n{runs}; it says {state and state.scores} {state and state.conditions}\n{self.device.log}"
+        said = f"it says {state and state.scores} {state and state.conditions}"
+        return f"\n{lately}\n{runs}; {said}\n{self.device.log}"
 
     async def read_state(self) -> ActualState | None:
         """Return what it said last; None where it cannot be read."""

@@ -332,7 +332,7 @@ async def test_a_bad_version_goes_back_to_the_good_one_and_says_why(
     bad = box(image, command=("sh", "-c", "echo cannot open the database; exit 3"))
     back = Entry(bad, policy=ScorePolicy(on_failure="rollback", deadline_s=5))
     await device.put({"box": back})
-    state = await until(device, lambda state: "in force again" in _error(state, "box"))
+    state = await until(device, lambda state: "effective again" in _error(state, "box"))
     assert code_of(state, "box") == "RolledBack"
     assert "cannot open the database" in _error(state, "box")
     running = host.container("box")

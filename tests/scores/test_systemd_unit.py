@@ -436,9 +436,7 @@ def limit_of(pi: Box) -> str:
     told = show(pi, SLICE, "TasksMax")
     if "pids" in pi.text("cat", "/sys/fs/cgroup/cgroup.controllers").split():
         group = show(pi, SLICE, "ControlGroup")
-        assert (
-            pi.text("cat", f"/sys/fs/cgroup{group}/pids.max").replace("max", "infinity") == told
-        )
+        assert pi.text("cat", f"/sys/fs/cgroup{group}/pids.max").replace("max", "infinity") == told
     return told
 
 
