@@ -12,7 +12,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self, TypeAlias
+from typing import Annotated, ClassVar, Final, Literal, NamedTuple, Self, TypeAlias
 
 import attrs
 from pydantic import (
@@ -31,6 +31,7 @@ from harmony_core.steps import Step
 from harmony_core.wire.names import ID_PATTERN
 
 __all__ = [
+    "NOT_SHOWN",
     "Claim",
     "ConfirmWithin",
     "Privilege",
@@ -314,7 +315,9 @@ _SHOWN = str | bytes | int | float | None
 _PRIVATE = "PRIVATE KEY"
 """What a text has, however it begins, that is shown to nobody."""
 _NAMED_MOST = 10
-_SAYS_ALL = frozenset({"extra_forbidden", "union_tag_not_found", "union_tag_invalid"})
+NOT_SHOWN: Final = "not_shown"
+"""The type of a problem with what is shown to nobody, such as a password."""
+_SAYS_ALL = frozenset({"extra_forbidden", "union_tag_not_found", "union_tag_invalid", NOT_SHOWN})
 """The problems of which what was given is told, or does not help."""
 _NO_TAG = re.compile(r"discriminator '(\w+)'")
 _OTHER_TAG = re.compile(r"Input tag (.+) found using '(\w+)' .* expected tags: (.+)", re.DOTALL)

@@ -26,6 +26,7 @@ from harmony_core.paths import AbsolutePath
 from harmony_core.secret_values import find_words
 
 from ._base import in_words
+from ._secret_text import IN_CLEAR, has_secret
 
 __all__ = [
     "Bytes",
@@ -343,13 +344,7 @@ class Tmpfs(_Part):
     """Its permissions in octal; those that the image has there, or "1777", unless set."""
 
 
-_REFERS_TO_SECRET: Final = re.compile(r"\$\{secret\.")
 _Id = Annotated[int, Field(ge=0, lt=2**32 - 1)]
-
-
-def _has_secret(text: str) -> bool:
-    """Return whether *text* refers to a secret, or has the word that stands for one on a device."""
-    return bool(find_words(text) or _REFERS_TO_SECRET.search(text))
 
 
 class ContainerSecret(_Part):
@@ -370,7 +365,7 @@ class ContainerSecret(_Part):
     def _is_secret(self) -> Self:
         if find_words(self.target):
             raise ValueError("target: a path cannot have a secret; write the path itself")
-        if not _has_secret(self.content):
+        if not has_secret(self.content):
             raise ValueError(
                 "content: there is no secret in it, and all who may read the manifest can read it; write "
                 "${secret.NAME}, or, for what is none, a FileScore and mounts"
@@ -390,11 +385,8 @@ class RegistryLogin(_Part):
     def _is_secret(self) -> Self:
         if find_words(self.username):
             raise ValueError("username: it cannot be a secret; write the name itself")
-        if not _has_secret(self.password):
-            raise ValueError(
-                "password: it would stand in clear in the manifest; write ${secret.NAME}, and keep it by "
-                "`harmony secret set NAME`"
-            )
+        if not has_secret(self.password):
+            raise ValueError(f"password: {IN_CLEAR}")
         return self
 
 
