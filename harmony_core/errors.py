@@ -705,9 +705,10 @@ class NotInForce(PermanentError):
 
 
 class SecretMissing(PermanentError):
-    """A `SecretRef` names a secret that this device does not hold.
+    """A secret is not on this device: a `SecretRef` names no file, or ``${secret.…}`` has no value with it.
 
-    To do: put the file into the device's secrets directory, root's and with mode 0600.
+    To do: put the file into the device's secrets directory, root's and with mode 0600; or push the Score
+    again, which seals the value for this device.
     """
 
 

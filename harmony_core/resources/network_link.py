@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -18,7 +18,7 @@ from pydantic import (
 from harmony_core.paths import AbsolutePath
 
 from ._base import in_words
-from .file import SecretRef
+from ._secret_text import Secret, has_secret
 
 __all__ = [
     "CHANNELS",
@@ -69,6 +69,16 @@ class NetworkPart(BaseModel):
     """A part of a network profile: it knows its fields and no others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    secret_fields: ClassVar[frozenset[str]] = frozenset()
+    """Its fields that are a `Secret`."""
+
+    @model_validator(mode="after")
+    def _has_no_other_secrets(self) -> Self:
+        for name, value in self:
+            if name not in self.secret_fields and isinstance(value, str) and has_secret(value):
+                raise ValueError(f"{name}: it cannot be a secret; write the text itself")
+        return self
 
 
 class Ethernet(NetworkPart):
@@ -187,14 +197,16 @@ class Enterprise(NetworkPart):
     The server proves itself by a certificate that *ca_certificate* stands behind; files are on the device.
     """
 
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"password", "private_key_password"})
+
     eap: Literal["peap", "ttls", "tls"]
     """The way in: ``peap`` and ``ttls`` by a password, ``tls`` by a certificate."""
     identity: LoginText
     """The name by which the device logs in."""
     anonymous_identity: LoginText | None = None
     """The name that everybody on the air may read; with peap and ttls, the identity itself unless set."""
-    password: SecretRef | None = None
-    """The password, as a secret of the device, for peap and ttls."""
+    password: Secret | None = None
+    """The password, for peap and ttls: ``${secret.NAME}``, or a secret that is on the device."""
     phase2: Literal["mschapv2", "mschap", "chap", "pap", "gtc", "md5"] | None = None
     """How the password is given to the server, once it has proven itself; mschapv2 unless set."""
     ca_certificate: AbsolutePath | None = None
@@ -207,8 +219,9 @@ class Enterprise(NetworkPart):
     """The device's certificate, for tls."""
     private_key: AbsolutePath | None = None
     """The key of that certificate, for tls."""
-    private_key_password: SecretRef | None = None
-    """What unlocks the key, as a secret of the device; none for one that is not locked."""
+    private_key_password: Secret | None = None
+    """What unlocks the key: ``${secret.NAME}``, or a secret that is on the device; none for one that is not
+    locked."""
 
     @property
     def phase2_auth(self) -> str:
@@ -261,14 +274,16 @@ class Wifi(NetworkPart):
     ``ap`` the device is the access point: for whom it is also the way to elsewhere, says ``ipv4``.
     """
 
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"psk"})
+
     type: Literal["wifi"] = "wifi"
     """Which kind of link it is."""
     ssid: Annotated[str, Field(min_length=1, max_length=32)]
     """The network's name."""
     mode: Literal["infrastructure", "ap"] = "infrastructure"
     """``infrastructure`` joins a network, ``ap`` makes one."""
-    psk: SecretRef | None = None
-    """The password, as a secret of the device; none for an open network."""
+    psk: Secret | None = None
+    """The password: ``${secret.NAME}``, or a secret that is on the device; none for an open network."""
     security: Literal["wpa-psk", "sae", "wpa-eap", "none"] = "wpa-psk"
     """``wpa-psk`` is WPA2, or WPA3 beside it; ``sae`` is WPA3 alone; ``wpa-eap`` is by a login of one's own;
     ``none`` says that anybody may join."""

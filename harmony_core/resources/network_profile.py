@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from harmony_core.secret_values import find_words_within
+
 from ._base import ConfirmWithin, Privilege, Resource, State
 from .network_link import (
     Bond,
@@ -219,6 +221,7 @@ class NetworkProfile(Resource):
     """
 
     resource_type: ClassVar[str] = "network"
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"link"})
 
     name: ProfileName
     """What NetworkManager calls it."""
@@ -243,6 +246,9 @@ class NetworkProfile(Resource):
     @property
     def key(self) -> str:
         return self.name
+
+    def find_secret_words(self) -> frozenset[str]:
+        return find_words_within(self.link)
 
     @classmethod
     def paths_of(cls, key: str) -> tuple[str, ...]:  # noqa: ARG003 - it has none

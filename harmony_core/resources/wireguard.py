@@ -6,11 +6,11 @@ import base64
 import binascii
 from collections import Counter
 from ipaddress import IPv6Address, ip_network
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from .file import SecretRef
+from ._secret_text import Secret
 from .network_link import InterfaceName, Mtu, NetworkPart, refuse_scope
 
 __all__ = ["Wireguard", "WireguardPeer", "check_wireguard_key"]
@@ -57,14 +57,16 @@ AllowedIp = Annotated[str, AfterValidator(_check_network)]
 class WireguardPeer(NetworkPart):
     """Who is at another end."""
 
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"preshared_key"})
+
     public_key: WireguardKey
     """Its public key, in base64."""
     endpoint: Endpoint | None = None
     """Where it is reached, as in vpn.example.org:51820; none for one that always begins itself."""
     allowed_ips: Annotated[tuple[AllowedIp, ...], Field(min_length=1)]
     """What is sent to it, and taken from it; 0.0.0.0/0 and ::/0 are everything."""
-    preshared_key: SecretRef | None = None
-    """A key that both ends know beside theirs, as a secret of the device."""
+    preshared_key: Secret | None = None
+    """A key that both ends know beside theirs: ``${secret.NAME}``, or a secret that is on the device."""
     persistent_keepalive_s: Annotated[int, Field(ge=1, le=65_535)] | None = None
     """How often a packet is sent so that a router between keeps the way open, in seconds; none for never."""
 
@@ -76,12 +78,15 @@ class Wireguard(NetworkPart):
     the public key in its state, for the other ends; it goes with the profile.
     """
 
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"private_key"})
+
     type: Literal["wireguard"] = "wireguard"
     """Which kind of link it is."""
     interface: InterfaceName
     """The interface that is made."""
-    private_key: SecretRef | None = None
-    """The private key, as a secret that is on the device; none for one that the device makes itself."""
+    private_key: Secret | None = None
+    """The private key: ``${secret.NAME}``, or a secret that is on the device; none for one that the device
+    makes itself."""
     listen_port: Annotated[int, Field(ge=1, le=65_535)] | None = None
     """The port of UDP at which it listens; none for any, where only the device itself begins."""
     mtu: Mtu | None = None

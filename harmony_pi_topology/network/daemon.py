@@ -6,7 +6,7 @@ it held, so that a device that loses its power in the middle of a change comes b
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from .records import FoundNetwork
@@ -78,6 +78,10 @@ class NetworkDaemon(Protocol):
 
     def settings_in(self, snapshot: bytes) -> Settings:
         """Return the known settings of a snapshot."""
+        ...
+
+    def secrets_in(self, snapshot: bytes) -> Mapping[str, str]:
+        """Return the known secrets of a snapshot."""
         ...
 
     async def checkpoint(self, interfaces: Collection[str], *, within_s: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, Self
@@ -18,6 +19,7 @@ from harmony_core.resources import (
     Ipv6,
     Ipv6Route,
     NetworkProfile,
+    SecretRef,
     check_wireguard_key,
 )
 
@@ -35,17 +37,29 @@ from .settings import (
 )
 from .wireguard import find_public_key
 
-__all__ = ["DesiredProfile", "bare", "own_key_of", "profile_uuid", "resolve_desired"]
+__all__ = [
+    "DesiredProfile",
+    "SecretContent",
+    "bare",
+    "own_key_of",
+    "profile_uuid",
+    "resolve_desired",
+]
 
 _NAMESPACE: Final = UUID("b0d5e9d2-51a5-4a5e-9a35-6d1a3f0b7c11")
 _NEWER: Final = frozenset({("802-11-wireless.mode", "infrastructure")})
 """What goes without saying, and once was not said: what was confirmed then is confirmed still."""
 _LAST: Final = -999
 """The least priority that there is."""
+_HEX_KEY: Final = re.compile("[0-9a-fA-F]{64}")
+"""The key itself that is else made of a Wi-Fi password."""
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def _is_wifi_password(text: str) -> bool:
-    return 8 <= len(text.encode()) <= 64
+    if _HEX_KEY.fullmatch(text):
+        return True
+    return 8 <= len(text.encode()) <= 63 and not _CONTROLS.search(text)
 
 
 def _is_line(text: str) -> bool:
@@ -73,7 +87,7 @@ _RULES: Final[Mapping[str, _Rule]] = MappingProxyType(
     {
         PSK: _Rule(
             "link.psk",
-            "Wi-Fi password, which has 8 to 63 characters",
+            "Wi-Fi password, which has 8 to 63 characters, or 64 hexadecimal digits",
             _is_wifi_password,
         ),
         EAP_PASSWORD: _Rule("link.enterprise.password", "password, which is one line", _is_line),
@@ -88,12 +102,23 @@ _RULES: Final[Mapping[str, _Rule]] = MappingProxyType(
 
 
 @attrs.frozen(kw_only=True)
+class SecretContent:
+    """What is in a secret."""
+
+    content: bytes = attrs.field(repr=False)
+    mark: str
+    """By which it is told from another."""
+
+
+@attrs.frozen(kw_only=True)
 class DesiredProfile:
     """A `NetworkProfile` whose secrets are known."""
 
     profile: NetworkProfile
     settings: Settings
     secrets: Secrets = attrs.field(factory=dict[str, str | None], repr=False)
+    marks: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """By which each secret that is given to it is told from another, by NetworkManager's names."""
 
     @property
     def spec(self) -> str:
@@ -103,6 +128,14 @@ class DesiredProfile:
         """
         known = {name: value for name, value in self.live.items() if (name, value) not in _NEWER}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def attempt(self) -> str:
+        """Hex SHA-256 of `spec` with its secrets, by their marks. What "was this tried?" compares."""
+        if not self.marks:
+            return self.spec
+        marked = json.dumps([self.spec, self.marks], sort_keys=True)
+        return hashlib.sha256(marked.encode()).hexdigest()
 
     @property
     def on_trial(self) -> Settings:
@@ -127,7 +160,7 @@ class DesiredProfile:
 
     def with_own_key(self, content: bytes) -> Self:
         """Return the same with the private key that the device has made for it."""
-        key = _read_secret(self.profile, PRIVATE_KEY, content)
+        key = _read_secret(self.profile, PRIVATE_KEY, content, None)
         return attrs.evolve(self, secrets={PRIVATE_KEY: key, **self.secrets})
 
     @property
@@ -141,8 +174,10 @@ def profile_uuid(name: str) -> str:
     return str(uuid5(_NAMESPACE, name))
 
 
-def resolve_desired(profile: NetworkProfile, contents: Mapping[str, bytes]) -> DesiredProfile:
-    """*profile*, with the *contents* of the secrets that it names, by NetworkManager's names.
+def resolve_desired(
+    profile: NetworkProfile, contents: Mapping[str, SecretContent]
+) -> DesiredProfile:
+    """*profile*, with the *contents* of its secrets, by NetworkManager's names.
 
     `InvalidResource` for one that cannot be.
     """
@@ -155,10 +190,13 @@ def resolve_desired(profile: NetworkProfile, contents: Mapping[str, bytes]) -> D
         if ip is not None:
             settings.update({f"{family}.{name}": value for name, value in _of_ip(ip)})
     secrets = {
-        name: _read_secret(profile, name, contents[name]) if name in contents else None
-        for name in find_secrets(profile.link)
+        name: _read_secret(profile, name, contents[name].content, given)
+        if name in contents
+        else None
+        for name, given in find_secrets(profile.link).items()
     }
-    return DesiredProfile(profile=profile, settings=settings, secrets=secrets)
+    marks = {name: each.mark for name, each in contents.items()}
+    return DesiredProfile(profile=profile, settings=settings, secrets=secrets, marks=marks)
 
 
 def bare(desired: DesiredProfile) -> Settings:
@@ -200,7 +238,9 @@ _OF_PEERS: Final = _Rule(
 )
 
 
-def _read_secret(profile: NetworkProfile, name: str, content: bytes) -> str:
+def _read_secret(
+    profile: NetworkProfile, name: str, content: bytes, given: SecretRef | str | None
+) -> str:
     """Return its text, at whose end a text file may have put a newline."""
     rule = _RULES.get(name, _OF_PEERS)
     try:
@@ -208,9 +248,12 @@ def _read_secret(profile: NetworkProfile, name: str, content: bytes) -> str:
     except UnicodeDecodeError:
         text = ""
     if not rule.fits(text):
+        remedy = (
+            "set the right one (harmony secret set), and push again"
+            if isinstance(given, str)
+            else "put the right one into the device's secrets directory"
+        )
         raise InvalidResource(
-            f"the secret that {rule.field} names is no {rule.what}; "
-            "put the right one into the device's secrets directory",
-            resource=profile.id,
+            f"the secret that {rule.field} names is no {rule.what}; {remedy}", resource=profile.id
         )
     return text

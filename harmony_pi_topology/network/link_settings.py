@@ -70,8 +70,9 @@ def settings_of_link(link: Link) -> Iterator[tuple[str, Setting]]:
             assert_never(link)
 
 
-def find_secrets(link: Link) -> Mapping[str, SecretRef | None]:
-    """Return the secrets of *link*, by NetworkManager's names; None is one that it is to have none of."""
+def find_secrets(link: Link) -> Mapping[str, SecretRef | str | None]:
+    """Return the secrets of *link*, by NetworkManager's names: a text has words in it, and None is one that
+    it is to have none of."""
     match link:
         case Wifi(enterprise=None):
             return {PSK: link.psk}

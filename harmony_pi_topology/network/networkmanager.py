@@ -19,6 +19,7 @@ from pathlib import Path
 from harmony_core.change import Change
 from harmony_core.reconciler import Availability, Backups, OnChange, Reachability, Records
 from harmony_core.resources import Enterprise, NetworkProfile, NetworkState
+from harmony_core.secret_values import SecretValues
 from harmony_pi_topology.common.availability import availability_by
 from harmony_pi_topology.common.presence import is_there
 from harmony_pi_topology.common.secrets import (
@@ -54,6 +55,7 @@ class SdbusNetworkManager:
         backups: Backups,
         reachability: Reachability,
         secrets_directory: str,
+        secret_values: SecretValues | None = None,
         root: str = "/",
         address: str | None = None,
         answer_within_s: float = ANSWER_WITHIN_S,
@@ -68,6 +70,7 @@ class SdbusNetworkManager:
             backups=backups,
             reachability=reachability,
             secrets=_SecretFiles(secrets_directory, self._worker),
+            secret_values=secret_values or SecretValues(),
             find_file=self._find_file,
             find_login_problem=self._find_login_problem,
             gives_addresses=self._gives_addresses,

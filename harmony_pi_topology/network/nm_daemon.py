@@ -21,7 +21,7 @@ from .link_settings import MADE
 from .nm_bus import NetworkBus, NetworkLink
 from .nm_dbus import NO_OBJECT, RawSettings
 from .nm_look import active_path, device_path, look, profile_path, whole
-from .nm_settings import from_bytes, merge, read_known, to_bytes
+from .nm_settings import from_bytes, merge, read_known, read_secrets, to_bytes
 from .records import FoundNetwork
 from .settings import Secrets, Settings
 
@@ -147,6 +147,10 @@ class NetworkManagerDaemon:
     def settings_in(self, snapshot: bytes) -> Settings:
         """As `NetworkDaemon.settings_in`."""
         return read_known(from_bytes(snapshot))
+
+    def secrets_in(self, snapshot: bytes) -> Mapping[str, str]:
+        """As `NetworkDaemon.secrets_in`."""
+        return read_secrets(from_bytes(snapshot))
 
     async def checkpoint(self, interfaces: Collection[str], *, within_s: int) -> str:
         """As `NetworkDaemon.checkpoint`."""

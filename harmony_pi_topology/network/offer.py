@@ -36,6 +36,7 @@ def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
             backups=place.backups,
             reachability=place.reachability,
             secrets_directory=str(place.secrets_directory),
+            secret_values=place.secret_values,
         )
     }
 

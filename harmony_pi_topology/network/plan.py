@@ -142,7 +142,7 @@ def plan_steps(
 ) -> NetworkSteps:
     """Return what makes *found* as *desired* says. *before* is what a profile said that was taken over."""
     profile, there = desired.profile, found.profile
-    on_trial = record.trial is not None and record.trial.spec == desired.spec
+    on_trial = record.trial is not None and record.trial.spec == desired.attempt
     is_proven = record.confirmed == desired.spec and not on_trial
     target = desired.on_trial if on_trial else _settings_without_trial(desired, there, record)
     if there is None:

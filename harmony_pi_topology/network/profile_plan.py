@@ -64,7 +64,7 @@ class NetworkPlan:
 
     @property
     def is_on_trial(self) -> bool:
-        return self.record.trial is not None and self.record.trial.spec == self.desired.spec
+        return self.record.trial is not None and self.record.trial.spec == self.desired.attempt
 
     @property
     def is_risky(self) -> bool:

@@ -15,6 +15,7 @@ one thing, so one converge or removal happens at a time.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -30,13 +31,15 @@ from harmony_core.resources import (
     Enterprise,
     NetworkProfile,
     NetworkState,
+    SecretRef,
     resource_id,
 )
+from harmony_core.secret_values import SecretValues
 from harmony_pi_topology.common.confirmation import make_rolled_back
 from harmony_pi_topology.common.gather import copy_error, say_whose
 
 from .daemon import NetworkDaemon, SecretFiles
-from .desired import DesiredProfile, own_key_of, profile_uuid, resolve_desired
+from .desired import DesiredProfile, SecretContent, own_key_of, profile_uuid, resolve_desired
 from .health import NetworkUse
 from .link_settings import find_secrets, makes_its_key
 from .plan import foreign
@@ -79,6 +82,7 @@ class NetworkReconciler:
         backups: Backups,
         reachability: Reachability,
         secrets: SecretFiles,
+        secret_values: SecretValues,
         find_file: FindFile,
         find_login_problem: FindLoginProblem,
         gives_addresses: GivesAddresses,
@@ -88,6 +92,7 @@ class NetworkReconciler:
         self._records = records
         self._backups = backups
         self._secrets = secrets
+        self._secret_values = secret_values
         self._find_file = find_file
         self._find_login_problem = find_login_problem
         self._gives_addresses = gives_addresses
@@ -226,13 +231,22 @@ class NetworkReconciler:
             raise NetworkFailed(f"{profile.name}: {problem}", resource=profile.id)
 
     async def _resolve_desired(self, profile: NetworkProfile) -> DesiredProfile:
-        named = find_secrets(profile.link)
         contents = {
-            name: await self._secrets.read(each.secret)
-            for name, each in named.items()
+            name: await self._read_secret(each)
+            for name, each in find_secrets(profile.link).items()
             if each is not None
         }
         return resolve_desired(profile, contents)
+
+    async def _read_secret(self, given: SecretRef | str) -> SecretContent:
+        """Return what is in it, and the mark of that: of a word, which no value can be guessed from."""
+        if isinstance(given, str):
+            return SecretContent(
+                content=self._secret_values.reveal(given.encode()),
+                mark=self._secret_values.call_as_in_force(given),
+            )
+        content = await self._secrets.read(given.secret)
+        return SecretContent(content=content, mark=hashlib.sha256(content).hexdigest())
 
     async def _with_own_key(
         self, desired: DesiredProfile, found: FoundNetwork, *, apply: bool
@@ -263,7 +277,7 @@ class NetworkReconciler:
         record = NetworkRecord.read(written) if written is not None else None
         if record is None or record.left:
             return await self._first_record(profile, apply=apply)
-        if apply and record.trial is not None and record.trial.spec != desired.spec:
+        if apply and record.trial is not None and record.trial.spec != desired.attempt:
             return await self._trials.give_up(profile.id, record)
         return record
 
@@ -335,7 +349,7 @@ class NetworkReconciler:
         return [plan.put_off(self._use.pending(plan, plan.found)) for plan in plans]
 
     async def _try(self, plans: Sequence[NetworkPlan]) -> Sequence[_Result]:
-        refused = [plan for plan in plans if plan.record.refused == plan.desired.spec]
+        refused = [plan for plan in plans if plan.record.refused == plan.desired.attempt]
         if refused:
             # What it was tried together with is not tried without it.
             told = refused[0].record.refusal

@@ -120,7 +120,7 @@ class Trial:
 
     checkpoint: str = ""
     spec: str = ""
-    """What of: the hash of the wish, or `TAKING_AWAY`."""
+    """What of: the hash of the wish, its secrets included by their marks, or `TAKING_AWAY`."""
     fresh: bool = False
     """The profile was made for it."""
     saved: bool = True
@@ -143,7 +143,7 @@ class NetworkRecord:
     confirmed: str = ""
     """The specification under which the control plane was last reached anew."""
     refused: str = ""
-    """The one that was taken back."""
+    """What was taken back, as `Trial.spec`."""
     refusal: str = ""
     """What was told of that."""
     trial: Trial | None = None

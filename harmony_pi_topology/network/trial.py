@@ -153,8 +153,12 @@ class Trials:
         if trial.fresh:
             await self._daemon.delete(uuid)
         elif before is not None:
-            known = self._daemon.settings_in(before)
-            if there is None or dict(there.settings) != dict(known):
+            known, secrets = self._daemon.settings_in(before), self._daemon.secrets_in(before)
+            if (
+                there is None
+                or dict(there.settings) != dict(known)
+                or dict(there.secrets) != dict(secrets)
+            ):
                 await self._daemon.restore(before, keep=trial.saved)
                 if trial.was_up and (there is None or there.use != "down"):
                     await self._daemon.activate(uuid, None)
@@ -208,7 +212,7 @@ class Trials:
         )
         noted = list[NetworkPlan]()
         for plan, kept in zip(plans, trials, strict=True):
-            trial = attrs.evolve(kept, checkpoint=checkpoint, spec=plan.desired.spec)
+            trial = attrs.evolve(kept, checkpoint=checkpoint, spec=plan.desired.attempt)
             record = attrs.evolve(plan.record, trial=trial, within_s=plan.profile.confirm_within_s)
             await self._records.put(plan.id, record.written)
             noted.append(attrs.evolve(plan, record=record))
@@ -292,7 +296,7 @@ class Trials:
     async def _refuse(self, plan: NetworkPlan, why: str) -> Exception:
         await self.undo(plan.id, plan.record)
         told = say_remedy(why, "the profile")
-        record = plan.record.record_rollback(plan.desired.spec, told)
+        record = plan.record.record_rollback(plan.desired.attempt, told)
         await self._records.put(plan.id, record.written)
         return make_rolled_back(plan.id, told)
 

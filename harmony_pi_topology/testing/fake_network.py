@@ -16,8 +16,9 @@ from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, SecretMissing
 from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_core.resources import Enterprise, NetworkProfile, NetworkState, resource_id
+from harmony_core.secret_values import SecretValues
 from harmony_pi_topology.network.reconciler import NetworkReconciler
-from harmony_pi_topology.network.settings import DEFAULTS, Setting
+from harmony_pi_topology.network.settings import DEFAULTS, SECRETS, Setting
 
 from .fake_network_daemon import FakeNetworkDaemon, Kept
 from .fake_reconciler import FakeReconciler
@@ -65,10 +66,21 @@ class FakeNetwork(FakeReconciler):
         self.gives_none = set[str]()
         """Interfaces on which others should be given addresses, and are not."""
         self._secrets = _FakeSecrets()
+        self._secret_values = SecretValues()
         self._daemon = FakeNetworkDaemon(interfaces, changed=self._watch.tell_all)
         self._daemon.forgets = self.forgets
         self._records, self._backups = MemoryRecords(), MemoryBackups()
         self._reconciler = self._open()
+
+    @property
+    def secret_values(self) -> SecretValues:
+        """What the words stand for that are in profiles in place of secrets."""
+        return self._secret_values
+
+    @secret_values.setter
+    def secret_values(self, values: SecretValues) -> None:
+        self._secret_values = values
+        self.reopen()
 
     @property
     def resource_class(self) -> type[NetworkProfile]:
@@ -140,7 +152,9 @@ class FakeNetwork(FakeReconciler):
     async def modify(self, name: str, setting: str, value: str) -> None:
         """A bystander changes a setting of a profile, and applies it no further."""
         kept = self._find_kept(name)
-        if setting in DEFAULTS:
+        if setting in SECRETS:
+            await self._daemon.change(kept.uuid, {}, {setting: value}, keep=True)
+        elif setting in DEFAULTS:
             await self._daemon.change(kept.uuid, {setting: _parse(setting, value)}, {}, keep=True)
         else:
             kept.others[setting] = value
@@ -205,6 +219,10 @@ class FakeNetwork(FakeReconciler):
         """The device's owner puts a secret in its place."""
         self._secrets.contents[name] = content
 
+    def put_value(self, word: str, value: str) -> None:
+        """Have *word*, which stands in profiles, stand for *value*."""
+        self._secret_values.put(word, value)
+
     def _open(self) -> NetworkReconciler:
         return NetworkReconciler(
             self._daemon,
@@ -212,6 +230,7 @@ class FakeNetwork(FakeReconciler):
             backups=self._backups,
             reachability=self,
             secrets=self._secrets,
+            secret_values=self._secret_values,
             find_file=self._find_file,
             find_login_problem=lambda login, _: self._find_login_problem(login),
             gives_addresses=self._gives_addresses,
@@ -285,6 +304,10 @@ class FakeNetwork(FakeReconciler):
 
     async def _gives_addresses(self, interface: str) -> bool:
         return interface not in self.gives_none
+
+    def read_secrets(self, name: str) -> Mapping[str, str]:
+        """The secrets of a profile, by NetworkManager's names."""
+        return dict(self._find_kept(name).secrets)
 
     def own_secrets(self) -> Mapping[str, bytes]:
         """Those that the device has made itself, by their names."""

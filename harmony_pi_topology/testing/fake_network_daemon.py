@@ -185,6 +185,10 @@ class FakeNetworkDaemon:
     def settings_in(self, snapshot: bytes) -> Settings:
         return read_settings(json.loads(snapshot)["settings"])
 
+    def secrets_in(self, snapshot: bytes) -> Mapping[str, str]:
+        secrets: dict[str, str] = json.loads(snapshot)["secrets"]
+        return secrets
+
     async def checkpoint(self, interfaces: Collection[str], *, within_s: int) -> str:
         names = [name for name in interfaces if name in self.interfaces]
         if any(name in other.interfaces for other in self._checkpoints.values() for name in names):

@@ -44,6 +44,7 @@ class FakePi:
         self.systemd.files = self.files.contents
         self.jobs = FakeJobs()
         self.network = FakeNetwork()
+        self.network.secret_values = self.files.secret_values
         self.firewall = FakeFirewall()
         self.host = FakeHost()
         self.registries = FakeRegistries(self.files)

@@ -36,11 +36,16 @@ from harmony_core.resources import (
     SecretRef,
     Wifi,
 )
+from harmony_core.secret_values import secret_word
 
 from .network_under_test import NetworkUnderTest
 from .network_watch_contract import NetworkWatchContract
 
 __all__ = ["NetworkConfiguratorContract"]
+
+
+HOSTILE = r" cor;rect=ho\nrse\; #\x41é "
+"""A password with all that has a meaning in the files of profiles."""
 
 
 def wifi(secret: str) -> Wifi:
@@ -377,6 +382,50 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         change = await host.apply_one(desired)
         assert change.actions == ("changed 802-11-wireless-security.psk",)
         assert (await host.look(desired)).actions == ()
+
+    async def test_a_secret_of_the_fleet_is_put_in_and_told_apart_by_its_value(
+        self, host: NetworkUnderTest
+    ) -> None:
+        """Whichever version the value is of: the same is the same."""
+        psk = "802-11-wireless-security.psk"
+        first, again, other = (secret_word("net", "wifi", f"{n:016x}") for n in range(3))
+        for word, value in ((first, HOSTILE), (again, HOSTILE), (other, "battery staple")):
+            host.bystander.put_value(word, value)
+        wishes = [
+            self.profile(name="wireless", link=Wifi(ssid="Büro", psk=word), ipv4=Ipv4())
+            for word in (first, again, other)
+        ]
+        planned = await host.plan_one(wishes[0])
+        change = await host.apply_one(wishes[0])
+        assert change.actions == ("created",)
+        assert HOSTILE not in f"{planned}{change}"
+        assert (await host.look(wishes[0])).actions == ()
+        assert (await host.look(wishes[1])).actions == ()
+        await host.bystander.modify("wireless", psk, "of somebody else")
+        planned = await host.plan_one(wishes[1])
+        assert planned.actions == (f"changed {psk}",)
+        assert "somebody" not in str(planned)
+        assert (await host.apply_one(wishes[1])).actions == (f"changed {psk}",)
+        assert (await host.look(wishes[0])).actions == ()
+        assert (await host.apply_one(wishes[2])).actions == (f"changed {psk}",)
+        assert (await host.look(wishes[2])).actions == ()
+
+    async def test_a_secret_of_the_fleet_that_is_not_known_or_none_is_refused(
+        self, host: NetworkUnderTest
+    ) -> None:
+        unknown, short, lines = (secret_word("net", "wifi", f"{n:016x}") for n in range(3))
+        host.bystander.put_value(short, "short")
+        host.bystander.put_value(lines, "correct\n[ipv4]\nhorse")
+        for word, expected in (
+            (unknown, SecretMissing),
+            (short, InvalidResource),
+            (lines, InvalidResource),
+        ):
+            desired = self.profile(name="wireless", link=Wifi(ssid="Büro", psk=word), ipv4=None)
+            error = await host.expect_failure(desired)
+            assert isinstance(error, expected)
+            assert not any(each in str(error) for each in ("short", "correct", "horse"))
+        assert await host.bystander.profiles() == {"start"}
 
     async def test_a_password_that_is_missing_or_none_is_refused(
         self, host: NetworkUnderTest

@@ -78,6 +78,9 @@ class NetworkBystander(Protocol):
     def put_secret(self, name: str, content: bytes) -> None:
         """Put a secret in its place."""
 
+    def put_value(self, word: str, value: str) -> None:
+        """Have *word*, which stands in profiles, stand for *value*."""
+
 
 @attrs.frozen(kw_only=True)
 class NetworkUnderTest:

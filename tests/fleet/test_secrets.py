@@ -6,7 +6,10 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 
+import pytest
+
 from harmony_control.device import Device
+from harmony_core.outcome import Noop, Success
 from harmony_pi_topology import PiTopology
 from tests.box import Bed, Box
 from tests.fleet.ground import AGENT, ControlPlane, Host, Said, heard_again, in_shell, until
@@ -14,6 +17,12 @@ from tests.fleet.ground import AGENT, ControlPlane, Host, Said, heard_again, in_
 FILE = "/etc/app/password"
 OLD, NEW = "hunter2-of-old", "correct-horse-of-new"
 PODMAN_STORE = "/var/lib/containers/storage/secrets"
+WIFI = "/etc/NetworkManager/system-connections/home.nmconnection"
+HOME = {
+    "id": "home",
+    "kind": "NetworkConfigScore",
+    "spec": {"name": "home", "link": {"type": "wifi", "ssid": "home", "psk": "${secret.wifi}"}},
+}
 _LOOKED_THROUGH = ("/etc", "/var", "/run", "/root", "/home", "/tmp", "/srv", "/opt")
 
 
@@ -130,3 +139,62 @@ async def test_a_secret_is_where_it_is_meant_to_be_and_an_old_one_is_gone(
     assert holders_of(pi, NEW) == [FILE]
     kept = [each for each in plane.home.root.rglob("*") if each.is_file()]
     assert not [each for each in kept if NEW.encode() in each.read_bytes()]
+
+
+@pytest.fixture
+async def with_network_manager(device: Device[PiTopology], pi: Box) -> None:
+    """NetworkManager looks after the network of the device, but for the cable by which it is reached."""
+    pi.write("/etc/NetworkManager/conf.d/20-quiet.conf", "[main]\nno-auto-default=*\n")
+    pi.run(["systemctl", "start", "NetworkManager.service"])
+    pi.run(["systemctl", "restart", AGENT])  # it is asked at its start what there is
+    await heard_again(device)
+
+
+@pytest.mark.usefixtures("with_network_manager")
+async def test_the_password_of_a_wifi_is_in_its_profile_alone_and_put_right(
+    device: Device[PiTopology], pi: Box, plane: ControlPlane
+) -> None:
+    told: list[Said] = []
+
+    async def run(*words: str, stdin: str = "") -> Said:
+        told.append(await plane.harmony(*words, stdin=stdin))
+        assert told[-1].status == 0, told[-1]
+        return told[-1]
+
+    async def push(value: str) -> object:
+        await run("secret", "set", "wifi", stdin=value)
+        await run("push-score", pi.name, "-", stdin=json.dumps([HOME]))
+        state = await device.state()
+        assert state is not None
+        return state.scores["home"].outcome
+
+    assert isinstance(await push(OLD), Success)
+    assert pi.text("stat", "-c", "%a %U", WIFI).strip() == "600 root"
+    assert f"psk={OLD}\n" in pi.text("cat", WIFI)
+    assert holders_of(pi, OLD) == [WIFI]
+    written = pi.text("stat", "-c", "%i %Y", WIFI)
+    assert isinstance(await push(OLD), Noop), "the same, set anew"
+    assert pi.text("stat", "-c", "%i %Y", WIFI) == written
+    assert isinstance(await push(NEW), Success)
+    assert f"psk={NEW}\n" in pi.text("cat", WIFI)
+    assert (holders_of(pi, NEW), holders_of(pi, OLD)) == ([WIFI], [])
+
+    # An agent that starts anew opens what it has kept.
+    for _ in range(2):
+        pi.run(["nmcli", "connection", "modify", "home", "wifi-sec.psk", "of-somebody-else"])
+        await until(device, lambda _: f"psk={NEW}\n" in pi.text("cat", WIFI))
+        pi.run(["systemctl", "restart", AGENT])
+        await heard_again(device)
+    state = await device.state()
+    assert state is not None
+    assert state.scores["home"].drift_count
+
+    for words in (("events", pi.name), ("history", pi.name), ("describe", pi.name)):
+        await run(*words)
+    await run("diff", pi.name, "-", stdin=json.dumps([HOME]))
+    shown = "".join(each.out + each.err for each in told)
+    shown += pi.text("journalctl", "--no-pager", "-q") + pi.text("ps", "-ef")
+    assert not any(each in shown for each in (OLD, NEW))
+    assert "of-somebody-else" not in shown
+    await run("remove-score", pi.name, "home")
+    assert holders_of(pi, NEW) == []

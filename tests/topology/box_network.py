@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from harmony_core.reconciler import MemoryBackups, MemoryRecords
+from harmony_core.secret_values import SecretValues
 from harmony_pi_topology.network.networkmanager import SdbusNetworkManager
 from harmony_pi_topology.testing.network_contract import NetworkConfiguratorContract
 from harmony_pi_topology.testing.network_under_test import NetworkUnderTest
@@ -96,6 +97,7 @@ class NetworksOfABox:
         memory: tuple[MemoryRecords, MemoryBackups] | None = None,
     ) -> None:
         self.bystander = BoxNetwork(box, secrets)
+        self.secret_values = self.bystander.secret_values
         self._box = box
         self._network = network
         self._secrets = secrets
@@ -113,6 +115,7 @@ class NetworksOfABox:
             backups=self._backups,
             reachability=self.bystander,
             secrets_directory=str(self._secrets),
+            secret_values=self.secret_values,
             root=str(self._box.root),
             address=self.address,
         )
@@ -144,6 +147,7 @@ class BoxNetwork:
 
     def __init__(self, box: Box, secrets: Path) -> None:
         self.box = box
+        self.secret_values = SecretValues()
         self._secrets = secrets
         self._server: asyncio.Server | None = None
         self._port = 0
@@ -246,6 +250,9 @@ class BoxNetwork:
         path = self._secrets / name
         path.write_bytes(content)
         path.chmod(0o600)
+
+    def put_value(self, word: str, value: str) -> None:
+        self.secret_values.put(word, value)
 
     async def nmcli(self, *arguments: str) -> str:
         """What nmcli prints, stripped."""

@@ -39,8 +39,11 @@ from harmony_core.resources import (
     NetworkProfile,
     SecretRef,
     Wifi,
+    Wireguard,
+    WireguardPeer,
 )
 from harmony_core.resources.network_link import CHANNELS, BondMode
+from harmony_core.secret_values import secret_word
 from harmony_pi_topology.testing.network_contract import NetworkConfiguratorContract
 from harmony_pi_topology.testing.network_under_test import NetworkUnderTest
 from tests.box import Bed, Box
@@ -139,6 +142,16 @@ def by_login(**fields: Any) -> NetworkProfile:
     )
 
 
+HOSTILE = [
+    r" cor;rect=ho\nrse\; #\x41é ",
+    r"\\server\s\t\r\n\0",
+    "[ipv4]",
+    "#no;comment=",
+    "'\"$(reboot)`",
+    "100 % of %s",
+    "a" * 4096,
+]
+"""Passwords with what has a meaning in the files of profiles."""
 END_DNSMASQ = "pkill -KILL -x dnsmasq; while pgrep -x -r R,S,D dnsmasq; do sleep 0.05; done"
 SHARED = Ipv4(method="shared", addresses=("10.42.0.1/24",))
 
@@ -272,6 +285,58 @@ async def test_a_login_by_a_password_is_kept_changed_to_one_by_a_certificate_and
     await stays_as_it_is(host, alone)
     assert (await host.remove_one("new")).actions == ("removed",)
     assert await networks.bystander.profiles() == {"start"}
+
+
+async def test_secrets_of_the_fleet_are_kept_whatever_they_mean_in_the_files_of_profiles(
+    networks: NetworksOfABox, host: NetworkUnderTest
+) -> None:
+    """NetworkManager reads its file anew, and tells the same."""
+    make_login_files(networks.bystander.box)
+    for number, value in enumerate([*HOSTILE, SECRET]):
+        word = secret_word("net", "wifi", f"{number:016x}")
+        networks.bystander.put_value(word, value)
+        desired = by_login(eap="peap", password=word)
+        change = await host.apply_one(desired)
+        assert change.actions == (("changed 802-1x.password",) if number else ("created",))
+        assert value not in str(change)
+        await networks.bystander.nmcli("connection", "reload")
+        await stays_as_it_is(host, desired)
+        assert await networks.bystander.profiles() == {"start", "new"}
+    assert await read_all(networks, "802-1x.password") == [SECRET]
+    told = await networks.bystander.run("stat", "-c", "%a %U", await find_kept(networks))
+    assert told.stdout.decode().strip() == "600 root"
+
+
+async def test_keys_of_a_tunnel_are_secrets_of_the_fleet(
+    networks: NetworksOfABox, host: NetworkUnderTest
+) -> None:
+    private, preshared, other = (b64encode(bytes([n]) * 32).decode() for n in range(8, 11))
+    words = [secret_word("net", f"key{n}", "00" * 8) for n in range(3)]
+    for word, value in zip(words, (private, preshared, other), strict=True):
+        networks.bystander.put_value(word, value)
+
+    def tunnel(preshared_word: str) -> NetworkProfile:
+        peer = WireguardPeer(
+            public_key=b64encode(bytes([7]) * 32).decode(),
+            allowed_ips=("10.8.0.0/24",),
+            preshared_key=preshared_word,
+        )
+        link = Wireguard(interface="wg0", private_key=words[0], peers=(peer,))
+        return profile(link, state="kept")
+
+    change = await host.apply_one(tunnel(words[1]))
+    assert not any(each in str(change) for each in (private, preshared))
+    file = await read_file(networks)
+    assert f"private-key={private}" in file
+    assert f"preshared-key={preshared}" in file
+    await stays_as_it_is(host, tunnel(words[1]))
+    change = await host.apply_one(tunnel(words[2]))
+    (action,) = change.actions
+    assert action.endswith(".preshared-key")
+    file = await read_file(networks)
+    assert f"preshared-key={other}" in file
+    assert preshared not in file
+    await stays_as_it_is(host, tunnel(words[2]))
 
 
 async def test_a_login_whose_certificate_is_none_is_a_failure_before_anything_is_written(
@@ -463,13 +528,17 @@ async def test_a_tunnel_that_the_kernel_does_not_know_is_a_failure_and_nothing_i
     await refused_by_the_kernel(networks, host, desired)
 
 
-async def read_file(networks: NetworksOfABox) -> str:
-    """Return what NetworkManager keeps on disk of the profile `new`."""
+async def find_kept(networks: NetworksOfABox) -> str:
+    """Return the file in which NetworkManager keeps the profile `new`."""
     lines = (
         await networks.bystander.nmcli("-g", "NAME,FILENAME", "connection", "show")
     ).splitlines()
-    path = dict(line.split(":", 1) for line in lines)["new"]
-    return networks.bystander.box.read(path).decode()
+    return dict(line.split(":", 1) for line in lines)["new"]
+
+
+async def read_file(networks: NetworksOfABox) -> str:
+    """Return what NetworkManager keeps on disk of the profile `new`."""
+    return networks.bystander.box.read(await find_kept(networks)).decode()
 
 
 def every_choice() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

@@ -27,7 +27,7 @@ from harmony_core.resources import (
     Wireguard,
     WireguardPeer,
 )
-from harmony_pi_topology.network.desired import resolve_desired
+from harmony_pi_topology.network.desired import SecretContent, resolve_desired
 from harmony_pi_topology.network.nm_settings import (
     from_bytes,
     label_of,
@@ -185,7 +185,7 @@ def test_a_port_has_no_addresses(kind: str) -> None:
 def test_a_password_is_set_and_stays_unless_another_is_given() -> None:
     psk = SecretRef.model_validate({"secret": "password"})
     profile = NetworkProfile(name="home", link=Wifi(ssid="home", psk=psk))
-    wish = resolve_desired(profile, {PSK: b"battery staple\n"})
+    wish = resolve_desired(profile, {PSK: SecretContent(content=b"battery staple\n", mark="1")})
     assert wish.secrets == {PSK: "battery staple"}
     assert read_secrets(merge({}, wish.settings, wish.secrets)) == {PSK: "battery staple"}
     assert read_secrets(merge(STRANGE, wish.settings, {})) == {PSK: "correct horse"}
