@@ -38,6 +38,7 @@ Errors carry data and do not log. They become Outcomes at one place, `harmony_co
 
 from __future__ import annotations
 
+import copy
 from typing import ClassVar, Self
 
 __all__ = [
@@ -175,6 +176,12 @@ class HarmonyError(Exception):
         found.__dict__.update(self.__dict__)
         found.__cause__ = self.__cause__
         return found.with_traceback(self.__traceback__)
+
+    def with_resource(self, resource: str) -> Self:
+        """Return a copy that names *resource*, an id: several resources may have met the very same error."""
+        found = copy.copy(self)
+        found.resource = resource
+        return found
 
 
 class WireError(HarmonyError):

@@ -9,7 +9,6 @@ names none is copied and names that one. Several resources may have met the same
 from __future__ import annotations
 
 import asyncio
-import copy
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from typing import ParamSpec, TypeVar, cast
@@ -30,9 +29,7 @@ def as_harmony_error(error: BaseException, *, resource: str | None = None) -> Ha
     if isinstance(error, HarmonyError):
         if resource is None or error.resource is not None:
             return error
-        named = copy.copy(error)
-        named.resource = resource
-        return named
+        return error.with_resource(resource)
     found = InternalError(
         f"{type(error).__name__}: {error}{place_of(error)}; a defect of Harmony, or of what stands behind "
         "the capability; it is tried again, see also: journalctl -u harmony-agent",

@@ -23,7 +23,6 @@ file; ``sections``, whose headers we made; ``joined``, the hash of the last line
 from __future__ import annotations
 
 import asyncio
-import copy
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -157,7 +156,7 @@ class Blocks:
                 try:
                     answers = await self._converge_file(path, blocks, apply=apply)
                 except CapabilityError as error:
-                    answers = [_of(error, each.id) for each in blocks]
+                    answers = [error.with_resource(each.id) for each in blocks]
             results.update(zip(indices, answers, strict=True))
         return [results[index] for index in range(len(resources))]
 
@@ -176,7 +175,7 @@ class Blocks:
                 try:
                     results.append(await self._take_away(path, key, rid, apply=apply))
                 except CapabilityError as error:
-                    results.append(_of(error, rid))
+                    results.append(error.with_resource(rid))
         return results
 
     async def _converge_file(
@@ -192,7 +191,7 @@ class Blocks:
                 if not planned.change.changed:
                     self._refuse_booted_without(block)
             except CapabilityError as error:
-                results.append(_of(error, block.id))
+                results.append(error.with_resource(block.id))
                 continue
             results.append(planned.change)
             if apply:
@@ -212,7 +211,7 @@ class Blocks:
             )
         except CapabilityError as error:
             done: Mapping[str, Change | Exception] = {
-                each.block.id: _of(error, each.block.id) for each in due
+                each.block.id: error.with_resource(each.block.id) for each in due
             }
         else:
             done = await self._look_again(path, due)
@@ -348,7 +347,7 @@ class Blocks:
                 what = f"{path} ({each.block.part.selector})"
                 after = did_it_stick(what, wanted, found, remedy=_REMEDY, fields=("sha256",))
             except CapabilityError as error:
-                results[each.block.id] = _of(error, each.block.id)
+                results[each.block.id] = error.with_resource(each.block.id)
             else:
                 results[each.block.id] = attrs.evolve(each.change, after=after)
         return results
@@ -486,13 +485,6 @@ def _keep_unchanged_words(words: Iterable[str]) -> set[str]:
     A Pi's firmware puts the name of the port in place of serial0 and serial1.
     """
     return {word for word in words if "serial0" not in word and "serial1" not in word}
-
-
-def _of(error: CapabilityError, rid: str) -> CapabilityError:
-    """Return *error*, as that of one part of several."""
-    told = copy.copy(error)
-    told.resource = rid
-    return told
 
 
 def _steps_due(found: bytes | None, text: bytes, *, is_open: bool) -> tuple[Step, ...]:

@@ -9,11 +9,10 @@ from typing import TypeVar
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError
 
-__all__ = ["copy_error", "gather_results", "require_changes", "say_of", "say_whose"]
+__all__ = ["gather_results", "name_resource", "require_changes"]
 
 T = TypeVar("T")
 U = TypeVar("U")
-ErrorT = TypeVar("ErrorT", bound=CapabilityError)
 
 
 async def gather_results(
@@ -35,22 +34,11 @@ async def gather_results(
     return await asyncio.gather(*map(one, items))
 
 
-def say_whose(result: Change | Exception, resource: str) -> Change | Exception:
-    """Return *result*; an error that names no resource, as a copy that names *resource*.
-
-    A copy, since several resources may have met the very same error.
-    """
+def name_resource(result: Change | Exception, resource: str) -> Change | Exception:
+    """Return *result*; an error that names no resource, as a copy that names *resource*, an id."""
     if isinstance(result, CapabilityError) and result.resource is None:
-        result = copy_error(result)
-        result.resource = resource
+        return result.with_resource(resource)
     return result
-
-
-def say_of(error: CapabilityError, resource: str) -> CapabilityError:
-    """Return *error* as that of *resource*, whatever it was met at on the way."""
-    told = copy_error(error)
-    told.resource = resource
-    return told
 
 
 def require_changes(results: Sequence[Change | Exception]) -> Sequence[Change]:
@@ -61,12 +49,3 @@ def require_changes(results: Sequence[Change | Exception]) -> Sequence[Change]:
             raise each
         changes.append(each)
     return changes
-
-
-def copy_error(error: ErrorT) -> ErrorT:
-    """Return an equal error of the same type, whatever that is made with: `copy.copy` would call it anew with
-    its message alone, which is not enough for a `DidNotStick`."""
-    twin = type(error).__new__(type(error), *error.args)
-    twin.__dict__.update(error.__dict__)
-    twin.__cause__ = error.__cause__
-    return twin

@@ -29,7 +29,7 @@ from harmony_core.reconciler import MemoryRecords, Records
 from harmony_core.resources import ContainerNetwork, ContainerNetworkPresent, resource_id
 from harmony_core.resources.container_network import overlap
 from harmony_core.steps import Created, Did, Recreated, Removed, Step
-from harmony_pi_topology.common.gather import gather_results, say_whose
+from harmony_pi_topology.common.gather import gather_results, name_resource
 from harmony_pi_topology.containers.podman_reply import FoundNetwork
 from harmony_pi_topology.containers.spec import RESOURCE_LABEL
 
@@ -99,7 +99,9 @@ class ContainerNetworks:
     ) -> Sequence[Change | Exception]:
         """As `Reconciler.converge`."""
         results = await gather_results(resources, partial(self._converge, apply=apply))
-        return [say_whose(result, each.id) for each, result in zip(resources, results, strict=True)]
+        return [
+            name_resource(result, each.id) for each, result in zip(resources, results, strict=True)
+        ]
 
     async def observe(self, key: str) -> ContainerNetworkPresent | None:
         """As `Reconciler.observe`."""
@@ -108,7 +110,7 @@ class ContainerNetworks:
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`. `InUse` as long as a container is on it."""
         results = await gather_results(keys, partial(self._remove, apply=apply))
-        return [say_whose(result, _id(key)) for key, result in zip(keys, results, strict=True)]
+        return [name_resource(result, _id(key)) for key, result in zip(keys, results, strict=True)]
 
     async def find_hold(self, key: str) -> NotReady | None:
         """As `Holding.find_hold`: what a container on it holds, puts off its end."""

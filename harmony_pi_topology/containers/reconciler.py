@@ -52,7 +52,7 @@ from harmony_core.resources import (
 from harmony_core.secret_values import SecretValues
 from harmony_core.steps import Removed, Renamed, Step
 from harmony_core.wire.times import rfc3339
-from harmony_pi_topology.common.gather import gather_results, say_whose
+from harmony_pi_topology.common.gather import gather_results, name_resource
 from harmony_pi_topology.common.journal import Journal
 from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
 from harmony_pi_topology.common.mounted import MountGuard
@@ -194,7 +194,9 @@ class PodmanContainers:
     ) -> Sequence[Change | Exception]:
         """See `Reconciler.converge`. One container's trouble costs no other more than a wait."""
         results = await gather_results(resources, partial(self._converge, apply=apply))
-        return [say_whose(result, each.id) for each, result in zip(resources, results, strict=True)]
+        return [
+            name_resource(result, each.id) for each, result in zip(resources, results, strict=True)
+        ]
 
     async def prepare(self, resources: Sequence[Container]) -> None:
         """As `Preparing.prepare`: their ports are free, and their images here."""
@@ -206,7 +208,7 @@ class PodmanContainers:
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         results = await gather_results(keys, partial(self._remove, apply=apply))
-        return [say_whose(result, _id(key)) for key, result in zip(keys, results, strict=True)]
+        return [name_resource(result, _id(key)) for key, result in zip(keys, results, strict=True)]
 
     async def availability(self) -> Availability:
         """See `Reconciler.availability`. Asks podman itself only when that did not answer last time."""

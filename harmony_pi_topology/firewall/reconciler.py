@@ -41,7 +41,7 @@ from harmony_pi_topology.common.confirmation import (
     say_cut_short,
     say_remedy,
 )
-from harmony_pi_topology.common.gather import require_changes, say_of
+from harmony_pi_topology.common.gather import require_changes
 from harmony_pi_topology.files.plan import diff_of
 from harmony_pi_topology.systemd.records import UnitRecord
 
@@ -209,7 +209,7 @@ class Firewalls:
                 try:
                     results.append(await self._converge_one(firewall, apply=apply))
                 except CapabilityError as error:
-                    results.append(say_of(error, firewall.id))
+                    results.append(error.with_resource(firewall.id))
         return results
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
@@ -221,7 +221,7 @@ class Firewalls:
                 try:
                     results.append(await self._remove_one(rid, apply=apply))
                 except CapabilityError as error:
-                    results.append(say_of(error, rid))
+                    results.append(error.with_resource(rid))
         return results
 
     async def _converge_one(self, firewall: Firewall, *, apply: bool) -> Change:

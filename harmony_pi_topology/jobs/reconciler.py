@@ -43,7 +43,7 @@ from harmony_core.reconciler import JsonRecord, Records
 from harmony_core.resources import Finished, InProgress, Job, JobState, NotNeeded, resource_id
 from harmony_core.steps import Did
 from harmony_core.visible import cut
-from harmony_pi_topology.common.gather import say_whose
+from harmony_pi_topology.common.gather import name_resource
 
 from .watch import Answer
 from .words import failure, has_answered, has_succeeded, how, script, tails
@@ -209,7 +209,7 @@ class Jobs:
             try:
                 return await self._converge(job, apply=apply)
             except CapabilityError as error:
-                return say_whose(error, job.id)
+                return name_resource(error, job.id)
 
     async def _converge(self, job: Job, *, apply: bool) -> Change:
         self._known[job.name] = job
@@ -433,7 +433,7 @@ class Jobs:
             try:
                 return await self._take_away(name, apply=apply)
             except CapabilityError as error:
-                return say_whose(error, _id(name))
+                return name_resource(error, _id(name))
 
     async def _take_away(self, name: str, *, apply: bool) -> Change:
         record = self._records.get(_id(name))

@@ -56,7 +56,7 @@ from harmony_core.resources import (
 from harmony_core.steps import Changed, Did, Left, Step, Wrote
 from harmony_core.unit_paths import unit_of_path
 from harmony_core.unit_text import command_line, script
-from harmony_pi_topology.common.gather import require_changes, say_of
+from harmony_pi_topology.common.gather import require_changes
 from harmony_pi_topology.directories.made import id_of_made_directory, made_above, note_made
 from harmony_pi_topology.posix.mounts import is_at_or_beneath
 from harmony_pi_topology.systemd.records import ITS_FILE
@@ -247,7 +247,7 @@ class Mounts:
                 try:
                     results[index] = await self._converge_one(mount, apply=apply)
                 except CapabilityError as error:
-                    results[index] = say_of(error, mount.id)
+                    results[index] = error.with_resource(mount.id)
         return [results[index] for index in range(len(resources))]
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
@@ -259,7 +259,7 @@ class Mounts:
                 try:
                     results[where] = await self._remove_one(where, rid, apply=apply)
                 except CapabilityError as error:
-                    results[where] = say_of(error, rid)
+                    results[where] = error.with_resource(rid)
         return [results[key] for key in keys]
 
     async def _converge_one(self, mount: MountPoint, *, apply: bool) -> Change:

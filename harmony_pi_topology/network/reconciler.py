@@ -15,6 +15,7 @@ one thing, so one converge or removal happens at a time.
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import time
 from collections import defaultdict
@@ -36,7 +37,7 @@ from harmony_core.resources import (
 )
 from harmony_core.secret_values import SecretValues
 from harmony_pi_topology.common.confirmation import make_rolled_back
-from harmony_pi_topology.common.gather import copy_error, say_whose
+from harmony_pi_topology.common.gather import name_resource
 
 from .daemon import NetworkDaemon, SecretFiles
 from .desired import DesiredProfile, SecretContent, own_key_of, profile_uuid, resolve_desired
@@ -136,7 +137,7 @@ class NetworkReconciler:
                 results.update(zip(numbers, answers, strict=True))
             for n, plan in rest.items() if apply else ():
                 results[n] = await self._require_sharing(plan, results[n])
-        return [say_whose(results[n], each.id) for n, each in enumerate(resources)]
+        return [name_resource(results[n], each.id) for n, each in enumerate(resources)]
 
     async def _require_sharing(self, plan: NetworkPlan, result: _Result) -> _Result:
         """Return *result*, unless it is of a profile that is in use, and gives nobody an address though it
@@ -186,7 +187,7 @@ class NetworkReconciler:
                 self._use.is_gone(key)
             return change
         except Exception as error:  # noqa: BLE001 - one profile's error is that profile's answer
-            return say_whose(error, resource_id(NetworkProfile.resource_type, key))
+            return name_resource(error, resource_id(NetworkProfile.resource_type, key))
 
     async def _plan_one(self, profile: NetworkProfile, *, apply: bool) -> NetworkPlan | Exception:
         try:
@@ -401,4 +402,4 @@ async def _answers(work: _Work, plans: Sequence[NetworkPlan]) -> Sequence[_Resul
     try:
         return await work(plans)
     except CapabilityError as error:
-        return [copy_error(error) for _ in plans]
+        return [copy.copy(error) for _ in plans]

@@ -42,7 +42,7 @@ from harmony_core.resources.image_registry import (
 )
 from harmony_core.steps import Created, Did, Removed, Step, Wrote
 from harmony_pi_topology.common.check import did_it_stick
-from harmony_pi_topology.common.gather import require_changes, say_of
+from harmony_pi_topology.common.gather import require_changes
 from harmony_pi_topology.containers.podman_reply import FoundRegistry
 
 from .configuration import (
@@ -131,7 +131,7 @@ class Registries:
             async with self._turn:
                 return await self._converge(registry, apply=apply)
         except CapabilityError as error:
-            return say_of(error, registry.id)
+            return error.with_resource(registry.id)
 
     async def _converge(self, registry: ImageRegistry, *, apply: bool) -> Change:
         configuration = await self._store.read_configuration()
@@ -233,7 +233,7 @@ class Registries:
             async with self._turn:
                 return await self._remove(key, rid, apply=apply)
         except CapabilityError as error:
-            return say_of(error, rid)
+            return error.with_resource(rid)
 
     async def _remove(self, place: str, rid: str, *, apply: bool) -> Change:
         configuration = await self._store.read_configuration()

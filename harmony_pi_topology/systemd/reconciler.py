@@ -31,7 +31,7 @@ from harmony_core.reconciler import Availability, Backups, OnChange, Records
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.common.availability import availability_by
-from harmony_pi_topology.common.gather import gather_results, say_whose
+from harmony_pi_topology.common.gather import gather_results, name_resource
 from harmony_pi_topology.common.journal import Journal, JournalTail
 from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
 from harmony_pi_topology.posix.root import Root
@@ -146,7 +146,7 @@ class SdbusSystemd:
             async with self._locks.take(unit.name for unit in units):
                 changes = await self._converge(units, apply=apply)
             results.update(zip(numbers, changes, strict=True))
-        return [say_whose(results[n], unit.id) for n, unit in enumerate(resources)]
+        return [name_resource(results[n], unit.id) for n, unit in enumerate(resources)]
 
     async def identities(self, resource: SystemdUnit) -> frozenset[str]:
         """Return all names of *resource*, as ``unit:NAME``, and ``path:…`` of its file, if we write that."""
@@ -169,7 +169,7 @@ class SdbusSystemd:
                 self._health.forget(names)
             results.update(zip(numbers, changes, strict=True))
         return [
-            say_whose(results[n], resource_id(SystemdUnit.resource_type, key))
+            name_resource(results[n], resource_id(SystemdUnit.resource_type, key))
             for n, key in enumerate(keys)
         ]
 

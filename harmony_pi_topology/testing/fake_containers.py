@@ -58,7 +58,7 @@ from harmony_core.steps import (
     Stopped,
 )
 from harmony_core.wire.times import rfc3339
-from harmony_pi_topology.common.gather import say_whose
+from harmony_pi_topology.common.gather import name_resource
 from harmony_pi_topology.common.log_tail import log_tail
 from harmony_pi_topology.containers.hold_clock import HoldClock, WrittenHold
 from harmony_pi_topology.containers.podman_reply import FoundNetwork, FoundVolume
@@ -870,7 +870,7 @@ def _answer_one(verb: Callable[[], Change], resource: str) -> Change | Exception
     try:
         return verb()
     except Exception as error:  # noqa: BLE001 - one container's error is that container's answer
-        return say_whose(error, resource)
+        return name_resource(error, resource)
 
 
 def _error_of(check: Callable[[], None]) -> CapabilityError | None:

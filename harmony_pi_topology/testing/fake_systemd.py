@@ -31,7 +31,7 @@ from harmony_core.reconciler import (
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.unit_install import read_install_words
 from harmony_core.wire.times import rfc3339
-from harmony_pi_topology.common.gather import say_whose
+from harmony_pi_topology.common.gather import name_resource
 from harmony_pi_topology.common.log_tail import log_tail
 from harmony_pi_topology.systemd.health_rules import (
     Broken,
@@ -398,7 +398,7 @@ async def _answer_one(verb: Awaitable[Change], name: str) -> Change | Exception:
     try:
         return await verb
     except Exception as error:  # noqa: BLE001 - one unit's error is that unit's answer
-        return say_whose(error, _id(name))
+        return name_resource(error, _id(name))
 
 
 def _id(name: str) -> str:

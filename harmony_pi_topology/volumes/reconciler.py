@@ -27,7 +27,7 @@ from harmony_core.reconciler import DELETES_DATA, MemoryRecords, Records
 from harmony_core.resources import Volume, VolumePresent, resource_id
 from harmony_core.steps import Changed, Created, DeletedData, KeptVolume, Step
 from harmony_core.wire.times import rfc3339
-from harmony_pi_topology.common.gather import gather_results, say_whose
+from harmony_pi_topology.common.gather import gather_results, name_resource
 from harmony_pi_topology.containers.podman_reply import FoundVolume
 from harmony_pi_topology.containers.spec import RESOURCE_LABEL
 
@@ -66,7 +66,9 @@ class Volumes:
     ) -> Sequence[Change | Exception]:
         """As `Reconciler.converge`."""
         results = await gather_results(resources, partial(self._converge, apply=apply))
-        return [say_whose(result, each.id) for each, result in zip(resources, results, strict=True)]
+        return [
+            name_resource(result, each.id) for each, result in zip(resources, results, strict=True)
+        ]
 
     async def observe(self, key: str) -> VolumePresent | None:
         """As `Reconciler.observe`."""
@@ -75,7 +77,7 @@ class Volumes:
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`: its data stays, unless its Score has said otherwise."""
         results = await gather_results(keys, partial(self._remove, apply=apply))
-        return [say_whose(result, _id(key)) for key, result in zip(keys, results, strict=True)]
+        return [name_resource(result, _id(key)) for key, result in zip(keys, results, strict=True)]
 
     async def _converge(self, volume: Volume, *, apply: bool) -> Change:
         async with self._locks[volume.name]:

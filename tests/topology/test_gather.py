@@ -11,7 +11,7 @@ from harmony_core.errors import (
     MountMissing,
     UnitFailed,
 )
-from harmony_pi_topology.common.gather import say_whose
+from harmony_pi_topology.common.gather import name_resource
 
 ERRORS = [
     UnitFailed("it failed"),
@@ -23,7 +23,7 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_an_error_that_several_have_met_says_of_each_whose_it_is(error: CapabilityError) -> None:
-    one, other = (say_whose(error, each) for each in ("unit:a.service", "unit:b.service"))
+    one, other = (name_resource(error, each) for each in ("unit:a.service", "unit:b.service"))
     assert error.resource is None
     for named, resource in ((one, "unit:a.service"), (other, "unit:b.service")):
         assert type(named) is type(error)
@@ -33,4 +33,4 @@ def test_an_error_that_several_have_met_says_of_each_whose_it_is(error: Capabili
 
 def test_what_says_already_whose_it_is_stays_so() -> None:
     error = UnitFailed("it failed", resource="unit:a.service")
-    assert say_whose(error, "unit:b.service") is error
+    assert name_resource(error, "unit:b.service") is error
