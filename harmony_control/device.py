@@ -44,6 +44,7 @@ from .push.seal import refers_to_secrets
 from .push.several import PreparedPush
 from .push.wait import Wanted, Watcher, wait_until_settled
 from .store.home import Home
+from .store.secrets import FleetSecrets
 
 if TYPE_CHECKING:
     from .bundle.write import Bundled
@@ -273,7 +274,8 @@ class Device(Generic[TopologyT_co]):
 
             await check_platforms(self._reports, [self.id], checked)
         if resolve:
-            for name, entry in (await with_digests(plain)).items():
+            resolved = await with_digests(plain, FleetSecrets(self._home))
+            for name, entry in resolved.items():
                 if entry.score is not plain[name].score:
                     checked[name] = serialize(name, entry)
         return checked, report
@@ -429,7 +431,6 @@ class Device(Generic[TopologyT_co]):
             contents,
             self._client,
             chosen or Platform("arm64"),
-            with_images=with_images,
             tell=tell,
         )
 

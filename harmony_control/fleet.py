@@ -176,7 +176,7 @@ class Fleet:
         """
         from .push.several import PreparedPush, each_of
 
-        plain = await _as_entries(entries, resolve=resolve)
+        plain = await _as_entries(self.home, entries, resolve=resolve)
         devices = {each: self.device(each) for each in agent_ids}
 
         async def prepare(_: str, device: Device[PiTopology]) -> Prepared:
@@ -202,7 +202,7 @@ class Fleet:
         """
         from .push.several import each_of
 
-        plain = await _as_entries(entries, resolve=resolve)
+        plain = await _as_entries(self.home, entries, resolve=resolve)
         return await each_of(
             {each: self.device(each) for each in agent_ids},
             lambda _, device: device.diff(plain, whole=whole, force=force, resolve=False),
@@ -239,7 +239,7 @@ class Fleet:
                 "ring=canary"
             )
         documents = await self._documents()
-        plain = await _as_entries(entries, resolve=resolve)
+        plain = await _as_entries(self.home, entries, resolve=resolve)
         added = {each: serialize(each, entry) for each, entry in plain.items()}
         dropped = set(remove)
 
@@ -455,11 +455,12 @@ class Fleet:
 
 
 async def _as_entries(
-    entries: Mapping[str, Pushable[PiTopology]], *, resolve: bool
+    home: Home, entries: Mapping[str, Pushable[PiTopology]], *, resolve: bool
 ) -> Mapping[str, Entry[PiTopology]]:
     """Return them as entries; to *resolve* is to have each tag asked for once, and a digest in its place."""
     from .push.entries import as_entry
     from .push.resolve import with_digests
+    from .store.secrets import FleetSecrets
 
     plain = {each: as_entry(value) for each, value in entries.items()}
-    return await with_digests(plain) if resolve else plain
+    return await with_digests(plain, FleetSecrets(home)) if resolve else plain

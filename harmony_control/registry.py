@@ -1,15 +1,19 @@
-"""A registry of images, asked by the OCI distribution protocol, anonymously and by HTTPS alone.
+"""A registry of images, asked by the OCI distribution protocol, by HTTPS alone.
 
-    https://<registry>/v2/<repository>/… -> 401 -> a token, where it says that there is one -> the same again
+    https://<registry>/v2/<repository>/… -> 401 -> a token, where it says that there is one, for a login or
+                                                   for anybody; or the login itself (Basic)
+                                         -> the same again
 
 A registry may send whoever asks elsewhere, and what is answered there would be signed, or carried to devices:
-so it is looked where that is, before each request.
+so it is looked where that is, before each request. A login is given to the registry that the image names, and
+to where that one itself says that it gives tokens, both by https; it is not taken along by a redirect.
 Reference: https://github.com/opencontainers/distribution-spec
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import re
@@ -18,7 +22,7 @@ import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -34,6 +38,7 @@ __all__ = [
     "MANIFEST_TYPES",
     "TIMEOUT_S",
     "Answer",
+    "Login",
     "RegistryClient",
     "describe_problem",
     "open_client",
@@ -60,12 +65,54 @@ _PART_BYTES = 256 * 1024
 
 
 @attrs.frozen(kw_only=True)
+class _Challenge:
+    """What is wanted of who asks: `WWW-Authenticate`, of RFC 9110."""
+
+    text: str
+    wanted_by: str
+    """The host that wants it."""
+
+    @classmethod
+    def of(cls, answer: httpx.Response) -> Self:
+        """Return that of *answer*, after redirects."""
+        wanted_by = answer.url.netloc.decode("ascii")
+        return cls(text=str(answer.headers.get("WWW-Authenticate", "")), wanted_by=wanted_by)
+
+    @property
+    def takes_passwords(self) -> bool:
+        return re.search(r"(?:^|,)\s*basic\b", self.text, re.IGNORECASE) is not None
+
+    def find_token_server(self) -> tuple[str, dict[str, str]] | None:
+        """Return where there are tokens, and what is to be asked for there; None where there are none."""
+        match = re.search(r"(?:^|,)\s*bearer\s+(.*)", self.text, re.IGNORECASE | re.DOTALL)
+        asked: dict[str, str] = {}
+        for name, value in re.findall(r'(\w+)="([^"]*)"', match[1] if match else ""):
+            asked.setdefault(name, value)  # what follows may be of another way to log in
+        realm = asked.pop("realm", "")
+        return (realm, asked) if realm else None
+
+
+@attrs.frozen(kw_only=True)
+class Login:
+    """Who asks a registry, and with which password, which is never shown."""
+
+    username: str
+    password: str = attrs.field(repr=False)
+
+    @property
+    def basic(self) -> str:
+        """What proves it, as a header says it."""
+        said = f"{self.username}:{self.password}".encode()
+        return f"Basic {base64.b64encode(said).decode()}"
+
+
+@attrs.frozen(kw_only=True)
 class Answer:
     """What a registry has answered, as a whole."""
 
     status: int
     digest: str
-    challenge: str
+    challenge: _Challenge
     body: bytes
 
 
@@ -104,60 +151,87 @@ class RegistryClient:
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
-        self._tokens: dict[tuple[str, str], str] = {}
-        """By registry and repository, those that were given."""
+        self._proofs: dict[tuple[str, str, Login | None], str] = {}
+        """By registry, repository and login, what is said there to be let in: tokens, mostly."""
 
-    async def ask(self, method: str, registry: str, repository: str, path: str) -> Answer:
-        """Return its answer about *path* of the repository: ``manifests/…``. ValueError for one that is
-        larger than any manifest."""
+    async def ask(
+        self, method: str, registry: str, repository: str, path: str, login: Login | None = None
+    ) -> Answer:
+        """Return its answer about *path* of the repository: ``manifests/…``; where it gives no token, that
+        of who refuses it.
+
+        *login* is given to this registry, and to where it gives tokens, if that is wanted. ValueError for an
+        answer that is larger than any manifest, and where the login would go to anybody else.
+        """
         host, url = _url_of(registry, repository, path)
-        headers = {"Accept": MANIFEST_TYPES, **self._authorize(host, repository)}
+        headers = {"Accept": MANIFEST_TYPES, **self._authorize(host, repository, login)}
         answer = await self._ask(method, url, named=host, headers=headers)
-        if answer.status == 401 and await self._log_in(answer.challenge, host, repository):
-            headers |= self._authorize(host, repository)
-            answer = await self._ask(method, url, named=host, headers=headers)
-        return answer
+        if answer.status != 401:
+            return answer
+        if (refused := await self._log_in(answer.challenge, url, host, repository, login)) is None:
+            headers |= self._authorize(host, repository, login)
+            return await self._ask(method, url, named=host, headers=headers)
+        return answer if refused == 401 else attrs.evolve(answer, status=refused)
 
     @asynccontextmanager
     async def read_blob(
-        self, registry: str, repository: str, digest: str
+        self, registry: str, repository: str, digest: str, login: Login | None = None
     ) -> AsyncGenerator[AsyncGenerator[bytes]]:
-        """Yield the parts of a blob, as the registry sends it. ValueError where it sends none."""
+        """Yield the parts of a blob, as the registry sends it. ValueError where there are none, and as
+        `ask`."""
         host, url = _url_of(registry, repository, f"blobs/{digest}")
         for is_first in (True, False):
-            headers = {"Accept-Encoding": "identity", **self._authorize(host, repository)}
+            headers = {
+                "Accept-Encoding": "identity",
+                **self._authorize(host, repository, login),
+            }
             async with self._client.stream(
                 "GET", url, headers=headers, extensions=say_named(host)
             ) as answer:
                 if answer.status_code == 401 and is_first:  # a token is good for a few minutes
-                    challenge = str(answer.headers.get("WWW-Authenticate", ""))
-                    if await self._log_in(challenge, host, repository):
+                    challenge = _Challenge.of(answer)
+                    if await self._log_in(challenge, url, host, repository, login) is None:
                         continue
                 if answer.status_code != 200:
                     raise ValueError(f"it answered HTTP {answer.status_code} for {digest}")
                 yield cast("AsyncGenerator[bytes]", answer.aiter_raw(_PART_BYTES))
                 return
 
-    def _authorize(self, host: str, repository: str) -> Mapping[str, str]:
-        token = self._tokens.get((host, repository))
-        return {} if token is None else {"Authorization": f"Bearer {token}"}
+    def _authorize(self, host: str, repository: str, login: Login | None) -> Mapping[str, str]:
+        proof = self._proofs.get((host, repository, login))
+        return {} if proof is None else {"Authorization": proof}
 
-    async def _log_in(self, challenge: str, host: str, repository: str) -> bool:
-        """Return whether there is an anonymous token now, from where the registry's challenge says."""
-        scheme, _, rest = challenge.partition(" ")
-        asked: dict[str, str] = dict(re.findall(r'(\w+)="([^"]*)"', rest))
-        realm = asked.pop("realm", "")
-        if scheme.lower() != "bearer" or not realm.startswith("https://"):
-            return False
-        answer = await self._ask("GET", realm, named=host, params=asked)
+    async def _log_in(
+        self, challenge: _Challenge, url: str, host: str, repository: str, login: Login | None
+    ) -> int | None:
+        """Have what proves *login*, or an anonymous token, as the challenge to *url* says. Return None where
+        there is one now, and else with which status it was refused."""
+        if login is not None:
+            _refuse_stranger(challenge, url)
+        place = host, repository, login
+        if (found := challenge.find_token_server()) is None:
+            if login is None or not challenge.takes_passwords:
+                return 401
+            self._proofs[place] = login.basic
+            return None
+        realm, asked = found
+        if not realm.startswith("https://"):
+            if login is None:
+                return 401
+            raise ValueError("it wants logins without TLS, where anybody could read them")
+        headers = {} if login is None else {"Authorization": login.basic}
+        answer = await self._ask("GET", realm, named=host, params=asked, headers=headers)
         if answer.status != 200:
-            return False
+            return answer.status if answer.status in {403, 429} or answer.status >= 500 else 401
         body: Any = json.loads(answer.body)
         said = cast("dict[str, object]", body) if isinstance(body, dict) else {}
         token = str(said.get("token") or said.get("access_token") or "")
-        if token:
-            self._tokens[host, repository] = token
-        return bool(token)
+        if not token:
+            return 401
+        if not (token.isascii() and token.isprintable()):
+            raise ValueError("the token that it gives is none")
+        self._proofs[place] = f"Bearer {token}"
+        return None
 
     async def _ask(
         self,
@@ -180,8 +254,18 @@ class RegistryClient:
         return Answer(
             status=answer.status_code,
             digest=str(answer.headers.get("Docker-Content-Digest", "")),
-            challenge=str(answer.headers.get("WWW-Authenticate", "")),
+            challenge=_Challenge.of(answer),
             body=bytes(body),
+        )
+
+
+def _refuse_stranger(challenge: _Challenge, url: str) -> None:
+    """Raise ValueError where it is not who is asked at *url* that wants a login."""
+    import httpx
+
+    if challenge.wanted_by != httpx.URL(url).netloc.decode("ascii"):
+        raise ValueError(
+            f"it leads to {challenge.wanted_by}, which wants a login, and that goes to the registry alone"
         )
 
 
@@ -211,7 +295,10 @@ async def _refuse_astray(request: httpx.Request) -> None:
     is that one's to judge.
     """
     if request.url.scheme != "https":
-        raise ValueError(f"it leads to {request.url.copy_with(query=None)}, which is not https")
+        # Not the whole address: who has chosen it may have been given a login.
+        raise ValueError(
+            f"it leads to {request.url.scheme}://{request.url.host}, which is not https"
+        )
     host = request.url.host
     named = str(request.extensions[_NAMED])
     if request.url.netloc.decode("ascii") == named:

@@ -488,7 +488,7 @@ class RegistryUnreachable(TransientError):
 class ImageNotFound(TransientError):
     """The registry answered, and has no such image. It may be pushed later.
 
-    To do: correct name and tag of the image, or push it to its registry.
+    To do: correct name and tag of the image, push it to its registry, or give it the login that it wants.
     """
 
 

@@ -23,6 +23,7 @@ from harmony_core import (
     Mount,
     Outcome,
     PublishedPort,
+    RegistryLogin,
     Score,
     outcome_of,
 )
@@ -57,6 +58,12 @@ class WebAppScore(Score[WebAppHost]):
     image: ImageRef = Field(
         description="With its registry: docker.io/library/nginx:1.29. "
         "A tag is resolved to a digest when this is pushed."
+    )
+    login: RegistryLogin | None = Field(
+        default=None,
+        exclude_if=lambda given: given is None,
+        description="With what its image is asked for at its registry, by the device, and by who pushes "
+        "this or makes a bundle.",
     )
     config: Text = Field(description="The content of its configuration file.")
     config_path: MountPath = Field(description="Where the container finds that file.")
@@ -98,6 +105,7 @@ class WebAppScore(Score[WebAppHost]):
         return Container(
             name=self.name,
             image=self.image,
+            login=self.login,
             command=self.command,
             environment=self.environment,
             ports=(PublishedPort(host=published, container=self.port),),

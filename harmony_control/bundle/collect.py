@@ -20,14 +20,16 @@ from pydantic import ValidationError
 from harmony_control.bus.classes import class_key
 from harmony_control.bus.connection import Bucket
 from harmony_control.bus.roots import refresh
+from harmony_control.push.logins import IMAGE_FIELD, OpenedLogin, find_login, open_login
 from harmony_control.push.resolve import find_tags
 from harmony_control.store.home import Home
 from harmony_control.store.roots import read_believed
+from harmony_control.store.secrets import FleetSecrets
 from harmony_core import plugins
 from harmony_core.errors import EntryRefused, ManifestRejected, StoreError, UsageError
 from harmony_core.images import parse_image
 from harmony_core.references import Reference, replace_references
-from harmony_core.resources import Asset, Download, first_problem
+from harmony_core.resources import Asset, Download, RegistryLogin, first_problem
 from harmony_core.wire import strict_json
 from harmony_core.wire.assets import asset_id, find_assets, find_downloads
 from harmony_core.wire.bundle import find_pinned_images
@@ -63,8 +65,9 @@ class Contents:
     assets: tuple[Asset, ...]
     downloads: tuple[Wanted, ...]
     """All that Scores name, also the same content several times."""
-    images: tuple[str, ...]
-    """Of registries, each by its digest: those from archives are among the assets."""
+    images: Mapping[str, OpenedLogin]
+    """Of registries, each by its digest, with what it is fetched with: those from archives are among the
+    assets."""
     warnings: tuple[str, ...]
 
 
@@ -88,12 +91,13 @@ async def collect(
     assets = {asset_id(each): each for each in _find_all_assets(payloads)}
     in_assets = {f"sha256:{each.sha256}" for each in assets.values()}
     downloads, unread = _find_all_downloads(payloads if with_downloads else (), manifest.labels)
-    images = dict.fromkeys(
+    named = dict.fromkeys(
         each
-        for payload in payloads
+        for payload in (payloads if with_images else ())
         for each in find_pinned_images(payload)
         if parse_image(each).digest not in in_assets
     )
+    images = await asyncio.to_thread(_open_logins, home, named, manifest)
     return Contents(
         fleet=fleet,
         agent_id=agent_id,
@@ -101,7 +105,7 @@ async def collect(
         documents=documents,
         assets=tuple(assets.values()),
         downloads=downloads,
-        images=tuple(images),
+        images=images,
         warnings=(
             *(await asyncio.to_thread(_look_for_tags, payloads) if with_images else ()),
             *unread,
@@ -215,6 +219,35 @@ def _look_for_tags(payloads: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     return (
         f"not looked through for images without a digest, which would be missing: {', '.join(unread)}",
     )
+
+
+def _open_logins(
+    home: Home, images: Iterable[str], manifest: Manifest
+) -> Mapping[str, OpenedLogin]:
+    """Return each of *images* with what it is fetched with: of the login that *manifest* has beside it.
+
+    Others are nobody's here: *manifest* alone is verified, and who could write another would have passwords
+    sent where he likes. A class has no secrets anyway.
+    """
+    secrets, logins = FleetSecrets(home), dict[str, RegistryLogin]()
+    for entry in manifest.scores:
+        if entry.references:
+            for image, login in _find_logins(entry.spec):
+                logins.setdefault(image, login)
+    return {each: open_login(secrets, logins.get(each)) for each in images}
+
+
+def _find_logins(spec: object) -> Iterator[tuple[str, RegistryLogin]]:
+    """Yield the images in *spec* that have a login beside them, with that."""
+    if isinstance(spec, Mapping):
+        fields = cast("Mapping[str, object]", spec)
+        image, login = fields.get(IMAGE_FIELD), find_login(fields)
+        if isinstance(image, str) and login is not None:
+            yield image, login
+        spec = list(fields.values())
+    if isinstance(spec, list | tuple):
+        for each in cast("list[object]", spec):
+            yield from _find_logins(each)
 
 
 def _find_all_downloads(

@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import attrs
 
+from harmony_control.push.logins import NO_LOGIN, OpenedLogin, refuse_image
 from harmony_control.registry import RegistryClient, describe_problem
 from harmony_core.errors import ImageNotFound, RegistryUnreachable, UsageError
 from harmony_core.images import ImageName, parse_image
@@ -63,6 +64,8 @@ class Blob:
     size_bytes: int
     image: ImageName
     """In whose repository it is."""
+    given: OpenedLogin = NO_LOGIN
+    """With what it is asked for there."""
     content: bytes | None = attrs.field(default=None, repr=False)
     """Where it was read already."""
 
@@ -76,16 +79,17 @@ def parse_platform(text: str) -> Platform:
 
 
 async def find_blobs(
-    registries: RegistryClient, references: Iterable[str], platform: Platform
+    registries: RegistryClient, references: Mapping[str, OpenedLogin], platform: Platform
 ) -> list[Blob]:
-    """Return all that the images, which are named by digest, consist of for *platform*, each once.
+    """Return all that the images, which are named by digest, each with its login, consist of for *platform*,
+    each once.
 
     `ImageNotFound`, `RegistryUnreachable`; `UsageError` for an image that is for other platforms alone.
     """
     blobs: dict[str, Blob] = {}
-    for reference in references:
+    for reference, given in references.items():
         image = parse_image(reference)
-        for each in await _ask_all(registries, image, platform):
+        for each in await _ask_all(registries, image, given, platform):
             blobs.setdefault(each.digest, each)
     return list(blobs.values())
 
@@ -99,7 +103,7 @@ async def read_blob(
 
     try:
         async with registries.read_blob(
-            blob.image.registry, blob.image.repository, blob.digest
+            blob.image.registry, blob.image.repository, blob.digest, blob.given.login
         ) as parts:
             yield _compare(parts, blob)
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
@@ -119,50 +123,55 @@ async def _compare(parts: AsyncGenerator[bytes], blob: Blob) -> AsyncGenerator[b
 
 
 async def _ask_all(
-    registries: RegistryClient, image: ImageName, platform: Platform
+    registries: RegistryClient, image: ImageName, given: OpenedLogin, platform: Platform
 ) -> Sequence[Blob]:
     import httpx
 
     try:
-        top = await _ask(registries, image, image.digest or "")
+        top = await _ask(registries, image, image.digest or "", given)
         manifests = [top]
         if (listed := _read(top).get("manifests")) is not None:
             chosen = _choose(listed, platform)
             if not chosen:
                 raise UsageError(f"{_name(image)} is not made for {platform}; {_REMEDY}")
-            manifests = [await _ask(registries, image, each) for each in chosen]
+            manifests = [await _ask(registries, image, each, given) for each in chosen]
         found = [top, *manifests]
         for each in manifests:
-            found += await _find_parts(registries, image, each, platform)
+            found += await _find_parts(registries, each, platform)
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         raise _unreachable(image, error) from error
     return found
 
 
+_NO_IMAGES = "leave all images out with --no-images"
 _REMEDY = "name the platform of the device (--platform), or have the Score want another image"
 
 
-async def _ask(registries: RegistryClient, image: ImageName, digest: str) -> Blob:
+async def _ask(
+    registries: RegistryClient, image: ImageName, digest: str, given: OpenedLogin
+) -> Blob:
     """Return a manifest or an index."""
-    answer = await registries.ask("GET", image.registry, image.repository, f"manifests/{digest}")
-    if answer.status in {401, 403}:
-        raise ImageNotFound(
-            f"{image.registry} requires a login for {_name(image)} (HTTP {answer.status}), and Harmony has "
-            "none; have the image in a registry without one, or leave all images out with --no-images"
+    path = f"manifests/{digest}"
+    answer = await registries.ask("GET", image.registry, image.repository, path, given.login)
+    if (
+        refused := refuse_image(
+            answer.status, image.registry, _name(image), given, else_=_NO_IMAGES
         )
+    ) is not None:
+        raise refused
     if answer.status == 404:
         raise ImageNotFound(
             f"{image.registry} has no {_name(image)} (HTTP 404) any more; push another"
         )
     if answer.status != 200:
         raise ValueError(f"it answered HTTP {answer.status}")
-    return _check(image, digest, answer.body)
+    return _check(image, digest, answer.body, given)
 
 
-def _check(image: ImageName, digest: str, content: bytes) -> Blob:
+def _check(image: ImageName, digest: str, content: bytes, given: OpenedLogin) -> Blob:
     if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
         raise ValueError(f"what it sent as {digest} is something else")
-    return Blob(digest=digest, size_bytes=len(content), image=image, content=content)
+    return Blob(digest=digest, size_bytes=len(content), image=image, given=given, content=content)
 
 
 def _read(blob: Blob) -> Mapping[str, Any]:
@@ -187,15 +196,15 @@ def _choose(listed: object, platform: Platform) -> list[str]:
     return chosen[:_MANIFESTS_MOST]
 
 
-async def _find_parts(
-    registries: RegistryClient, image: ImageName, manifest: Blob, platform: Platform
-) -> list[Blob]:
+async def _find_parts(registries: RegistryClient, manifest: Blob, platform: Platform) -> list[Blob]:
     """Return the configuration and the layers that a manifest names."""
-    said = _read(manifest)
-    config = _describe(image, said.get("config"))
+    image, said = manifest.image, _read(manifest)
+    config = _describe(manifest, said.get("config"))
     if config.size_bytes > _CONFIG_MAX_BYTES:
         raise ValueError(f"the configuration {config.digest} is larger than any")
-    async with registries.read_blob(image.registry, image.repository, config.digest) as parts:
+    async with registries.read_blob(
+        image.registry, image.repository, config.digest, config.given.login
+    ) as parts:
         content = b"".join([part async for part in _compare(parts, config)])
     config = attrs.evolve(config, content=content)
     made_for = _read(config).get("architecture")
@@ -206,13 +215,13 @@ async def _find_parts(
     layers = said.get("layers")
     if not isinstance(layers, list):
         raise ValueError(f"{manifest.digest} names no layers")  # noqa: TRY004 - as above
-    return [config, *(_describe(image, each) for each in cast("list[object]", layers))]
+    return [config, *(_describe(manifest, each) for each in cast("list[object]", layers))]
 
 
-def _describe(image: ImageName, found: object) -> Blob:
+def _describe(manifest: Blob, found: object) -> Blob:
     match found:
         case {"digest": str(digest), "size": int(size_bytes)} if _DIGEST.match(digest):
-            return Blob(digest=digest, size_bytes=size_bytes, image=image)
+            return attrs.evolve(manifest, digest=digest, size_bytes=size_bytes, content=None)
         case _:
             raise ValueError("a manifest names something without its digest and size")
 

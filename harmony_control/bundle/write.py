@@ -84,7 +84,6 @@ async def write_bundle(
     client: Client,
     platform: Platform,
     *,
-    with_images: bool,
     tell: TellProgress,
 ) -> Bundled:
     """Write *contents* to *file*, at its beginning, with what the images are for *platform*.
@@ -96,8 +95,7 @@ async def write_bundle(
         open_registries() as registries,
         fetch_downloads(contents.downloads, tell) as fetched,
     ):
-        images = contents.images if with_images else ()
-        blobs = await find_blobs(registries, images, platform)
+        blobs = await find_blobs(registries, contents.images, platform)
         sources = [*_list_sources(contents, client, registries, blobs, fetched)]
         await _write(file, contents, sources, tell)
     return Bundled(
@@ -106,7 +104,7 @@ async def write_bundle(
         documents=len(contents.documents),
         assets=len(contents.assets),
         downloads=len(fetched),
-        images=len(images),
+        images=len(contents.images),
         platform=str(platform),
     )
 

@@ -35,7 +35,7 @@ async def merge_for(
     own = await _own(documents, folder, agent_id, resolve)
     index = await documents.read_index()
     layers = [
-        to_layer(documents.fleet, name, await make_wish(folder, name, resolve))
+        to_layer(documents.fleet, name, await make_wish(documents.home, folder, name, resolve))
         for name, spec in folder.spec.classes.items()
         if parse_selector(spec.selector).matches(own.labels)
     ]
@@ -64,7 +64,9 @@ async def _own(documents: ClassDocuments, folder: Folder, agent_id: str, resolve
     spec = folder.spec.devices.get(agent_id)
     scores = None
     if agent_id in folder.device_scores:
-        scores = await serialize_all(folder.device_scores[agent_id], resolve=resolve)
+        scores = await serialize_all(
+            documents.home, folder.device_scores[agent_id], resolve=resolve
+        )
     had = found.labels if found else {}, found.without if found else ()
     labels, without = (spec.labels, spec.without) if spec else had
     return make_own(documents.fleet, agent_id, found, labels=labels, without=without, scores=scores)

@@ -174,7 +174,10 @@ async def make_plan(
     labels = {name: each.labels if each else {} for name, each in own.items()}
     index = await documents.read_index()
     known = await read_classes(documents, index)
-    wishes = {name: await make_wish(folder, name, resolve) for name in sorted(spec.classes)}
+    wishes = {
+        name: await make_wish(documents.home, folder, name, resolve)
+        for name in sorted(spec.classes)
+    }
     layers = [
         SelectedLayer(
             parse_selector(spec.classes[name].selector), to_layer(documents.fleet, name, wish)
@@ -331,10 +334,10 @@ def _refuse_unknown(unknown: Sequence[str], known: Mapping[str, Seen]) -> None:
 
 
 async def serialize_all(
-    entries: Mapping[str, AnyEntry], *, resolve: bool
+    home: Home, entries: Mapping[str, AnyEntry], *, resolve: bool
 ) -> dict[str, SerializedScore]:
     """Return *entries* as they would stand in a manifest; with *resolve*, tags of images as digests."""
-    resolved = await with_digests(entries) if resolve else entries
+    resolved = await with_digests(entries, FleetSecrets(home)) if resolve else entries
     return {name: serialize(name, entry) for name, entry in resolved.items()}
 
 
@@ -350,7 +353,7 @@ async def _plan_device(
     )
     wanted = None
     if name in folder.device_scores:
-        wanted = await serialize_all(folder.device_scores[name], resolve=resolve)
+        wanted = await serialize_all(home, folder.device_scores[name], resolve=resolve)
     labels = manifest.labels if manifest else {}
     changed = {
         label: (labels.get(label), spec.labels.get(label))
@@ -374,13 +377,13 @@ async def _plan_device(
     )
 
 
-async def make_wish(folder: Folder, name: str, resolve: bool) -> Wish:
+async def make_wish(home: Home, folder: Folder, name: str, resolve: bool) -> Wish:
     """Return what *folder* wants the class *name* to be."""
     spec = folder.spec.classes[name]
     return Wish(
         selector=spec.selector,
         priority=spec.priority,
-        scores=await serialize_all(folder.class_scores[name], resolve=resolve),
+        scores=await serialize_all(home, folder.class_scores[name], resolve=resolve),
         upto=[(each.upto, each.soak) for each in spec.rollout.steps],
         settings=_settings(spec.rollout),
     )

@@ -202,8 +202,8 @@ class ContainerFields(BaseModel):
     )
     login: RegistryLogin | None = Field(
         default=None,
-        description="With what the device logs in to the image's registry. What is here already is not "
-        "fetched again for another login.",
+        description="With what the image is asked for at its registry, by the device, and by who pushes this "
+        "or makes a bundle. What is here already is not fetched again for another login.",
     )
     command: tuple[str, ...] = Field(
         default=(), description="Arguments; the image's own when there are none."

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
-from typing import Annotated, Final, Literal, Self, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias, cast
 
 from pydantic import (
     AfterValidator,
@@ -374,12 +374,23 @@ class ContainerSecret(_Part):
 
 
 class RegistryLogin(_Part):
-    """With what the device logs in to the image's registry, for each pull, and keeps no file for it."""
+    """With what the image is asked for at its registry: by the device for each pull, which keeps no file for
+    it, and by who pushes a tag, with a secret that this operator has."""
 
     username: Annotated[str, StringConstraints(pattern=r"^[^:\x00-\x1f]{1,256}$")]
     """Who logs in."""
     password: Annotated[str, Field(min_length=1)]
     """The password or token: ``${secret.NAME}``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_text(cls, given: object) -> object:
+        found = given
+        fields = cast("dict[object, object]", found) if isinstance(found, dict) else {}
+        if not isinstance(fields.get("password", ""), str):
+            # Of the field itself it would be told with what is there, which may be a password.
+            raise ValueError("password: must be text; write ${secret.NAME}")  # noqa: TRY004 - pydantic's way
+        return given
 
     @model_validator(mode="after")
     def _is_secret(self) -> Self:

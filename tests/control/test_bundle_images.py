@@ -5,6 +5,7 @@ A registry that answers as it should is asked in tests/fleet/test_bundles_in_box
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import AsyncGenerator, Generator
@@ -13,6 +14,8 @@ from pathlib import Path
 import attrs
 import pytest
 
+from harmony_core.wire.class_manifest import CLASS_TYPE
+from harmony_core.wire.envelope import generate_key, seal, split_envelope
 from tests.bundles import unpack
 from tests.nats import Bus, serving
 
@@ -50,11 +53,13 @@ class Scene:
         content = self.blobs.get(asked.path.rpartition("/")[2])
         return Answer(status=404) if content is None else Answer(body=content)
 
-    async def bundle(self, *more: str, ends: int, manifest: bytes = MANIFEST) -> Said:
+    async def bundle(
+        self, *more: str, ends: int, manifest: bytes = MANIFEST, **fields: object
+    ) -> Said:
         """Push an image by its digest, and write a bundle; where that fails, no file is left."""
         image = f"{self.registry.host}/app/web:1@{digest(manifest)}"
         scores = self.root / "scores.json"
-        spec = {"name": "web", "image": image}
+        spec = {"name": "web", "image": image, **fields}
         scores.write_text(json.dumps([{"id": "web", "kind": "ContainerScore", "spec": spec}]))
         said = await harmony(self.bus.home, "push-score", "pi-1", str(scores), "--no-wait")
         assert said.status == 0, said
@@ -123,6 +128,71 @@ async def test_a_registry_that_wants_a_login_is_told(scene: Scene) -> None:
     scene.registry.answer = lambda _: Answer(status=401)
     said = await scene.bundle(ends=2)
     assert "requires a login for app/web:1" in said.err
+    assert "give the image a login" in said.err
+
+
+LOGIN = {"username": "me", "password": "${secret.registry}"}
+BASIC = "Basic " + base64.b64encode(b"me:hunter2-and-more").decode()
+
+
+async def test_an_image_is_fetched_with_the_login_beside_it_as_long_as_that_lasts(
+    scene: Scene,
+) -> None:
+    def answer(asked: Asked) -> Answer:
+        if asked.authorization == BASIC:
+            return scene.answer(asked)
+        return Answer(status=401, headers={"WWW-Authenticate": 'Basic realm="r"'})
+
+    scene.registry.answer = answer
+    said = await harmony(scene.bus.home, "secret", "set", "registry", stdin="hunter2-and-more")
+    assert said.status == 0, said
+    said = await scene.bundle(ends=0, login=LOGIN)
+    assert "hunter2" not in said.out + said.err
+    _, files = unpack(scene.file)
+    assert {MANIFEST, CONFIG, LAYER} <= set(files.values())
+    assert b"hunter2" not in scene.file.read_bytes()
+    scene.file.unlink()
+    await harmony(scene.bus.home, "secret", "set", "registry", stdin="not-it")
+    said = await scene.bundle(ends=2, login=LOGIN)
+    assert "does not take the login of 'me' for app/web:1 (HTTP 401)" in said.err
+    await harmony(scene.bus.home, "secret", "remove", "registry")
+    said = await scene.bundle(ends=2, login=LOGIN)
+    assert "could not be used: there is no secret 'registry'" in said.err
+
+
+async def test_a_password_is_taken_from_no_manifest_that_nobody_here_has_verified(
+    scene: Scene,
+) -> None:
+    """Whoever may write on the server would have it sent to a registry of his own."""
+    home = scene.bus.home
+    await harmony(home, "secret", "set", "registry", stdin="hunter2-and-more")
+    await scene.bundle(ends=0)
+    scene.file.unlink()
+    said = await harmony(home, "label", "pi-1", "role=kiosk", "--no-wait")
+    assert said.status == 0, said
+    of_the_class = [*("push-score", "--class", "kiosk", "--selector", "role=kiosk", "--no-wait")]
+    said = await harmony(home, *of_the_class, str(scene.root / "scores.json"))
+    assert said.status == 0, said
+    classes = scene.bus.bucket("desired-class")
+    found = await classes.get("kiosk.1")
+    assert found is not None
+    payload = json.loads(split_envelope(found.value, payload_type=CLASS_TYPE)[0])
+    (entry,) = payload["scores"]
+    entry["spec"]["image"] = f"{scene.registry.host}/evil:1@{digest(MANIFEST)}"
+    entry["spec"]["login"] = LOGIN
+    entry["references"] = True
+    forged = seal(json.dumps(payload).encode(), generate_key(), payload_type=CLASS_TYPE)
+    await classes.put("kiosk.1", forged)
+
+    def ask_for_it(asked: Asked) -> Answer:
+        if "evil" in asked.path:
+            return Answer(status=401, headers={"WWW-Authenticate": 'Basic realm="r"'})
+        return scene.answer(asked)
+
+    scene.registry.answer = ask_for_it
+    said = await scene.bundle(ends=2)
+    assert "requires a login for evil:1" in said.err
+    assert {each.authorization for each in scene.registry.asked} == {None}
 
 
 async def test_nothing_is_followed_to_where_a_registry_may_not_send_us(scene: Scene) -> None:

@@ -15,6 +15,8 @@ from pydantic import BaseModel, Field
 
 from harmony_control.push.entries import Entry
 from harmony_control.push.resolve import with_digests
+from harmony_control.store.home import Home
+from harmony_control.store.secrets import FleetSecrets
 from harmony_core import HasContainers, Inventory, Outcome, Score
 from harmony_core.errors import ConfigError, HarmonyError, ImageNotFound, RegistryUnreachable
 from harmony_core.images import ImageRef
@@ -26,6 +28,7 @@ from .ground import Ground, Said
 from .registry import DIGEST, Answer, Asked, Registry, serving_registry
 
 PINNED = f"example.org/a@{DIGEST}"
+NO_SECRETS = FleetSecrets(Home(Path("/no/such/home")))
 REMEDY = "name the image by digest, or push with --no-resolve"
 
 
@@ -38,7 +41,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Regis
 
 
 async def resolved(image: str) -> str:
-    found = await with_digests({"c": Entry(ContainerScore(name="c", image=image))})
+    found = await with_digests({"c": Entry(ContainerScore(name="c", image=image))}, NO_SECRETS)
     score = found["c"].score
     assert isinstance(score, ContainerScore)
     return score.image
@@ -68,7 +71,7 @@ async def test_a_digest_is_left_alone_and_asks_nobody(monkeypatch: pytest.Monkey
     monkeypatch.setenv("HARMONY_REGISTRY_CA", "/no/such/file")
     image = f"{free_address()}/web:1@{DIGEST}"
     entries = {"c": Entry(ContainerScore(name="c", image=image))}
-    assert await with_digests(entries) == entries
+    assert await with_digests(entries, NO_SECRETS) == entries
 
 
 async def test_what_is_not_there_is_not_found(registry: Registry) -> None:
@@ -104,19 +107,24 @@ async def test_where_a_token_is_wanted_an_anonymous_one_is_got(
 
 
 @pytest.mark.parametrize(
-    "token",
+    ("token", "status"),
     [
-        Answer(403),
-        Answer(body=b"{}"),
-        Answer(body=b"[]"),
-        Answer(body=b'{"token": ""}'),
-        Answer(body=b'{"token": "wrong"}'),
+        (Answer(401), 401),
+        (Answer(403), 403),
+        (Answer(404), 401),
+        (Answer(body=b"{}"), 401),
+        (Answer(body=b"[]"), 401),
+        (Answer(body=b'{"token": ""}'), 401),
+        (Answer(body=b'{"token": "wrong"}'), 401),
     ],
 )
-async def test_what_needs_a_login_is_told_so(token: Answer, registry: Registry) -> None:
+async def test_what_needs_a_login_is_told_so(
+    token: Answer, status: int, registry: Registry
+) -> None:
     registry.answer = lambda asked: _behind_a_token(asked, registry.host, token)
     said = await refused(f"{registry.host}/web:1", ImageNotFound)
-    assert said.startswith(f"{registry.host} requires a login for web:1 (HTTP 401)")
+    assert said.startswith(f"{registry.host} requires a login for web:1 (HTTP {status})")
+    assert "give the image a login" in said
     assert REMEDY in said
 
 
@@ -262,7 +270,7 @@ async def test_images_are_found_at_whatever_depth_and_nothing_else_is(registry: 
         sides=[Side(image=tag)],
         deep={"x": [Side(image=tag), Side(image=PINNED)]},
     )
-    found = (await with_digests({"pod": Entry(score)}))["pod"].score
+    found = (await with_digests({"pod": Entry(score)}, NO_SECRETS))["pod"].score
     assert isinstance(found, PodScore)
     assert found == PodScore(
         image=at,
@@ -280,7 +288,7 @@ async def test_the_images_of_a_project_s_services_are_found(registry: Registry) 
     tag = f"{registry.host}/web:1"
     services = {"web": {"name": "shop-web-1", "image": tag}}
     entry = Entry(ComposeScore.model_validate({"services": services}))
-    found = (await with_digests({"shop": entry}))["shop"].score
+    found = (await with_digests({"shop": entry}, NO_SECRETS))["shop"].score
     assert isinstance(found, ComposeScore)
     assert found.services["web"].image == f"{tag}@{DIGEST}"
 
