@@ -12,8 +12,10 @@ from .faults import Faults
 from .schema import find_keys
 from .tree import YamlMap, dotted
 
-__all__ = ["DONE", "NO_MEANING", "REFUSED", "Means", "find_meaning", "take_out_unmeant"]
+__all__ = ["DONE", "LOGINS", "NO_MEANING", "REFUSED", "Means", "find_meaning", "take_out_unmeant"]
 
+LOGINS = "x-harmony-login"
+"""The one key of ours: logins at registries, by registry. The Specification leaves keys with x- to others."""
 Means: TypeAlias = Literal["done", "refused", "no meaning"]
 
 

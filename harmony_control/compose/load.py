@@ -21,6 +21,7 @@ from .documents import read_documents
 from .dotenv import WrongLine, read_dotenv
 from .faults import Faults, Wrong, shown
 from .interpolation import substitute
+from .keys import LOGINS
 from .merge import merge
 from .schema import validate
 from .tree import Path, Place, YamlList, YamlMap, copy, entries
@@ -29,7 +30,7 @@ __all__ = ["Files", "Loader"]
 
 _CHAIN_MOST = 20
 _FILES_MOST = 100
-_SECTIONS = ("services", "networks", "volumes", "configs", "secrets", "models")
+_SECTIONS = ("services", "networks", "volumes", "configs", "secrets", "models", LOGINS)
 
 
 class Files:

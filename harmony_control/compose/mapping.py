@@ -31,6 +31,7 @@ from harmony_core.resources import Container, all_problems
 from harmony_core.wire.manifest import SerializedScore
 
 from .faults import Wrong
+from .logins import Logins
 from .project import ComposeProject
 from .report import Report
 from .sources import Mounted, Sources, Spec, Where
@@ -52,7 +53,7 @@ class MappedProject:
 def map_project(project: ComposeProject, registry: Registry) -> MappedProject:
     """Return *project* as one entry. `ComposeFileError` tells everything that a device cannot do."""
     report = Report(project)
-    mapping = _Mapping(project, report, Sources(project, report))
+    mapping = _Mapping(project, report, Sources(project, report), Logins(project, report))
     spec = mapping.spec()
     report.check()
     score_id = re.sub(r"[^a-z0-9]+", "-", project.name).strip("-")[:63].strip("-")
@@ -195,6 +196,7 @@ class _Mapping:
     project: ComposeProject
     report: Report
     sources: Sources
+    logins: Logins
     places: dict[tuple[str | int, ...], Where] = attrs.field(
         factory=dict[tuple[str | int, ...], Where], init=False
     )
@@ -212,6 +214,7 @@ class _Mapping:
         }
         self._settle_dependencies(services)
         self._note_restarts(services)
+        self.logins.note_unused()
         return {
             "services": services,
             "networks": [*self._networks()],
@@ -261,6 +264,8 @@ class _Mapping:
                 path, "has no image; build it, push it to a registry, and name it in image"
             )
             spec["image"] = "docker.io/library/none:latest"
+        if (login := self.logins.find_for(spec["image"])) is not None:
+            spec["login"] = login
         spec["ports"] = [*self._ports(said, path)]
         self._attach(name, said, spec)
         self._security(said, path, spec)

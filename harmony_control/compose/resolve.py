@@ -16,6 +16,7 @@ from harmony_core.close_names import did_you_mean
 
 from .dotenv import WrongLine, read_dotenv, read_raw
 from .faults import Faults, shown
+from .keys import LOGINS
 from .load import Files
 from .tree import Path, Place, YamlList, YamlMap, entries
 
@@ -42,7 +43,7 @@ class Resolver:
 
     def resolve(self) -> None:
         document = self.document
-        for key in [key for key in document if key.startswith("x-")]:
+        for key in [key for key in document if key.startswith("x-") and key != LOGINS]:
             del document[key]
         document.put("name", self.name)
         services = self._section("services")

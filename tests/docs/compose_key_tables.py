@@ -18,7 +18,8 @@ _INTRODUCTION = """\
 # Keys of compose files
 
 Every key that the [Compose Specification](https://github.com/compose-spec/compose-spec) has, and what is
-done with it on a device. Keys that begin with `x-` are yours, and left out; any other key is an error, as is
+done with it on a device. Keys that begin with `x-` are yours, and left out, but for
+[`x-harmony-login`](compose.md#images-of-a-private-registry) at the top; any other key is an error, as is
 a value that no container can have. What is refused is told with its file, line and key, and with what to
 write instead; what has no meaning is left out, and said once. What is below such a key goes with it.
 

@@ -17,6 +17,7 @@ from harmony_control.importing.draft import Imported
 from harmony_control.importing.written import plain, write_python, write_yaml
 from harmony_control.push.entries import AnyEntry, serialize
 from harmony_control.score_files.read import read_score_files
+from harmony_core import RegistryLogin
 from harmony_core.errors import ComposeFileError, NotImportable
 from harmony_core.interpretation import interpret
 from harmony_core.plugins import Registry
@@ -154,6 +155,21 @@ def test_what_after_cannot_say_is_told_once_with_its_place(tmp_path: Path) -> No
         "cache: the one waits until the other is in order, and not only started",
         "tracker: `after` has no required: false, so the one does not wait for the other",
     }
+
+
+def test_a_login_goes_with_each_container_of_its_registry(tmp_path: Path) -> None:
+    text = 'x-harmony-login: {ghcr.io: {username: me, password: "${secret.ghcr}"}}\n'
+    services = "services: {own: {image: 'ghcr.io/me/own:1'}, hub: {image: nginx}}\n"
+    entries = import_compose(
+        [write(tmp_path / "x", text + services)], REGISTRY, ComposeSettings()
+    ).entries
+    scores = {
+        each.score.name: each.score
+        for each in entries.values()
+        if isinstance(each.score, ContainerScore)
+    }
+    assert scores["x-own-1"].login == RegistryLogin(username="me", password="${secret.ghcr}")
+    assert scores["x-hub-1"].login is None
 
 
 def test_ids_that_would_be_one_are_told_apart(tmp_path: Path) -> None:
