@@ -340,9 +340,6 @@ def _volume(value: Any, at: _At) -> YamlMap:
             found.put("source", LocalPath(at.base.absolute(found["source"])))
         else:
             found.put("source", normpath(found["source"]))
-        below = found.get("bind") or YamlMap(found.place)
-        below.setdefault("create_host_path", True)
-        found.put("bind", below)
     return found
 
 

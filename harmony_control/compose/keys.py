@@ -12,7 +12,16 @@ from .faults import Faults
 from .schema import find_keys
 from .tree import YamlMap, dotted
 
-__all__ = ["DONE", "LOGINS", "NO_MEANING", "REFUSED", "Means", "find_meaning", "take_out_unmeant"]
+__all__ = [
+    "DONE",
+    "LOGINS",
+    "NO_MEANING",
+    "ONE_VALUE",
+    "REFUSED",
+    "Means",
+    "find_meaning",
+    "take_out_unmeant",
+]
 
 LOGINS = "x-harmony-login"
 """The one key of ours: logins at registries, by registry. The Specification leaves keys with x- to others."""
@@ -37,7 +46,7 @@ DONE: frozenset[str] = frozenset(
             "sysctls tmpfs ulimits user volumes working_dir",
         ),
         *_below("services.*.configs[].", "source target uid gid mode"),
-        *_below("services.*.depends_on.*.", "condition required restart"),
+        *_below("services.*.depends_on.*.", "condition required"),
         *_below("services.*.deploy.", "replicas resources restart_policy"),
         *_below("services.*.deploy.resources.", "limits reservations"),
         *_below("services.*.deploy.resources.limits.", "cpus memory pids"),
@@ -59,15 +68,23 @@ DONE: frozenset[str] = frozenset(
         *_below("networks.*.ipam.", "driver config"),
         "networks.*.ipam.config[].subnet",
         *_below("volumes.*.", "name driver external labels"),
-        *_below("configs.*.", "name content environment file external"),
+        *_below("configs.*.", "content environment file"),
         *_below("secrets.*.", "name external"),
         *_below("networks.*.external.", "name"),
         *_below("volumes.*.external.", "name"),
-        *_below("configs.*.external.", "name"),
         *_below("secrets.*.external.", "name"),
     ]
 )
 """What is done as it says; where some values cannot be, ``values`` refuses these."""
+
+ONE_VALUE: dict[str, str] = {
+    **dict.fromkeys(("services.*.scale", "services.*.deploy.replicas"), "1"),
+    "networks.*.driver": "bridge",
+    "networks.*.enable_ipv4": "true",
+    "networks.*.ipam.driver": "default",
+    "volumes.*.driver": "local",
+}
+"""Of what is done: what says what is so anyway. ``values`` refuses any other value."""
 
 _SWARM = "it is for Swarm; remove it"
 _WINDOWS = "it is for Windows; remove it"
@@ -134,6 +151,7 @@ REFUSED: dict[str, str] = {
     "networks.*.ipam.options": "podman is given none; remove them",
     "volumes.*.driver_opts": "a volume is a directory that podman keeps; for another one, write its path as "
     "the source: /srv/data:/data",
+    "configs.*.external": "a device keeps none that could be used; write content or file in place of this",
     "configs.*.template_driver": _SWARM,
     "secrets.*.file": "what is in it would stand in the manifest, for all who may read that; keep it by "
     "`harmony secret set NAME --file FILE`, and write external: true in place of this",
@@ -153,6 +171,8 @@ _NO_TERMINAL = (
 NO_MEANING: dict[str, str] = {
     "version": "compose files have no versions any more",
     "services.*.attach": "nobody is attached; `harmony logs` shows what it writes",
+    "services.*.depends_on.*.restart": "a service is not restarted because another one is made anew; its "
+    "program is to connect again, or to end where it cannot",
     "services.*.deploy.resources.reservations.cpus": "a device reserves nothing",
     "services.*.deploy.restart_policy.delay": "podman starts it again at once",
     "services.*.deploy.restart_policy.window": "podman counts every start",
@@ -172,10 +192,13 @@ NO_MEANING: dict[str, str] = {
     "services.*.volumes[].consistency": "it is for Docker on a Mac",
     "networks.*.attachable": "every container of the device may be on it",
     "configs.*.labels": "a file has none",
+    "configs.*.name": "it is a file of this project alone; target says where a service sees it",
     "secrets.*.labels": "a file has none",
 }
-"""What changes nothing on a device, and why. It is said once of each key."""
-_SAID_OF_EACH = frozenset({"services.*.stdin_open", "services.*.tty"})
+"""What changes nothing on a device, and why. It is said once of each key, unless that is false."""
+_SAID_OF_EACH = frozenset(
+    {"services.*.depends_on.*.restart", "services.*.stdin_open", "services.*.tty"}
+)
 """What is said of each service that has it, since it may be why that does not do what was meant."""
 
 
@@ -199,6 +222,8 @@ def take_out_unmeant(document: YamlMap, faults: Faults) -> None:
         place = parent.place_of(name)
         if key in REFUSED:
             faults.add(place, path, REFUSED[key])
+        elif key in NO_MEANING and parent[name] is False:
+            pass  # as it is on a device
         elif key in NO_MEANING:
             named = dotted(path) if key in _SAID_OF_EACH else key
             told = f"{place.file}:{place.line}: {named} has no meaning here: {NO_MEANING[key]}"

@@ -50,7 +50,7 @@ def _long(
         "source": source,
         "target": target,
     }
-    below: dict[str, Any] = {"create_host_path": True} if is_path else {}
+    below: dict[str, Any] = {}
     for option in options:
         if option not in _OPTIONS:
             hint = did_you_mean(option, _OPTIONS) or f"; write some of {', '.join(_OPTIONS)}"

@@ -278,7 +278,7 @@ class Resolver:
             for key in [key for key in each if key not in known and not key.startswith("x-")]:
                 told = "what is external is not made here; remove this, or external"
                 self.faults.add(each.place_of(key), (section, name, key), told)
-        if "name" not in each:
+        if "name" not in each and section != "configs":
             each.put("name", name if is_external else f"{self.name}_{name}", each.place)
         if section == "secrets" and not is_external and not each.keys() & {"file", "environment"}:
             told = (
@@ -326,7 +326,7 @@ def _depend_on(service: YamlMap, name: str, place: Place) -> None:
     depends_on = known if isinstance(known, YamlMap) else YamlMap(place)
     if name not in depends_on:
         below = YamlMap(place)
-        for key, value in (("condition", "service_started"), ("restart", True), ("required", True)):
+        for key, value in (("condition", "service_started"), ("required", True)):
             below.put(key, value)
         depends_on.put(name, below, place)
     service.put("depends_on", depends_on, service.place_of("depends_on") if known else place)

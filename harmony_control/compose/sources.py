@@ -282,6 +282,11 @@ class Sources:
                 if _is_below(source, link):
                     source = leads_to + source.removeprefix(link)
             options: Spec = said.get("bind") or {}
+            if options.get("create_host_path"):
+                self.report.note(
+                    (*where, "bind", "create_host_path"),
+                    f"{source} is not made: it has to be there on the device, or be made by a DirectoryScore",
+                )
             spec: Spec = {
                 "source": source,
                 "target": target,
@@ -316,6 +321,12 @@ class Sources:
         tree = look_at(source, PUSHED_MOST_BYTES)
         if tree is None and source.suffix in _OF_FILES:
             raise Wrong(f"there is no file {name} here; write it, and push again")
+        options: Spec = said.get("bind") or {}
+        if tree is None and options.get("create_host_path") is False:
+            raise Wrong(
+                f"there is no {name} here, and create_host_path: false has none made; write it, or remove "
+                "create_host_path"
+            )
         if tree is None or not tree.has_content:
             self._keep_directory(mounted, said, where, name)
             return

@@ -196,5 +196,4 @@ _THINGS: dict[str, dict[str, _Check]] = {
     "volumes": {
         "driver": _one_of({"local"}, "write local, or a path as the source: /srv/data:/data")
     },
-    "configs": {"external": _one_of({False}, "write file or content")},
 }

@@ -107,6 +107,33 @@ def test_an_absolute_path_is_the_device_s_also_below_the_project(tmp_path: Path)
     assert any(f"{here} is a path of the device, and nothing of" in each for each in found.notes)
 
 
+def _bind(source: str, *, create: str) -> str:
+    return f"{{type: bind, source: {source}, target: /d, bind: {{create_host_path: {create}}}}}"
+
+
+def test_that_a_path_of_the_device_is_not_made_is_noted_where_it_was_to_be(tmp_path: Path) -> None:
+    found = mapped(tmp_path, _bind("/srv/d", create="true"))
+    (note,) = [each for each in found.notes if "/srv/d" in each]
+    assert (
+        "compose.yaml:6: services.web.volumes[0].bind.create_host_path: /srv/d is not made" in note
+    )
+    for each in (_bind("/srv/d", create="false"), "/srv/d:/d"):
+        again = mapped(tmp_path, each)
+        assert score_of(again) == score_of(found)
+        assert not any("/srv/d" in each for each in again.notes)
+
+
+def test_a_path_that_is_not_to_be_made_is_no_fresh_volume(tmp_path: Path) -> None:
+    told = refusal(tmp_path, _bind("./d", create="false"))
+    assert "services.web.volumes[0]: there is no d here, and create_host_path: false" in told
+    for each, files in (
+        (_bind("./d", create="true"), {}),
+        (_bind("./d", create="false"), {"d/.gitkeep": ""}),
+    ):
+        found = mapped(tmp_path, each, files=files)
+        assert [volume.name for volume in score_of(found).volumes] == ["shop_d"]
+
+
 @pytest.mark.parametrize("name", ["PWD", "HOME"])
 def test_a_path_by_a_variable_of_this_machine_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -72,7 +72,7 @@ def test_wrong_ports(tmp_path: Path, says: str, told: str) -> None:
                 "source": "HERE/b",
                 "target": "/d",
                 "read_only": True,
-                "bind": {"create_host_path": True, "propagation": "rslave"},
+                "bind": {"propagation": "rslave"},
             },
         ),
         (
@@ -81,7 +81,6 @@ def test_wrong_ports(tmp_path: Path, says: str, told: str) -> None:
                 "type": "bind",
                 "source": "/home/ada/c",
                 "target": "/d",
-                "bind": {"create_host_path": True},
             },
         ),
         (
@@ -210,8 +209,8 @@ def test_networks_volumes_configs_and_secrets_have_names(tmp_path: Path) -> None
         "data": {"labels": {"a": "1"}, "name": "shop_data"},
         "old": {"external": True, "name": "old"},
     }
-    assert document["configs"]["app"] == {"content": "a: 1", "name": "shop_app"}
-    assert document["configs"]["other"] == {"name": "shop_other", "content": "1"}
+    assert document["configs"]["app"] == {"content": "a: 1"}
+    assert document["configs"]["other"] == {"content": "1"}
     assert document["secrets"] == {"key": {"external": True, "name": "key"}}
 
 

@@ -92,6 +92,18 @@ def test_what_no_container_can_have_is_refused_by_name(
     assert told in line
 
 
+def test_what_says_no_to_something_is_as_it_is_here(tmp_path: Path) -> None:
+    text = """
+    services:
+      web: {image: web, tty: false, depends_on: {db: {condition: service_started, restart: false}}}
+      db: {image: db, stdin_open: true}
+    """
+    project = read(tmp_path, text)
+    assert "tty" not in project.document["services"]["web"]
+    (note,) = project.notes
+    assert "services.db.stdin_open has no meaning here" in note
+
+
 def test_what_has_no_meaning_is_left_out_and_said_once(tmp_path: Path) -> None:
     text = """
     version: "3.8"

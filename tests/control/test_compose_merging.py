@@ -116,10 +116,15 @@ def test_reset_takes_away_and_override_replaces(tmp_path: Path) -> None:
 
 def test_what_a_dependency_lacks_may_be_in_another_file(tmp_path: Path) -> None:
     one = "services: {db: {image: db}, web: {image: web, depends_on: {db: {condition: service_healthy}}}}"
-    found = read(tmp_path, one, "services: {web: {depends_on: {db: {restart: true}}}}").document
+    project = read(tmp_path, one, "services: {web: {depends_on: {db: {restart: true}}}}")
+    found = project.document
     assert found["services"]["web"]["depends_on"] == {
-        "db": {"condition": "service_healthy", "restart": True, "required": True}
+        "db": {"condition": "service_healthy", "required": True}
     }
+    (note,) = project.notes
+    assert (
+        "services.web.depends_on.db.restart has no meaning here: a service is not restarted" in note
+    )
     with pytest.raises(ComposeFileError, match=r"depends_on\.db: lacks condition"):
         read(
             tmp_path,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from harmony_control.compose.keys import find_meaning
+from harmony_control.compose.keys import ONE_VALUE, find_meaning
 from harmony_control.compose.schema import keys_of_schema
 
 __all__ = ["PAGE", "page"]
@@ -35,7 +35,9 @@ def _rows() -> Iterator[tuple[str, str]]:
     for key in keys_of_schema():
         ((means, known, words),) = find_meaning(key)
         if known == key:
-            shown = words[:1].upper() + words[1:]
+            shown = (
+                f"`{ONE_VALUE[key]}` alone" if key in ONE_VALUE else words[:1].upper() + words[1:]
+            )
             yield key, f"| `{key}` | {_WORDS[means]} | {shown} |"
 
 
