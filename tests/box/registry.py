@@ -28,7 +28,7 @@ PORT = 5000
 LOGIN = ("boxes", "secret")
 APPLETS = (
     *("sh", "httpd", "wget", "sleep", "date", "cat", "mv", "echo", "ls", "env", "id", "nc", "test"),
-    *("false", "true"),
+    *("false", "true", "grep"),
 )
 _INDEX = "application/vnd.oci.image.index.v1+json"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -113,20 +113,30 @@ class Registry:
         volumes: tuple[str, ...] = (),
         labels: Mapping[str, str] | None = None,
         stop_signal: str = "",
+        programs: Mapping[str, str] | None = None,
+        entrypoint: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> str:
         """Make and push an image; the reference to it by tag and digest.
 
         *ballast_bytes* of noise make it large enough for a pull to be watched. As the first process httpd
-        does not hear SIGTERM; another *stop_signal* saves the time that it is given.
+        does not hear SIGTERM; another *stop_signal* saves the time that it is given. *programs* are scripts
+        by their paths.
         """
-        config_of: dict[str, object] = {"Cmd": list(command), "Env": ["PATH=/bin"]}
+        variables = {"PATH": "/bin", **(environment or {})}
+        config_of: dict[str, object] = {
+            "Cmd": list(command),
+            "Env": [f"{name}={value}" for name, value in variables.items()],
+        }
+        if entrypoint:
+            config_of["Entrypoint"] = list(entrypoint)
         if stop_signal:
             config_of["StopSignal"] = stop_signal
         if volumes:
             config_of["Volumes"] = {path: {} for path in volumes}
         if labels:
             config_of["Labels"] = dict(labels)
-        layer = _layer(self._rootfs / "usr/bin/busybox", page, ballast_bytes)
+        layer = _layer(self._rootfs / "usr/bin/busybox", page, ballast_bytes, programs or {})
         with self._client() as client:
             manifest = self._push_image(
                 client,
@@ -148,7 +158,7 @@ class Registry:
             own.raise_for_status()
             manifests = [_for(own.content, _ARCHITECTURE)]
             for each in others:
-                layer = _layer(self._rootfs / "usr/bin/busybox", f"{each}\n", 0)
+                layer = _layer(self._rootfs / "usr/bin/busybox", f"{each}\n", 0, {})
                 manifest = self._push_image(
                     client, name, layer, {"architecture": each, "os": "linux", "config": {}}
                 )
@@ -220,7 +230,11 @@ _PASSWORD_HASH = "$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
 _PRIVATE = "auth:\n  htpasswd: {realm: boxes, path: /mnt/htpasswd}\n"
 
 
-def _layer(busybox: Path, page: str, ballast_bytes: int) -> bytes:
+_PEOPLE = b"root:x:0:0::/:/bin/sh\nweb:x:1000:1000::/:/bin/sh\ntelegraf:x:999:999::/:/bin/sh\n"
+_GROUPS = b"root:x:0:\ndialout:x:20:\nweb:x:1000:\n"
+
+
+def _layer(busybox: Path, page: str, ballast_bytes: int, programs: Mapping[str, str]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for directory in ("bin", "www", "etc", "tmp", "run"):
@@ -233,7 +247,10 @@ def _layer(busybox: Path, page: str, ballast_bytes: int) -> bytes:
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             archive.addfile(link)
         _add(archive, "www/index.html", page.encode(), 0o644)
-        _add(archive, "etc/passwd", b"root:x:0:0::/:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n", 0o644)
+        _add(archive, "etc/passwd", _PEOPLE, 0o644)
+        _add(archive, "etc/group", _GROUPS, 0o644)
+        for path, script in programs.items():
+            _add(archive, path.removeprefix("/"), script.encode(), 0o755)
         if ballast_bytes:
             _add(archive, "ballast", os.urandom(ballast_bytes), 0o644)
     return buffer.getvalue()
