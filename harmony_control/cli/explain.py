@@ -103,9 +103,10 @@ def _by(layer: Layer) -> str:
 
 def _wave_line(wave: Wave) -> str:
     canary = ", as a canary" if wave.is_canary else f", by its place at {wave.place_percent} %"
+    slot = "a slot that is no number" if wave.slot is None else f"slot {wave.slot}"
     return (
         f"gate {wave.state}, wave {wave.open_step + 1} of {wave.steps} and slot {wave.open_slot} open; the "
-        f"device is in wave {wave.step + 1}{canary}, slot {wave.slot}"
+        f"device is in wave {wave.step + 1}{canary}, {slot}"
     )
 
 

@@ -199,6 +199,9 @@ def _plan_lines(plan: Plan, *, prune: bool) -> Iterator[str]:
         yield from _device_lines(device)
     for change in plan.classes:
         yield from _class_lines(change)
+    for name, slots in plan.same_slot.items():
+        for slot, members in slots.items():
+            yield f"class {name}: {_devices(members)} of slot {slot} may begin at once: {_some(members)}"
     for retired in plan.retired:
         yield from _retired_lines(retired, prune=prune)
     if those := plan.not_in_folder:
@@ -283,6 +286,10 @@ def _to_fields(plan: Plan) -> Mapping[str, object]:
         "classes": [_class_fields(each) for each in plan.classes],
         "retired": [_class_fields(each) for each in plan.retired],
         "not_in_folder": list(plan.not_in_folder),
+        "same_slot": {
+            name: {str(slot): list(members) for slot, members in slots.items()}
+            for name, slots in plan.same_slot.items()
+        },
         "devices": [
             {
                 "id": each.id,

@@ -48,7 +48,8 @@ class Wave:
     """The device's wave; the first is 0."""
     open_step: int
     steps: int
-    slot: int
+    slot: int | None
+    """None: its label is no number, and it waits."""
     open_slot: int
     place_percent: float
     """Of all places, how many come before the device's."""

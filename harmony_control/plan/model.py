@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from harmony_control.times_typed import lasting
 from harmony_core.errors import UsageError
+from harmony_core.wire.admission import explain_slot
 from harmony_core.wire.class_manifest import ClassName, Day, Percent, TimeOfDay
 from harmony_core.wire.manifest import LabelName, LabelValue
 from harmony_core.wire.model_fields import AgentId, ScoreId
@@ -50,6 +51,12 @@ def _chooses(text: str) -> str:
             "it names no labels, so every device would be a canary: write ring=canary, or leave it out"
         )
     return text
+
+
+def _with_slot(labels: dict[str, str]) -> dict[str, str]:
+    if why := explain_slot(labels):
+        raise ValueError(f"slot: {why}")
+    return labels
 
 
 Seconds: TypeAlias = Annotated[int, BeforeValidator(_seconds), Field(ge=0, le=90 * 86_400)]
@@ -101,7 +108,7 @@ class ClassSpec(_Spec):
 class DeviceSpec(_Spec):
     """One device."""
 
-    labels: dict[LabelName, LabelValue] = {}
+    labels: Annotated[dict[LabelName, LabelValue], AfterValidator(_with_slot)] = {}
     scores: tuple[str, ...] | None = None
     """Its own Scores; None: whatever it has of its own stays."""
     without: tuple[ScoreId, ...] = ()

@@ -14,12 +14,13 @@ from harmony_control.push.resolve import with_digests
 from harmony_control.push.seal import without_current_secrets
 from harmony_control.rollout.documents import ClassDocuments, Read, Standing
 from harmony_control.rollout.members import read_manifests
-from harmony_control.rollout.publish import Wish, make_rollout
+from harmony_control.rollout.publish import Wish, make_rollout, refuse_slots
 from harmony_control.store.home import Home
 from harmony_control.store.secrets import FleetSecrets
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import HarmonyError, OutOfScope, UsageError
 from harmony_core.wire.actual_state import ActualState
+from harmony_core.wire.admission import SLOT_LABEL, find_slot
 from harmony_core.wire.class_manifest import ClassManifest, Rollout, Window, class_target
 from harmony_core.wire.fleet_index import ClassRule, FleetIndex
 from harmony_core.wire.gate import Gate
@@ -46,6 +47,7 @@ __all__ = [
     "Difference",
     "KnownClass",
     "Plan",
+    "find_same_slot",
     "make_plan",
     "make_wish",
     "read_classes",
@@ -136,6 +138,11 @@ class Plan:
     """Classes that the folder does not have: what `apply` takes away with *prune*."""
     not_in_folder: Sequence[str] = ()
     """Devices that the folder does not have, with labels, Scores or `without` of their own. These stay."""
+    same_slot: Mapping[str, Mapping[int, Sequence[str]]] = attrs.field(
+        factory=dict[str, Mapping[int, Sequence[str]]]
+    )
+    """Of each class that changes, or in which a label ``slot`` does: the members of one slot, by slot. They
+    begin at once."""
 
     def __bool__(self) -> bool:
         return self.is_to_be_written(prune=False)
@@ -194,6 +201,7 @@ async def make_plan(
         if (change := _plan_class(name, wish, known.get(name), labels)) is not None
     ]
     for each in changes:
+        refuse_slots(each.name, {name: labels[name] for name in (*each.members, *each.leaving)})
         make_rollout(documents.fleet, each.name, 1, each.members, each.wish)
     retired = [
         change
@@ -212,6 +220,14 @@ async def make_plan(
         else each
         for each in devices
     ]
+    slot_changes = {each.id for each in devices if SLOT_LABEL in each.labels}
+    same_slot = {
+        name: found
+        for name, wish in wishes.items()
+        if (members := _select(spec.classes[name].selector, labels))
+        and (name not in unchanged or members & slot_changes)
+        and (found := find_same_slot({each: labels[each] for each in members}))
+    }
     return Plan(
         classes=[_look_who_signs(documents, each) for each in changes],
         devices=[
@@ -224,6 +240,7 @@ async def make_plan(
             for name, each in manifests.items()
             if name not in spec.devices and (each.labels or each.scores or each.without)
         ),
+        same_slot=same_slot,
     )
 
 
@@ -240,6 +257,18 @@ def _find_unsigned(documents: ClassDocuments, target: str) -> OutOfScope | None:
     except OutOfScope as error:
         return error
     return None
+
+
+def find_same_slot(members: Mapping[str, Mapping[str, str]]) -> dict[int, Sequence[str]]:
+    """Return which of *members*, labels by id, have one slot, by slot: they may begin at once, which halves
+    of a pair must not. Without a label it is 0. Empty where nobody has such a label."""
+    if not any(SLOT_LABEL in labels for labels in members.values()):
+        return {}
+    found: dict[int, list[str]] = {}
+    for agent_id in sorted(members):
+        if (slot := find_slot(members[agent_id])) is not None:
+            found.setdefault(slot, []).append(agent_id)
+    return {slot: those for slot, those in sorted(found.items()) if len(those) > 1}
 
 
 def _foresee(fleet: str, change: DeviceChange) -> Manifest:

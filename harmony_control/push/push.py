@@ -42,6 +42,7 @@ from harmony_core.errors import (
 )
 from harmony_core.references import find_references
 from harmony_core.resources import first_problem
+from harmony_core.wire.admission import SLOT_LABEL, explain_slot
 from harmony_core.wire.envelope import Signer, seal
 from harmony_core.wire.manifest import GENERATION_MAX, Manifest, SerializedScore, target_of
 from harmony_core.wire.names import DESIRED_STATE
@@ -234,6 +235,7 @@ async def _merge(
     wanted = change(before)
     for fault in graph_faults(list(wanted.scores.values())).values():
         raise fault
+    _refuse_slot(place.agent_id, wanted, before)
     if not force:
         _refuse_missing_labels(place.agent_id, wanted, before)
     keyed = await asyncio.to_thread(give_keys, place.home, wanted.scores, [*before.scores.values()])
@@ -275,6 +277,14 @@ async def seal_secrets(
         generation=generation,
     )
     return await asyncio.to_thread(sealer.seal, wanted, before)
+
+
+def _refuse_slot(agent_id: str, wanted: Contents, before: Contents) -> None:
+    """Raise `UsageError` for another label ``slot`` that is no number. One that stands there already keeps
+    nobody from pushing: the device says that it waits."""
+    is_other = wanted.labels.get(SLOT_LABEL) != before.labels.get(SLOT_LABEL)
+    if is_other and (why := explain_slot(wanted.labels)):
+        raise UsageError(f"{agent_id}: label slot: {why}")
 
 
 def _refuse_missing_labels(agent_id: str, wanted: Contents, before: Contents) -> None:

@@ -26,7 +26,7 @@ RolledBack: after an abort, all Scores of the class are in order by the generati
 REFRESH = timedelta(seconds=90)
 """Who was heard so long before its wave was opened, or later, was there. Who was not, and is there, says so
 within as long: everybody beats at once who sees that gate."""
-_WAITS = frozenset({"OutsideWindow", "TooEarly", "ClockNotTrusted", "Frozen"})
+_WAITS = frozenset({"OutsideWindow", "TooEarly", "ClockNotTrusted", "Frozen", "SlotInvalid"})
 
 
 @attrs.frozen(kw_only=True)

@@ -93,7 +93,8 @@ def _member(fleet: str, manifest: ClassManifest, seen: Seen) -> Member:
     return Member(
         id=seen.agent_id,
         step=find_step(manifest.rollout, place, seen.labels),
-        slot=find_slot(seen.labels),
+        # Who has a slot that is no number does not begin: nobody after the first slot goes past it.
+        slot=find_slot(seen.labels) or 0,
         is_heard=seen.presence == "Heard" and not seen.problem,
         heard_at=seen.at,
         generation=layer.generation if layer else 0,

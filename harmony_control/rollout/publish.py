@@ -23,7 +23,7 @@ from harmony_control.bus.classes import hint_devices
 from harmony_control.bus.reports import Reports, Seen
 from harmony_core.errors import RevisionConflict, StoreError, UsageError
 from harmony_core.resources import first_problem
-from harmony_core.wire.admission import find_place, find_slot, find_step
+from harmony_core.wire.admission import explain_slot, find_place, find_slot, find_step
 from harmony_core.wire.class_manifest import (
     PLACES,
     ClassManifest,
@@ -147,6 +147,7 @@ async def _publish(
     labels = {each.agent_id: each.labels for each in seen}
     members = _select(rule, generation, labels)
     before = _select(rule, stable, labels) if stable else []
+    refuse_slots(name, {each: labels[each] for each in {*members, *before}})
     if any("image_blobs" in each.spec for each in wish.scores.values()):
         from harmony_control.push.platforms import check_platforms
 
@@ -177,8 +178,8 @@ async def _publish(
         each: find_step(rollout, find_place(documents.fleet, name, generation, each), labels[each])
         for each in {*members, *before}
     }
-    first = [each for each, step in waves.items() if step == 0]
-    slot = min((find_slot(labels[each]) for each in first), default=0)
+    slots = {each: find_slot(labels[each]) or 0 for each, step in waves.items() if step == 0}
+    slot = min(slots.values(), default=0)
     await documents.write_gate(
         Gate(
             fleet=documents.fleet,
@@ -200,7 +201,7 @@ async def _publish(
         ),
         gate,
     )
-    opened = sorted(each for each in first if find_slot(labels[each]) <= slot)
+    opened = sorted(each for each, own in slots.items() if own <= slot)
     await hint_devices(documents.client, opened, name)
     return Published(
         name=name,
@@ -249,6 +250,16 @@ def _select(rule: ClassRule, generation: int, labels: Mapping[str, Mapping[str, 
     if selector is None:
         return []
     return sorted(each for each, found in labels.items() if selector.matches(found))
+
+
+def refuse_slots(name: str, labels: Mapping[str, Mapping[str, str]]) -> None:
+    """Raise `UsageError` where the label ``slot`` of a device of the class *name* is no number."""
+    for agent_id, each in sorted(labels.items()):
+        if why := explain_slot(each):
+            raise UsageError(
+                f"{agent_id}, which is of the class {name}, would wait for ever: label slot: {why}; "
+                f"correct it, such as: harmony label {agent_id} slot=1"
+            )
 
 
 def make_rollout(

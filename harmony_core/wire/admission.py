@@ -22,6 +22,7 @@ from .selector import parse_selector
 __all__ = [
     "SLOT_LABEL",
     "Choice",
+    "explain_slot",
     "find_next_opening",
     "find_place",
     "find_slot",
@@ -42,10 +43,17 @@ def find_place(fleet: str, name: str, generation: int, agent_id: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def find_slot(labels: Mapping[str, str]) -> int:
-    """Return the number in the label ``slot``; 0 for none, and for what is no number."""
-    text = labels.get(SLOT_LABEL, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+def find_slot(labels: Mapping[str, str]) -> int | None:
+    """Return the number in the label ``slot``; 0 where there is no such label, None for what is no number."""
+    text = labels.get(SLOT_LABEL, "0")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def explain_slot(labels: Mapping[str, str]) -> str:
+    """Return what is wrong with the label ``slot``; empty where nothing is."""
+    if find_slot(labels) is not None:
+        return ""
+    return f"a slot is a whole number such as 0 or 1, of at most 9 digits, and not {labels[SLOT_LABEL]!r}"
 
 
 def find_step(rollout: Rollout, place: int, labels: Mapping[str, str]) -> int:
@@ -68,7 +76,9 @@ def is_let_in(gate: Gate, place: int, labels: Mapping[str, str]) -> bool:
     return is_canary or place < gate.places
 
 
-_Why: TypeAlias = Literal["Frozen", "NotOpen", "SlotNotOpen", "TooEarly", "OutsideWindow"]
+_Why: TypeAlias = Literal[
+    "Frozen", "NotOpen", "SlotInvalid", "SlotNotOpen", "TooEarly", "OutsideWindow"
+]
 
 
 @attrs.frozen
@@ -117,14 +127,17 @@ def may_begin(
 
 def _find_shut(gate: Gate, step: int, place: int, labels: Mapping[str, str]) -> Choice | None:
     """Return why *gate* is shut for a device in the wave *step*; None where it is open."""
-    if gate.state == "done":
-        return None
+    is_done = gate.state == "done"
     if not is_let_in(gate, place, labels):
         return Choice(False, "NotOpen", f"the gate is {gate.state}, at wave {gate.step + 1}")
-    if step > gate.step:
+    if step > gate.step and not is_done:
         return Choice(False, "NotOpen", f"it is in wave {step + 1}, and {gate.step + 1} is open")
     slot = find_slot(labels)
-    if step == gate.step and slot > gate.slot:
+    if slot is None:
+        # Whatever it was to be, its pair may have begun just now. After the last wave, too: all whose
+        # slots say nothing would begin at once then.
+        return Choice(False, "SlotInvalid", f"its label slot: {explain_slot(labels)}")
+    if step == gate.step and slot > gate.slot and not is_done:
         return Choice(False, "SlotNotOpen", f"its slot is {slot}, and {gate.slot} is open")
     return None
 

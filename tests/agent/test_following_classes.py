@@ -21,6 +21,7 @@ from harmony_core.wire.actual_state import ActualState, LayerStatus
 from harmony_core.wire.class_manifest import PLACES, Rollout, Step, Window
 from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.fleet_index import ClassRule, Freeze, Selected
+from harmony_core.wire.gate import GateState
 from harmony_core.wire.manifest import GENERATION_MAX
 
 from .rig import Note, Rig, Several, code, entry, status
@@ -163,6 +164,26 @@ async def test_a_new_generation_waits_until_the_gate_is_open_for_the_device(rig:
         state = await rig.until(is_so("Applied", 2))
         assert state.scores["page"].observed_generation == 2
         assert state.generation == 1
+
+
+@pytest.mark.parametrize("state", ["running", "done"])
+async def test_who_has_a_slot_that_is_no_number_waits_until_that_is_corrected(
+    rig: Rig, state: GateState
+) -> None:
+    async with rig.agent():
+        await _begin(rig)
+        await rig.until(is_so("Applied", 1))
+        await rig.put(2, labels={**KIOSK, "slot": "b"})
+        second = await rig.put_class("kiosk", 2, entry(Note(text="two"), "page"), supersedes=1)
+        more: dict[str, Any] = {"stable_generation": 1, "stable_sha256": rig.first, "state": state}
+        await rig.open_gate("kiosk", 2, second, **more)
+        waiting = await rig.until(is_so("Waiting", 1, "SlotInvalid"))
+        assert "not 'b'" in layer(waiting).message
+        assert await _content(rig) == b"one"
+
+        await rig.put(3, labels={**KIOSK, "slot": "0"})
+        await rig.until(is_so("Applied", 2))
+        assert await _content(rig) == b"two"
 
 
 async def test_an_abort_brings_back_what_was_reached_and_a_late_gate_does_not(rig: Rig) -> None:

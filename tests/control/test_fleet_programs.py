@@ -125,6 +125,10 @@ def test_a_folder_with_both_is_refused(tmp_path: Path) -> None:
         ("devices = {'PI 1': DeviceConfig()}", "devices"),
         ("devices = {'pi-1': DeviceConfig(labels={'a b': 'c'})}", "a label's name"),
         ("devices = {'pi-1': DeviceConfig(labels={'a': 1})}", "labels"),
+        (
+            "devices = {'pi-1': DeviceConfig(labels={'slot': 'x'})}",
+            "slot: a slot is a whole number",
+        ),
         ("devices = {'pi-1': DeviceConfig(lables={})}", "line 3: TypeError"),
         ("devices = {'pi-1': DeviceConfig(without=['X'])}", "without"),
         ("devices = {'pi-1': DeviceConfig(scores=[])}", "devices['pi-1']: scores must be"),

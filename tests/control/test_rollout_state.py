@@ -233,6 +233,7 @@ LONG_AGO = NOW - timedelta(seconds=91)
         (member(is_heard=False, may_be_there=True, heard_at=None), 100, "Away"),
         # It waits for its window, however long; then it has its time.
         (member(waits_for="OutsideWindow"), 9999, "Waiting"),
+        (member(waits_for="SlotInvalid"), 9999, "Waiting"),
         (member(begun_at=NOW + timedelta(seconds=9000)), 9500, "Progressing"),
         (member(begun_at=NOW + timedelta(seconds=9000)), 9601, "Unhealthy"),
     ],

@@ -453,6 +453,12 @@ async def test_a_folder_to_begin_with_can_be_planned_as_it_is(scene: Scene, tmp_
         ("devices:\n  PI 1: {}", "devices"),
         ("devices:\n  pi-1: {lables: {}}", "(line 2)"),
         ("devices:\n  pi-1: {labels: {a b: c}}", "a label's name"),
+        (
+            "devices:\n  pi-1: {labels: {slot: b}}",
+            "devices.pi-1.labels: slot: a slot is a whole number",
+        ),
+        ("devices:\n  pi-1: {labels: {slot: '1 '}}", "not '1 '"),
+        ("devices:\n  pi-1: {labels: {slot: ''}}", "not ''"),
         ("devices:\n  pi-1: {scores: [nowhere.yaml]}", "nowhere.yaml"),
         ("classes:\n  kiosk: {}", "selector: is missing"),
         ("classes:\n  kiosk: {selector: '=='}", "cannot be read from character"),

@@ -12,8 +12,11 @@ import pytest
 from harmony_control.bus.classes import hint_devices
 from harmony_control.rollout.controller import Rollout
 from harmony_control.rollout.state import Look
-from harmony_core.errors import DidNotStick
+from harmony_core.errors import DidNotStick, UsageError
+from harmony_core.outcome import Success
 from harmony_core.wire.gate import Gate
+from harmony_scores import FileScore
+from tests.control.ground import harmony
 
 from .rollout_scene import MOTD, Scene, serving_scene
 
@@ -127,6 +130,68 @@ async def test_the_second_of_a_pair_is_not_touched_where_the_first_fails(pair: S
     assert await pair.content() == {"pi-1": b"one", "pi-2": b"one"}
     second = await pair.layer("pi-2")
     assert second.generation == 1
+
+
+async def test_a_slot_that_is_no_number_is_refused_wherever_it_is_said(pair: Scene) -> None:
+    for text in ("b", "1 ", ""):
+        said = await harmony(pair.bus.home, "label", "pi-2", f"slot={text}")
+        assert (said.status, f"not {text!r}" in said.err) == (2, True), said
+    assert await pair.fleet.device("pi-2").labels() == {"role": "kiosk", "slot": "1"}
+    pair.describe(MOTD % "two", labels={**_PAIR, "pi-2": "{role: kiosk, slot: b}"})
+    for command in ("plan", "apply"):
+        said = await harmony(pair.bus.home, command, str(pair.folder), "--no-resolve")
+        assert (said.status, "pi-2.labels: slot: a slot is a whole number" in said.err) == (
+            2,
+            True,
+        ), said
+
+
+async def test_no_generation_is_published_to_who_has_had_a_slot_that_is_no_number(
+    pair: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:  # as who has not refused it yet
+        patch.setattr("harmony_control.push.push.SLOT_LABEL", "none")
+        await pair.fleet.device("pi-2").label({"slot": "b"})
+    # A push of its own is nobody else's business.
+    pushed = await pair.fleet.device("pi-2").push(FileScore(path="/etc/own", content="x"), id="own")
+    assert isinstance(pushed, Success)
+
+    file = pair.folder / "kiosk.yaml"
+    await asyncio.to_thread(file.write_text, MOTD % "two")
+    said = await harmony(pair.bus.home, "push-score", "--class", "kiosk", str(file), "--no-resolve")
+    assert (said.status, "harmony label pi-2 slot=1" in said.err) == (2, True), said
+    # A folder that says nothing of that device.
+    text = (pair.folder / "fleet.yaml").read_text()
+    (pair.folder / "fleet.yaml").write_text(
+        "".join(line for line in text.splitlines(keepends=True) if "pi-2" not in line)
+    )
+    with pytest.raises(UsageError, match="pi-2, which is of the class kiosk, would wait for ever"):
+        await pair.plan()
+    explained = await harmony(pair.bus.home, "explain", "pi-2", "motd")
+    assert "a slot that is no number" in explained.out
+    assert set((await pair.content()).values()) == {b"one"}
+
+
+async def test_a_plan_names_who_has_one_slot(pair: Scene) -> None:
+    same = {**_PAIR, "pi-2": "{role: kiosk, slot: '0'}"}
+    pair.describe(MOTD % "one", labels=same)
+    plan = await pair.plan()
+    assert (plan.classes, plan.same_slot) == ([], {"kiosk": {0: ["pi-1", "pi-2"]}})
+    planned = await harmony(pair.bus.home, "plan", str(pair.folder), "--no-resolve")
+    assert "class kiosk: 2 devices of slot 0 may begin at once: pi-1, pi-2\n" in planned.out
+    command = ("--json", "plan", str(pair.folder), "--no-resolve")
+    (told,) = (await harmony(pair.bus.home, *command)).documents
+    assert told["same_slot"] == {"kiosk": {"0": ["pi-1", "pi-2"]}}
+    # Who has no label has the first slot.
+    pair.describe(
+        MOTD % "two", labels={**_PAIR, "pi-2": "{role: kiosk, slot: '0'}", "pi-1": "{role: kiosk}"}
+    )
+    assert (await pair.plan()).same_slot == {"kiosk": {0: ["pi-1", "pi-2"]}}
+    # Nobody is named for a pair that is one, nor in a class without slots.
+    pair.describe(MOTD % "two", labels=_PAIR)
+    assert (await pair.plan()).same_slot == {}
+    pair.describe(MOTD % "two")
+    assert (await pair.plan()).same_slot == {}
 
 
 _RINGS = {f"pi-{each}": "{role: kiosk}" for each in range(1, 6)} | {

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from harmony_core.errors import InvalidManifest, UsageError, WrongFleet, WrongTarget
 from harmony_core.wire.actual_state import OWN_LAYER
 from harmony_core.wire.admission import (
+    explain_slot,
     find_next_opening,
     find_place,
     find_slot,
@@ -185,6 +186,12 @@ def test_a_place_has_its_wave_and_a_canary_the_first(
         ({"places": 1000, "step": 1}, 500, {"slot": "1"}, 600, "SlotNotOpen"),
         ({"places": 1000, "step": 1, "slot": 1}, 500, {"slot": "1"}, 600, "Admitted"),
         ({"places": 1000, "step": 1}, 50, {"slot": "1"}, 600, "Admitted"),
+        # Of which slot it is to be, nobody knows: it waits for its label, after the last wave, too.
+        ({"places": 1000, "step": 1}, 500, {"slot": "b"}, 600, "SlotInvalid"),
+        ({"places": 1000, "step": 1}, 50, {"slot": "1 "}, 600, "SlotInvalid"),
+        ({"places": 1000, "step": 1}, 5000, {"slot": "b"}, 600, "NotOpen"),
+        ({"places": PLACES, "step": 2, "state": "done"}, 5000, {"slot": ""}, 1200, "SlotInvalid"),
+        ({"places": PLACES, "step": 2, "state": "done"}, 5000, {"slot": "7"}, 1200, "Admitted"),
     ],
 )
 def test_a_device_begins_when_its_wave_has_come(
@@ -228,10 +235,16 @@ def test_a_gate_is_let_by_what_it_says_until_the_manifest_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "slot"), [("", 0), ("2", 2), ("-1", 0), ("x", 0), ("²", 0), ("9" * 10, 0)]
+    ("labels", "slot"), [({}, 0), ({"slot": "2"}, 2), ({"slot": "9" * 9}, 999_999_999)]
 )
-def test_a_slot_is_a_small_number(text: str, slot: int) -> None:
-    assert find_slot({"slot": text}) == slot
+def test_a_slot_is_a_small_number(labels: Mapping[str, str], slot: int) -> None:
+    assert (find_slot(labels), explain_slot(labels)) == (slot, "")
+
+
+@pytest.mark.parametrize("text", ["", "-1", "x", "²", "1 ", "1.0", "+1", "1_0", "\u0661", "9" * 10])
+def test_what_is_no_small_number_is_no_slot_and_never_the_first(text: str) -> None:
+    assert find_slot({"slot": text}) is None
+    assert repr(text) in explain_slot({"slot": text})
 
 
 def _at(text: str) -> datetime:
