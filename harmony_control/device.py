@@ -32,7 +32,7 @@ from .bus.devices import refuse_not_enrolled, refuse_unknown
 from .bus.reports import InventoryRead, Report, Reports, Seen
 from .bus.requests import Asking, Event, Foreseen, Looked, Waits
 from .bus.volume_data import TellProgress, VolumeSender, VolumeTaker, load_volume, save_volume
-from .enrol import check_retirable, retire
+from .enrol import retire
 from .push.base_revision import read_base_revision, read_push_target
 from .push.check import check, doubts, refused_by_policy
 from .push.entries import Entry, Pushable, as_entry, default_id, serialize
@@ -592,10 +592,6 @@ class Device(Generic[TopologyT_co]):
             removed=removed,
             warnings=(*unasked, *pushed.warnings),
         )
-
-    async def check_retirable(self) -> None:
-        """Raise what `retire` raises, before anything is done."""
-        await check_retirable(self._home, self._client, self.id)
 
     async def retire(self) -> None:
         """Revoke its key, and forget it: what it was to be, what it said, what is kept here.

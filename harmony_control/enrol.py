@@ -128,41 +128,46 @@ def _way_of(home: Home, config: ControlConfig, url: str | None, site: str | None
     return _Way(servers, read_site_authority(home), found.server_name)
 
 
-def revoke(home: Home, agent_id: str) -> None:
-    """Revoke the key of *agent_id*: its connection is cut when this returns, and none is made again.
+def revoke(home: Home, *agent_ids: str) -> None:
+    """Revoke the keys of all *agent_ids*, or of none: their connections are cut when this returns, and none
+    is made again. The server reads its configuration once, however many they are.
 
     One of a site stays connected to that server, by which nothing passes any more, until it was restarted.
-    All that is known of the device stays. `UnknownDevice` where it is not enrolled.
+    All that is known of the devices stays. `UnknownDevice` where one is not enrolled.
     """
     agents = home.agents()
-    if check_agent_id(agent_id) not in agents:
-        raise UnknownDevice(describe_unknown(agent_id, agents))
-    _revoke(home, agent_id)
+    for each in agent_ids:
+        if check_agent_id(each) not in agents:
+            raise UnknownDevice(describe_unknown(each, agents))
+    _revoke(home, agent_ids)
 
 
-async def retire(home: Home, client: Client, agent_id: str) -> None:
-    """Revoke the key of *agent_id* and forget the device: what it was to be, what it said, what is kept here.
+async def retire(home: Home, client: Client, *agent_ids: str) -> None:
+    """Revoke the keys of *agent_ids* and forget the devices: what they were to be, what they said, what is
+    kept here.
 
-    It is cut off first, as by `revoke`, so that it says nothing afterwards. What runs on the device
-    stays as it is, and so does what keeps it out: that its key is revoked. It may be ended anywhere, and done
-    again; `UnknownDevice` where nothing is known of it.
+    They are cut off first, as by `revoke`, so that they say nothing afterwards. What runs on them stays as it
+    is, and so does what keeps them out: that their keys are revoked. It may be ended anywhere, and done
+    again; `UnknownDevice`, before anything is done, where nothing is known of one.
     """
-    await check_retirable(home, client, agent_id)
-    await asyncio.to_thread(_revoke, home, agent_id)
-    for name in (ACTUAL_STATE, HEARTBEAT, INVENTORY):
-        await Bucket(client, name).clear(agent_id)
-    await Bucket(client, DESIRED_STATE).erase(agent_id)
-    await asyncio.to_thread(SeenCounters(home.seen).forget, agent_id)
-    await asyncio.to_thread(home.forget, agent_id)
+    await check_retirable(home, client, *agent_ids)
+    await asyncio.to_thread(_revoke, home, agent_ids)
+    for each in agent_ids:
+        for name in (ACTUAL_STATE, HEARTBEAT, INVENTORY):
+            await Bucket(client, name).clear(each)
+        await Bucket(client, DESIRED_STATE).erase(each)
+        await asyncio.to_thread(SeenCounters(home.seen).forget, each)
+        await asyncio.to_thread(home.forget, each)
 
 
-async def check_retirable(home: Home, client: Client, agent_id: str) -> None:
-    """Raise `UnknownDevice` where there is nothing of *agent_id* that could be forgotten, and `ConfigError`
-    where the server is not run from *home*."""
+async def check_retirable(home: Home, client: Client, *agent_ids: str) -> None:
+    """Raise `UnknownDevice` where there is nothing of one of *agent_ids* that could be forgotten, and
+    `ConfigError` where the server is not run from *home*."""
     await asyncio.to_thread(lambda: local_listen(home, home.control()))
-    if not await _is_known(home, client, agent_id):
-        enrolled = await asyncio.to_thread(home.agents)
-        raise UnknownDevice(describe_unknown(agent_id, enrolled))
+    for each in agent_ids:
+        if not await _is_known(home, client, each):
+            enrolled = await asyncio.to_thread(home.agents)
+            raise UnknownDevice(describe_unknown(each, enrolled))
 
 
 async def _is_known(home: Home, client: Client, agent_id: str) -> bool:
@@ -177,17 +182,19 @@ async def _is_known(home: Home, client: Client, agent_id: str) -> bool:
     return any(each is not None for each in found)
 
 
-def _revoke(home: Home, agent_id: str) -> None:
+def _revoke(home: Home, agent_ids: Iterable[str]) -> None:
     with changing(
         home, home.agents_json, home.revoked_json, home.invitations_json, home.pending_json
     ):
         local_listen(home, home.control())  # else the key cannot be revoked from here
-        agents = home.agents()
-        home.note_revoked(agent_id, agents.pop(agent_id, None))
+        agents, waiting = home.agents(), read_waiting(home)
+        had = len(waiting)
+        for each in agent_ids:
+            home.note_revoked(each, agents.pop(each, None))
+            withdraw(home, each)
+            waiting.pop(each, None)
         home.save_agents(agents)
-        withdraw(home, agent_id)
-        waiting = read_waiting(home)
-        if waiting.pop(agent_id, None) is not None:
+        if len(waiting) < had:
             save_waiting(home, waiting)
 
 

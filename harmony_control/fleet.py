@@ -358,6 +358,19 @@ class Fleet:
 
         return await ClassDocuments.open(self.home, self._client, self._sign_with)
 
+    async def check_retirable(self, *agent_ids: str) -> None:
+        """Raise what `retire` raises, before anything is done."""
+        from .enrol import check_retirable
+
+        await check_retirable(self.home, self._client, *agent_ids)
+
+    async def retire(self, *agent_ids: str) -> None:
+        """Revoke the keys of these devices at once, and forget them, as `Device.retire` does one. Nothing is
+        done where one is not known."""
+        from .enrol import retire
+
+        await retire(self.home, self._client, *agent_ids)
+
     @cached_property
     def assets(self) -> FleetAssets:
         """What the server has of files that are too large for manifests."""

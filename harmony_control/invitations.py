@@ -134,7 +134,7 @@ def admit(home: Home, invitation: str, data: bytes) -> EnrolAnswer:
         if invited is not None and invited.asks:
             _wait(home, invitation, request)
             return EnrolAnswer(status="pending")
-        _enter(home, invitation, request)
+        _enter(home, (invitation, request))
     except _NotAdmitted as error:
         if not _is_let_in(
             home, request
@@ -167,16 +167,18 @@ def _device_of(request: EnrolRequest) -> Enrolled:
     return Enrolled(request.nkey, request.mailbox, request.report_key)
 
 
-def _enter(home: Home, invitation: str, request: EnrolRequest) -> None:
-    """Let in who asks, and count it; `_NotAdmitted`. All of it, or nothing."""
+def _enter(home: Home, *comers: tuple[str, EnrolRequest]) -> None:
+    """Let in all who ask, each by its invitation, and count them; `_NotAdmitted`. All of it, or nothing."""
     with changing(home, home.agents_json, home.invitations_json, home.revoked_json):
         agents, invitations = home.agents(), read_invitations(home)
-        known = agents.get(request.agent_id)
-        invited = _check(home, invitations.get(invitation), request, known)
-        counted = attrs.evolve(invited, left=invited.left - 1)
-        save_invitations(home, invitations | {invitation: counted})
-        home.note_revoked(request.agent_id, known)
-        home.save_agents(agents | {request.agent_id: _device_of(request)})
+        for invitation, request in comers:
+            known = agents.get(request.agent_id)
+            invited = _check(home, invitations.get(invitation), request, known)
+            invitations[invitation] = attrs.evolve(invited, left=invited.left - 1)
+            home.note_revoked(request.agent_id, known)
+            agents[request.agent_id] = _device_of(request)
+        save_invitations(home, invitations)
+        home.save_agents(agents)
 
 
 def _wait(home: Home, invitation: str, request: EnrolRequest) -> None:
@@ -212,10 +214,13 @@ def _check(
     """Return *invited*, if who asks may come with it; else `_NotAdmitted`. *known* has the id now."""
     if invited is None or invited.is_over:
         raise _NotAdmitted(
-            "the invitation has expired, or is not known; ask for another one (`harmony invite`)"
+            f"{request.agent_id}: the invitation has expired, or is not known; ask for another one "
+            "(`harmony invite`)"
         )
     if invited.left < 1:
-        raise _NotAdmitted("the invitation is used up; ask for another one (`harmony invite`)")
+        raise _NotAdmitted(
+            f"{request.agent_id}: the invitation is used up; ask for another one (`harmony invite`)"
+        )
     if invited.agent_id not in {None, request.agent_id}:
         raise _NotAdmitted(
             f"the invitation is for {invited.agent_id}; enroll with --id {invited.agent_id}"
@@ -227,7 +232,9 @@ def _check(
         )
     revoked = home.revoked()
     if request.nkey in revoked:
-        raise _NotAdmitted("this key was revoked; have the device come with a new one by --replace")
+        raise _NotAdmitted(
+            f"{request.agent_id}: this key was revoked; have the device come with a new one by --replace"
+        )
     if request.agent_id in revoked.values() and invited.agent_id is None:
         raise _NotAdmitted(
             f"there was a device {request.agent_id} whose key was revoked; under that id one comes with an "
@@ -246,37 +253,41 @@ def find_pending(home: Home, agent_id: str) -> Pending:
     return _waiting_as(read_waiting(home), agent_id)
 
 
-def accept(home: Home, agent_id: str, *, shown: str) -> None:
-    """Let in the device that waits as *agent_id* with the key whose fingerprint was *shown*.
+def accept(home: Home, shown: Mapping[str, str]) -> None:
+    """Let in the devices that wait, by id with the fingerprints of the keys that were *shown*: all, or none.
+    The server takes it in at once, however many they are.
 
-    `UsageError` where none waits, or by now another.
+    `UsageError` where one waits no more, or by now another, or its invitation is for fewer devices.
     """
-    pending = find_pending(home, agent_id)
-    device = pending.device
-    if device.fingerprint != shown:
-        raise UsageError(
-            f"by now another device waits as {agent_id}, with the keys {device.fingerprint}; look again"
-        )
-    request = EnrolRequest(
-        agent_id=agent_id,
-        nkey=device.nkey,
-        mailbox=device.mailbox,
-        report_key=device.report_key,
+    found = [find_pending(home, each) for each in shown]
+    for pending in found:
+        if (by_now := pending.device.fingerprint) != shown[pending.agent_id]:
+            raise UsageError(
+                f"by now another device waits as {pending.agent_id}, with the keys {by_now}; look again"
+            )
+    _enter(home, *((each.invitation, _request_of(each)) for each in found))
+    with home.editing():
+        waiting = read_waiting(home)
+        gone = [each.agent_id for each in found if waiting.get(each.agent_id) == each]
+        save_waiting(home, {name: each for name, each in waiting.items() if name not in gone})
+
+
+def _request_of(pending: Pending) -> EnrolRequest:
+    return EnrolRequest(
+        agent_id=pending.agent_id,
+        nkey=pending.nkey,
+        mailbox=pending.mailbox,
+        report_key=pending.report_key,
     )
-    _enter(home, pending.invitation, request)
-    with home.editing():
-        waiting = read_waiting(home)
-        if waiting.get(agent_id) == pending:
-            del waiting[agent_id]
-            save_waiting(home, waiting)
 
 
-def refuse(home: Home, agent_id: str) -> None:
-    """Forget the device that waits as *agent_id*. `UsageError` where none does."""
+def refuse(home: Home, *agent_ids: str) -> None:
+    """Forget the devices that wait as *agent_ids*, or none of them. `UsageError` where one does not."""
     with home.editing():
         waiting = read_waiting(home)
-        _waiting_as(waiting, agent_id)
-        del waiting[agent_id]
+        for each in agent_ids:
+            _waiting_as(waiting, each)
+            del waiting[each]
         save_waiting(home, waiting)
 
 

@@ -54,10 +54,10 @@ def parser() -> argparse.ArgumentParser:
     _join(command("join", "operators", "become an operator of a fleet whose server runs elsewhere"))
     _enroll(command("enroll", "enroll", "install the agent on a device over ssh, and let it in"))
     _invite(command("invite", "invite", "make an invitation, with which a device comes by itself"))
-    _accept(command("accept", "accept", "let in a device that waits, or list those that do"))
+    _accept(command("accept", "accept", "let in devices that wait, or list those that do"))
     _add_agent(command("add-agent", "add_agent", "enrol a device, and write its agent.toml"))
-    _agent(command("revoke", "revoke", "cut off a device whose key may be in other hands"))
-    _retire(command("retire", "retire", "take a device out of the fleet, and forget it"))
+    _agents_named(command("revoke", "revoke", "cut off devices whose keys may be in other hands"))
+    _retire(command("retire", "retire", "take devices out of the fleet, and forget them"))
     trust = command("trust", "trust", "decide whose signatures count, for what, on every device")
     add_trust(trust, common, _completes_files)
     _push(command("push-score", "push", "add or replace Scores on a device"))
@@ -414,8 +414,10 @@ def _invite(made: argparse.ArgumentParser) -> None:
 
 
 def _accept(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", nargs="?", metavar="ID", help="the device's id (default: list all)")
-    made.add_argument("--refuse", action="store_true", help="do not let it in, and forget it")
+    made.add_argument(
+        "agents", nargs="*", metavar="ID", help="the devices' ids: all or none (default: list them)"
+    )
+    made.add_argument("--refuse", action="store_true", help="do not let them in, and forget them")
     made.add_argument("--yes", action="store_true", help="do not ask")
 
 
@@ -452,9 +454,11 @@ def _keygen(made: argparse.ArgumentParser) -> None:
 
 
 def _retire(made: argparse.ArgumentParser) -> None:
-    _agent(made)
+    _agents_named(made)
     made.add_argument(
-        "--uninstall", metavar="USER@HOST", help="over ssh, remove the agent from the device, too"
+        "--uninstall",
+        metavar="USER@HOST",
+        help="over ssh, remove the agent from the one device, too",
     )
     _over_ssh(made)
     made.add_argument("--yes", action="store_true", help="do not ask")
@@ -470,6 +474,15 @@ def _cosigning(made: argparse.ArgumentParser) -> None:
             "sign`; once for each",
         ),
         _FILES,
+    )
+
+
+def _agents_named(made: argparse.ArgumentParser) -> None:
+    _completes(
+        made.add_argument(
+            "agents", nargs="+", metavar="AGENT", help="the devices' ids: all or none"
+        ),
+        _DEVICES,
     )
 
 

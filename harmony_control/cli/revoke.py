@@ -1,4 +1,4 @@
-"""``harmony revoke``: cut off a device whose key may be in other hands."""
+"""``harmony revoke AGENT …``: cut off devices whose keys may be in other hands."""
 
 from __future__ import annotations
 
@@ -8,16 +8,22 @@ from harmony_control.enrol import revoke
 
 from .common import home_of, out
 from .exits import CONVERGED
+from .targets import list_ids
 
 __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Revoke its key at once. Nobody is asked: who does this is in a hurry, and it can be taken back."""
-    home, agent_id = home_of(options), options.agent
-    known = home.agents().get(agent_id)
-    revoke(home, agent_id)
-    site = known.site if known else None
+    """Revoke their keys at once. Nobody is asked: who does this is in a hurry, and it can be taken back."""
+    home, ids = home_of(options), list_ids(options.agents)
+    agents = home.agents()
+    revoke(home, *ids)
+    for each in ids:
+        _tell(options, each, agents[each].site)
+    return CONVERGED
+
+
+def _tell(options: argparse.Namespace, agent_id: str, site: str | None) -> None:
     cut = "its connection is cut" if site is None else "nothing that it says or asks is passed on"
     again = (
         f"enroll root@{agent_id} --replace"
@@ -30,4 +36,3 @@ def run(options: argparse.Namespace) -> int:
         f"the key of {agent_id} is revoked, and {cut}. What is known of it stays; it comes back with a new "
         f"key: harmony {again}",
     )
-    return CONVERGED

@@ -5,6 +5,7 @@ pi-1        pi-1,pi-2        'kiosk-*'        --where 'labels.site == attic'
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from harmony_control.fleet import Fleet
@@ -12,7 +13,7 @@ from harmony_control.fleet_view.where import parse_where
 from harmony_control.store.home import check_agent_id
 from harmony_core.errors import UsageError
 
-__all__ = ["find_devices", "is_chosen", "names_several"]
+__all__ = ["find_devices", "is_chosen", "list_ids", "names_several"]
 
 _PATTERN = frozenset("*?[")
 
@@ -25,6 +26,13 @@ def names_several(agent: str) -> bool:
 def is_chosen(agent: str) -> bool:
     """Return whether the fleet says for which devices *agent* stands."""
     return bool(_PATTERN & set(agent))
+
+
+def list_ids(words: Iterable[str]) -> list[str]:
+    """Return the ids that *words* are, each once, in their order; a pattern is none. `UsageError`."""
+    return list(
+        dict.fromkeys(check_agent_id(each.strip()) for word in words for each in word.split(","))
+    )
 
 
 async def find_devices(fleet: Fleet, agent: str | None, where: str | None) -> list[str]:

@@ -223,7 +223,7 @@ async def make_plan(
     slot_changes = {each.id for each in devices if SLOT_LABEL in each.labels}
     same_slot = {
         name: found
-        for name, wish in wishes.items()
+        for name in wishes
         if (members := _select(spec.classes[name].selector, labels))
         and (name not in unchanged or members & slot_changes)
         and (found := find_same_slot({each: labels[each] for each in members}))

@@ -14,13 +14,23 @@ from typing import Any
 import attrs
 
 from harmony_control.fleet import Fleet
+from harmony_control.server.apply import RELOADED, log_since
 from harmony_control.store.home import Home
 from tests import preloaded
 from tests.nats import Bus, serving
 
 from .scripted_device import ScriptedDevice
 
-__all__ = ["Ground", "Said", "command", "environment", "ground", "harmony", "running_command"]
+__all__ = [
+    "Ground",
+    "Said",
+    "command",
+    "count_reloads",
+    "environment",
+    "ground",
+    "harmony",
+    "running_command",
+]
 
 
 @attrs.frozen
@@ -51,6 +61,11 @@ def environment(home: Home | Path | None, **more: str) -> dict[str, str]:
     }
     root = home.root if isinstance(home, Home) else home
     return kept | ({"HARMONY_HOME": str(root)} if root else {}) | {"TERM": "xterm"} | more
+
+
+def count_reloads(home: Home) -> int:
+    """Return how often the server has read its configuration anew, as its log says."""
+    return sum(map(bool, map(RELOADED.fullmatch, log_since(home.nats_log, 0).splitlines())))
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from harmony_core.wire.device_record import open_record
 from harmony_core.wire.envelope import pin_keys
 from tests.nats import connected
 
-from .ground import Ground
+from .ground import Ground, count_reloads
 from .scripted_device import ScriptedDevice, page
 
 NOON = "2026-01-31T12:00:00.000Z"
@@ -125,6 +125,27 @@ async def test_a_retired_device_leaves_nothing_but_that_its_key_is_revoked(plane
     found = open_record(record.value, trusted=trusted, fleet="home", agent_id="pi-1")
     assert found.report_key is None
     assert (await plane.harmony("retire", "pi-1", "--yes")).status == 2
+
+
+async def test_several_are_retired_together_or_none_of_them(plane: Ground) -> None:
+    await plane.pi.report(plane.pi.state(1, {"motd": page(Success(), 1)}))
+    before = count_reloads(plane.home)
+    said = await plane.harmony("retire", "pi-1", "pi-2", "pi-7", "--yes")
+    assert (said.status, "there is no device 'pi-7'" in said.err) == (2, True), said
+    said = await plane.harmony("retire", "pi-1", "pi-2", "--yes", "--uninstall", "root@pi-1")
+    assert (said.status, "retire each by itself" in said.err) == (2, True), said
+    assert (set(plane.home.agents()), count_reloads(plane.home)) == ({"pi-1", "pi-2"}, before)
+
+    said = await plane.harmony("retire", "pi-1", "pi-2", "--yes", "--json")
+    assert said.status == 0, said.err
+    assert said.documents == [
+        {"event": "retired", "agent": "pi-1", "scores": ["motd"]},
+        {"event": "retired", "agent": "pi-2", "scores": []},
+    ]
+    assert (plane.home.agents(), count_reloads(plane.home)) == ({}, before + 1)
+    for each in ("pi-1", "pi-2"):
+        assert await plane.bus.bucket("actual-state").get(each) is None
+        assert not plane.home.knows(each)
 
 
 def kept_of(home: Home) -> set[str]:

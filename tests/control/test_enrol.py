@@ -26,6 +26,8 @@ from harmony_scores import FileScore
 from tests.device import running_agent
 from tests.nats import connected, fleet_home, serving
 
+from .ground import count_reloads, harmony
+
 
 def _set_up(root: Path) -> Home:
     """A home as `harmony server` leaves it, without a server that runs."""
@@ -293,6 +295,29 @@ async def test_a_revoked_device_is_cut_off_and_what_is_known_of_it_stays(tmp_pat
         with pytest.raises(nats.errors.Error):
             async with connected(bus.home, "pi-1"):
                 pass
+
+
+async def test_several_are_cut_off_together_or_none_of_them(tmp_path: Path) -> None:
+    async with serving(tmp_path, "pi-1", "pi-2", "pi-3") as bus:
+        stolen = [await bus.device("pi-1"), await bus.device("pi-2")]
+        other = await bus.device("pi-3")
+        before = count_reloads(bus.home)
+        said = await harmony(bus.home, "revoke", "pi-1", "pi-2", "pi-9")
+        assert (said.status, "there is no device 'pi-9'" in said.err) == (2, True), said
+        assert (len(bus.home.agents()), count_reloads(bus.home)) == (3, before)
+        await asyncio.gather(*(each.client.flush() for each in stolen))
+
+        said = await harmony(bus.home, "--json", "revoke", "pi-1", "pi-2", "pi-1")
+        assert said.status == 0, said
+        assert [(each["event"], each["agent"]) for each in said.documents] == [
+            ("revoked", "pi-1"),
+            ("revoked", "pi-2"),
+        ]
+        assert (set(bus.home.agents()), count_reloads(bus.home)) == ({"pi-3"}, before + 1)
+        for each in ("pi-1", "pi-2"):
+            with pytest.raises(nats.errors.Error):
+                await bus.device(each)
+        assert other.client.is_connected
 
 
 async def test_a_server_of_an_earlier_version_keeps_its_configuration(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from harmony_control.server.apply import RELOAD_REFUSED, RELOADED
 from harmony_control.server.doorkeeper import keeping_the_door
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
+from harmony_control.store.invitations import read_invitations, save_invitations, withdraw
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, ConfigError, UsageError
 from harmony_core.wire.enrolment import EnrolRequest, Invitation
@@ -40,6 +41,8 @@ from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.names import fingerprint, new_mailbox
 from harmony_core.wire.tls import PinnedTransport, verifying_context
 from tests.nats import Bus, serving, worked_off
+
+from .ground import count_reloads, harmony
 
 
 @attrs.frozen
@@ -134,9 +137,9 @@ async def test_who_waits_is_let_in_by_the_fingerprint_that_both_see(
     assert pending.device.fingerprint in capsys.readouterr().out
     assert door.bus.home.agents() == {}
     with pytest.raises(UsageError, match="by now another device waits"):
-        accept(door.bus.home, "pi-1", shown="0000-0000-0000-0000")
+        accept(door.bus.home, {"pi-1": "0000-0000-0000-0000"})
     waiting = asyncio.create_task(door.enroll("pi-1", invitation, agent_id="pi-1", waits_s=60))
-    await asyncio.to_thread(accept, door.bus.home, "pi-1", shown=pending.device.fingerprint)
+    await asyncio.to_thread(accept, door.bus.home, {"pi-1": pending.device.fingerprint})
     assert await waiting == 0
     assert read_pending(door.bus.home) == []
 
@@ -171,12 +174,57 @@ async def test_who_asks_again_while_it_is_accepted_is_let_in(
     wait: Any = vars(invitations)["_wait"]
 
     def accept_first(home: Home, public: str, request: EnrolRequest) -> None:
-        accept(home, "pi-1", shown=pending.device.fingerprint)
+        accept(home, {"pi-1": pending.device.fingerprint})
         wait(home, public, request)
 
     monkeypatch.setattr(invitations, "_wait", accept_first)
     assert await door.enroll("pi-1", invitation, agent_id="pi-1") == 0
     assert read_pending(door.bus.home) == []
+
+
+async def test_several_who_wait_are_let_in_together_or_none_of_them(door: Door) -> None:
+    home = door.bus.home
+    for name, invitation in (
+        ("pi-1", await door.invite(asks=True)),
+        ("pi-2", await door.invite(asks=True)),
+        ("pi-3", await door.invite(agent_id="pi-3", asks=True)),
+    ):
+        assert await door.enroll(name, invitation, agent_id=name) == 1
+    before = count_reloads(home)
+    # One that does not wait, and one whose invitation is withdrawn meanwhile.
+    said = await harmony(home, "accept", "pi-1", "pi-7", "--yes")
+    assert (said.status, "no device waits to be accepted as 'pi-7'" in said.err) == (2, True), said
+    withdraw(home, "pi-3")
+    said = await harmony(home, "accept", "pi-1", "pi-2", "pi-3", "--yes")
+    assert (said.status, "pi-3: the invitation has expired" in said.err) == (2, True), said
+    assert (home.agents(), len(read_pending(home)), count_reloads(home)) == ({}, 3, before)
+    said = await harmony(home, "accept", "pi-1", "pi-3", "pi-7", "--refuse")
+    assert (said.status, len(read_pending(home))) == (2, 3)
+
+    said = await harmony(home, "--json", "accept", "pi-2,pi-1", "pi-2", "--yes")
+    assert said.status == 0, said
+    assert [(each["event"], each["agent"]) for each in said.documents] == [
+        ("accepted", "pi-2"),
+        ("accepted", "pi-1"),
+    ]
+    assert (set(home.agents()), count_reloads(home)) == ({"pi-1", "pi-2"}, before + 1)
+    assert (await harmony(home, "accept", "pi-3", "--refuse")).status == 0
+    assert read_pending(home) == []
+
+
+async def test_an_invitation_that_is_for_fewer_lets_in_none_of_those_accepted_together(
+    door: Door,
+) -> None:
+    """As where one comes with it who waits for nobody."""
+    home, invitation = door.bus.home, await door.invite(count=2, asks=True)
+    for name in ("pi-1", "pi-2"):
+        assert await door.enroll(name, invitation, agent_id=name) == 1
+    (public, invited), *_ = read_invitations(home).items()
+    save_invitations(home, {public: attrs.evolve(invited, left=1)})
+    said = await harmony(home, "accept", "pi-1", "pi-2", "--yes")
+    assert (said.status, "pi-2: the invitation is used up" in said.err) == (2, True), said
+    assert (home.agents(), len(read_pending(home))) == ({}, 2)
+    assert read_invitations(home)[public].left == 1
 
 
 async def test_another_cannot_take_the_place_of_who_waits(door: Door) -> None:
@@ -534,10 +582,10 @@ async def test_who_waits_is_counted_when_accepted_and_no_more_wait_than_may_come
     (pending,) = read_pending(door.bus.home)
     await asyncio.to_thread(add_agent, door.bus.home, "pi-1")
     with pytest.raises(UsageError, match="another device is enrolled as pi-1"):
-        accept(door.bus.home, "pi-1", shown=pending.device.fingerprint)
+        accept(door.bus.home, {"pi-1": pending.device.fingerprint})
     await retire(door.bus.home, door.bus.admin, "pi-1")
     with pytest.raises(UsageError, match="no device waits"):
-        accept(door.bus.home, "pi-1", shown=pending.device.fingerprint)
+        accept(door.bus.home, {"pi-1": pending.device.fingerprint})
     with pytest.raises(ConfigError, match="invitation of its own"):
         await door.enroll("pi-1", invitation, agent_id="pi-1")
 
