@@ -56,8 +56,7 @@ async def _run(options: argparse.Namespace) -> int:
                     else exit_code(found.progress)
                 )
             case "history":
-                for gate in await rollout.history():
-                    out(options, _gate_fields(gate), _in_a_line(gate))
+                await _tell_history(options, rollout)
                 return CONVERGED
             case "run":
                 return await follow(options, rollout)
@@ -65,6 +64,16 @@ async def _run(options: argparse.Namespace) -> int:
                 gate = await rollout.order(options.verb, options.reason or "")
                 out(options, _gate_fields(gate), _in_a_line(gate))
                 return CONVERGED
+
+
+async def _tell_history(options: argparse.Namespace, rollout: Rollout) -> None:
+    if not options.follow:
+        for gate in await rollout.history():
+            out(options, _gate_fields(gate), _in_a_line(gate))
+        return
+    async with aclosing(rollout.follow_history()) as gates:
+        async for gate in gates:
+            out(options, _gate_fields(gate), _in_a_line(gate))
 
 
 async def _list(options: argparse.Namespace, fleet: Fleet) -> int:

@@ -36,7 +36,11 @@ def add_rollout(
         action="store_true",
         help="look again until it is done or was aborted; opens nothing",
     )
-    of_class("history", "list the newest gates of the class, 64 at most, each with when and why")
+    of_class(
+        "history", "list the newest gates of the class, 64 at most, each with when and why"
+    ).add_argument(
+        "--follow", action="store_true", help="go on with each that comes, until it is interrupted"
+    )
     cosigning(of_class("run", "open wave after wave, until it is done or was aborted"))
     for name, text in (
         ("pause", "have nobody begin any more, and nobody go back"),

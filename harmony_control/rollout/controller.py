@@ -30,7 +30,13 @@ from harmony_control.bus.reports import Reports, Seen
 from harmony_control.fleet_view.watching import FleetWatch, watching
 from harmony_control.server.buckets import HEARTBEAT_AGE_S
 from harmony_control.store.home import Home
-from harmony_core.errors import BusUnreachable, ConfigError, RevisionConflict, StoreError
+from harmony_core.errors import (
+    BusUnreachable,
+    ConfigError,
+    RevisionConflict,
+    StoreError,
+    UnknownClass,
+)
 from harmony_core.wire.envelope import Signer
 from harmony_core.wire.fleet_index import FleetIndex
 from harmony_core.wire.gate import Gate
@@ -152,6 +158,26 @@ class Rollout:
         documents = await self._open()
         index = await documents.read_index()
         return [each.value for each in await documents.read_gates(self.name, index)]
+
+    async def follow_history(self) -> AsyncGenerator[Gate]:
+        """Yield every gate that the server still has, the oldest first, and then each that comes, for ever.
+
+        What cannot be read for a while is read again; at first, what `history` raises is raised, and
+        `UnknownClass` where there is none.
+        """
+        newest = (-1, 0, 0, 0)
+        if not (gates := await self.history()):
+            raise UnknownClass(f"nothing was rolled out to a class {self.name} yet")
+        while True:
+            for gate in gates:
+                if gate.order > newest:
+                    newest = gate.order
+                    yield gate
+            await asyncio.sleep(LOOK_AGAIN_S)
+            try:
+                gates = await self.history()
+            except StoreError as error:
+                log.warning("%s: %s", self.name, error.message)
 
     async def step(self, watch: FleetWatch | None = None) -> Look:
         """Look once, and do what is next. Return what was found; `Look.next` is what was written.

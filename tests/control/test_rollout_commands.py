@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from harmony_control.rollout.documents import ClassDocuments
 from harmony_control.store.gate_key import load_gate_key
 
-from .ground import Said, harmony
+from .ground import Said, harmony, running_command
 from .rollout_scene import MOTD, WAVES, Scene, serving_scene
 
 
@@ -87,6 +89,35 @@ async def test_a_rollout_is_promoted_to_everybody(scene: Scene) -> None:
     refused = await say(scene, "rollout", "abort", "kiosk", "--full")  # no verb but promote has it
     assert (refused.status, "--full" in refused.err) == (2, True)
     assert (await scene.fleet.rollout("kiosk").history())[-1].state == "done"
+
+
+async def test_a_history_is_followed_gate_by_gate(scene: Scene) -> None:
+    unknown = await say(scene, "rollout", "history", "kiosk", "--follow")
+    assert (unknown.status, "nothing was rolled out to a class kiosk" in unknown.err) == (
+        2,
+        True,
+    ), unknown
+    scene.describe(MOTD % "one", rollout=WAVES)
+    await scene.apply()
+    command = ("rollout", "history", "kiosk", "--follow", "-o", "json")
+    async with running_command(scene.bus.home, *command) as process, asyncio.timeout(60):
+        assert process.stdout is not None
+
+        async def read() -> tuple[str, str]:
+            assert process.stdout is not None
+            gate = json.loads(await process.stdout.readline())
+            return gate["state"], gate["reason"]
+
+        assert await read() == ("running", "wave 1 of 3: 1")
+        for verb, state in (("pause", "paused"), ("resume", "running"), ("abort", "aborted")):
+            await order(scene, verb, "kiosk", "--reason", verb)
+            assert await read() == (state, verb)
+        # It goes on after the end of a rollout.
+        scene.describe(MOTD % "two", rollout=WAVES)
+        await scene.apply()
+        assert await read() == ("running", "wave 1 of 3: 1")
+        process.send_signal(signal.SIGINT)
+        assert await process.stdout.read() == b""
 
 
 @pytest.mark.parametrize(
