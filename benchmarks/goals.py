@@ -69,6 +69,7 @@ GOALS = {
     "page.10000_changes.draw": Goal(1),
     "cli.help": Goal(5),
     "cli.status": Goal(1.5),
+    "revoke.300": Goal(1),
     "enrol.10000": Goal(1.1),
     "revoke.10000": Goal(2.5),
     "class.10000.writes": Goal(1),

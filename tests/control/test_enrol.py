@@ -26,6 +26,7 @@ from harmony_scores import FileScore
 from tests.device import running_agent
 from tests.nats import connected, fleet_home, serving
 
+from .cut_off import assert_cut_off_when_told
 from .ground import count_reloads, harmony
 
 
@@ -280,11 +281,13 @@ def test_an_nkey_seed_that_is_none_is_not_shown() -> None:
 async def test_a_revoked_device_is_cut_off_and_what_is_known_of_it_stays(tmp_path: Path) -> None:
     async with serving(tmp_path, "pi-1", "pi-2") as bus:
         thief, other = await bus.device("pi-1"), await bus.device("pi-2")
-        await thief.bucket("actual-state").put("pi-1", b"said")
 
-        await asyncio.to_thread(revoke, bus.home, "pi-1")
+        async def revoke_it() -> None:
+            said = await harmony(bus.home, "revoke", "pi-1")
+            assert "is revoked, and its connection is cut" in said.out, said
 
-        async with asyncio.timeout(1):
+        await assert_cut_off_when_told(bus, thief, revoke_it)
+        async with asyncio.timeout(30):
             while not thief.client.is_closed:
                 await asyncio.sleep(0.001)
         with pytest.raises(nats.errors.Error):
