@@ -366,7 +366,11 @@ def to_capability_error(
     """
     name = error_name(error).rpartition(".")[2]
     if not name:
-        return CapabilityUnavailable(f"{what}: the system bus failed ({reason(error)})")
+        # The library's own: its connection is at fault, whatever was asked.
+        return CapabilityUnavailable(
+            f"{what}: the system bus failed ({reason(error)}); it is tried again by itself, and 'systemctl "
+            "status dbus' says how the bus is"
+        )
     kind, remedy = known.get(name, other)
     return kind(f"{what}: {error.args[-1] if error.args else name}; {remedy}")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import re
 import socket
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from sdbus import SdBusLibraryError
 from sdbus.dbus_exceptions import DbusAccessDeniedError, DbusFailedError
 
 from harmony_core.change import Change
@@ -24,6 +27,8 @@ from harmony_core.errors import (
 )
 from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_core.resources import SystemdUnit
+from harmony_pi_topology.common.dbus import to_capability_error
+from harmony_pi_topology.network import nm_dbus
 from harmony_pi_topology.systemd.reconciler import SdbusSystemd
 from harmony_pi_topology.systemd.sdbus import SystemdBus
 from harmony_pi_topology.systemd.waker import Waker
@@ -38,6 +43,19 @@ from tests.topology.served_systemd import (
 
 WEB = SystemdUnit(name=NAME, settle_s=0)
 SOON_S = 0.3
+
+
+@pytest.mark.parametrize("number", [errno.ENOBUFS, errno.ENOMEM])
+@pytest.mark.parametrize("known", [(), (nm_dbus.ERRORS, nm_dbus.OTHER_ERRORS)])
+def test_whoever_has_the_bus_fail_beneath_them_is_told_what_to_do(
+    number: int, known: tuple[Any, ...]
+) -> None:
+    error = SdBusLibraryError(f"sd_bus_call returned error number: {number}")
+    ours = to_capability_error(error, "looking at x.service", *known)
+    assert isinstance(ours, CapabilityUnavailable)
+    what, _, remedy = ours.message.partition("; ")
+    assert what == f"looking at x.service: the system bus failed ({os.strerror(number)})"
+    assert "'systemctl status dbus'" in remedy
 
 
 class NoSuchUnit(DbusFailedError):
