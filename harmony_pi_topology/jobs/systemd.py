@@ -26,6 +26,7 @@ from harmony_core.wire.times import read_microseconds, rfc3339
 from harmony_pi_topology.common.availability import availability_by
 from harmony_pi_topology.common.log_tail import printable
 from harmony_pi_topology.common.worker import Worker
+from harmony_pi_topology.posix.errors import translate_errors
 from harmony_pi_topology.systemd.sdbus import (
     ANSWER_WITHIN_S,
     FoundJob,
@@ -38,7 +39,7 @@ from harmony_pi_topology.systemd.waker import Waker
 from .reconciler import Jobs, Permission, Sight
 from .watch import QuestionWatcher
 
-__all__ = ["SystemdJobs", "mounts_of", "service_of"]
+__all__ = ["Engine", "SystemdJobs", "mounts_of", "service_of"]
 
 _DIRECTORY: Final = "/run/harmony/jobs"
 _MOUNT = "run-harmony-jobs-{}.mount"
@@ -67,7 +68,7 @@ class SystemdJobs(Jobs):
         answer_within_s: float = ANSWER_WITHIN_S,
     ) -> None:
         self._bus = SystemdBus(address, waker=Waker(root), answer_within_s=answer_within_s)
-        self._systemd = _Engine(self._bus, Path(root))
+        self._systemd = Engine(self._bus, Path(root))
         super().__init__(self._systemd, records, policy)
         self._watcher = QuestionWatcher(str(root), self.ask)
 
@@ -96,7 +97,7 @@ class SystemdJobs(Jobs):
         self._systemd.close()
 
 
-class _Engine:
+class Engine:
     """A `JobEngine`."""
 
     def __init__(self, bus: SystemdBus, root: Path) -> None:
@@ -110,13 +111,15 @@ class _Engine:
 
     @cached_property
     def _boot_id(self) -> str:
-        return (self._root / "proc/sys/kernel/random/boot_id").read_text().strip()
+        path = self._root / "proc/sys/kernel/random/boot_id"
+        with translate_errors(str(path), doing="read"):
+            return path.read_text().strip()
 
     def now(self) -> str:
         return rfc3339(datetime.now(UTC))
 
     async def begin(self, job: Job, name: str) -> None:
-        await self._files.run(self._make_room, name)
+        await self._files.run(self.make_room, name)
         await self._bus.run(_unit(name), service_of(job, name), mounts_of(job, name))
 
     async def look(self, name: str) -> Sight | None:
@@ -138,13 +141,13 @@ class _Engine:
             raise TimedOut(
                 f"{_unit(name)} was not ended within {_LET_GO_WITHIN_S:g} s; it is tried again later"
             ) from None
-        await self._files.run(self._delete, name)
+        await self._files.run(self.delete, name)
 
     def close(self) -> None:
         self._files.close()
 
     async def _end(self, name: str, found: FoundJob) -> Finished:
-        out, err = await self._files.run(self._tails, name)
+        out, err = await self._files.run(self.tails, name)
         return Finished(
             at=rfc3339(read_microseconds(found.ended_us)) if found.ended_us else self.now(),
             exit_code=found.exit_code,
@@ -154,21 +157,27 @@ class _Engine:
             stderr=err,
         )
 
-    def _make_room(self, name: str) -> None:
+    def make_room(self, name: str) -> None:
+        """Make the directory that its streams are written to. This, and what follows, blocks."""
         directory = self._directory(name)
-        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.mkdir(mode=0o700, exist_ok=True)
+        with translate_errors(str(directory), doing="made"):
+            directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, exist_ok=True)
 
-    def _delete(self, name: str) -> None:
-        with suppress(FileNotFoundError):
-            for path in self._directory(name).iterdir():
+    def delete(self, name: str) -> None:
+        """Delete what it has written."""
+        directory = self._directory(name)
+        with translate_errors(str(directory), doing="emptied"), suppress(FileNotFoundError):
+            for path in directory.iterdir():
                 path.unlink()
         with suppress(OSError):  # where the agent still sees what was mounted, it stays, empty
-            self._directory(name).rmdir()
+            directory.rmdir()
 
-    def _tails(self, name: str) -> tuple[str, str]:
+    def tails(self, name: str) -> tuple[str, str]:
+        """Return the last of its two streams."""
         directory = self._directory(name)
-        return _tail(directory / "out"), _tail(directory / "err")
+        with translate_errors(str(directory), doing="read"):
+            return _tail(directory / "out"), _tail(directory / "err")
 
     def _directory(self, name: str) -> Path:
         return self._root / _directory(name).lstrip("/")

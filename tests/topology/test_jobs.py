@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import errno
+import os
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,12 +19,15 @@ from harmony_core.errors import (
     JobFailed,
     JobInterrupted,
     TimedOut,
+    WriteFailed,
 )
 from harmony_core.reconciler import MemoryRecords
 from harmony_core.resources import Finished, Job, Resource
 from harmony_core.stage import Policy
 from harmony_core.testing import AllowAll, FakeJobs, JobRunnerContract, JobsUnderTest
-from harmony_pi_topology.jobs.systemd import SystemdJobs
+from harmony_pi_topology.jobs.systemd import Engine, SystemdJobs
+from harmony_pi_topology.systemd.sdbus import SystemdBus
+from harmony_pi_topology.systemd.waker import Waker
 from harmony_pi_topology.testing.fake_jobs import JobProgram
 from harmony_pi_topology.testing.jobs_contract import FORBIDDEN, PROGRAMS, RUNS
 from tests.box import Box
@@ -67,6 +73,28 @@ class _Struck(FakeJobs):
 
 
 ONCE = Job(name="once", command=("/usr/bin/true",))
+
+
+@pytest.mark.parametrize("call", ["open", "mkdir", "iterdir", "read_text"])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOSPC])
+def test_what_the_disk_refuses_of_a_jobs_output_is_told_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    def refuse(path: Path, *_: Any, **__: Any) -> Any:
+        raise OSError(number, os.strerror(number), str(path))
+
+    engine = Engine(SystemdBus(None, waker=Waker(tmp_path)), tmp_path)
+    monkeypatch.setattr(Path, call, refuse)
+    of_call: dict[str, Callable[[], object]] = {
+        "open": lambda: engine.tails("once"),
+        "mkdir": lambda: engine.make_room("once"),
+        "iterdir": lambda: engine.delete("once"),
+        "read_text": lambda: engine.boot_id,
+    }
+    with pytest.raises(WriteFailed) as caught:
+        of_call[call]()
+    assert os.strerror(number) in caught.value.message.partition(";")[0]
+    assert caught.value.message.partition("; ")[2]
 
 
 async def test_one_that_could_not_be_begun_was_not_cut_short() -> None:
