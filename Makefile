@@ -56,7 +56,7 @@ wheel: $(STAMP)
 	@rm -rf dist
 	@$(RUN)/python -m hatchling build -t wheel
 	@$(RUN)/python -m deploy.locks dist
-	@for end in agent control; do \
+	@for end in agent control serve pkcs11; do \
 	    cat requirements/build.lock requirements/$$end.lock | $(RUN)/python -W ignore -m cyclonedx_py requirements \
 	        --output-reproducible --pyproject pyproject.toml --mc-type application \
 	        --output-file dist/harmony-$$end.cdx.json - || exit; \

@@ -17,6 +17,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 from tests.box.layers import TREE
 
 pytestmark = pytest.mark.timeout(180)
+ENDS = ("agent", "control", "serve", "pkcs11")
+"""What is installed somewhere, by the name of its lock."""
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,11 @@ def run(command: list[str], *, umask: int = 0o022, cwd: Path | None = None) -> s
     return done.stdout
 
 
+def test_every_lock_is_looked_at() -> None:
+    found = {path.stem for path in (TREE / "requirements").glob("*.lock")}
+    assert found == {*ENDS, "build", "dev"}
+
+
 def pinned(lock: str) -> set[tuple[str, str]]:
     return set(re.findall(r"^([\w.-]+)==([^\s;]+)", lock, re.MULTILINE))
 
@@ -58,11 +65,11 @@ def test_another_clone_at_another_time_gives_the_same_bytes(dist: Path, tmp_path
     ours, theirs = (
         {path.name: path.read_bytes() for path in each.iterdir()} for each in (dist, other)
     )
-    assert len(ours) == 8
+    assert len(ours) == 10
     assert ours == theirs
 
 
-@pytest.mark.parametrize("end", ["agent", "control"])
+@pytest.mark.parametrize("end", ENDS)
 def test_the_list_of_what_is_in_it_is_valid_and_says_what_is_installed(
     dist: Path, end: str
 ) -> None:
@@ -76,7 +83,7 @@ def test_the_list_of_what_is_in_it_is_valid_and_says_what_is_installed(
     assert len(listed) == len(bom["components"]) == len(installed) - 1
 
 
-@pytest.mark.parametrize("end", ["agent", "control", "build"])
+@pytest.mark.parametrize("end", [*ENDS, "build"])
 def test_what_is_installed_is_what_was_tested(end: str) -> None:
     assert read_requirements(end)
     assert read_requirements(end) <= read_requirements("dev")
