@@ -22,9 +22,10 @@ from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, INVE
 
 from .bus.connection import Bucket
 from .bus.devices import describe_unknown
+from .bus.trial import try_servers
 from .bus_url import bus_url, split_url
 from .server.accounts import issue_device
-from .server.apply import changing, local_listen
+from .server.apply import changing, local_listen, server_pid
 from .store.home import ControlConfig, Enrolled, Home, check_agent_id, write_toml
 from .store.invitations import read_waiting, save_waiting, withdraw
 from .store.nkey import Nkey
@@ -32,7 +33,15 @@ from .store.roots import read_pins
 from .store.seen import SeenCounters
 from .store.sites import read_site_authority, read_sites
 
-__all__ = ["add_agent", "add_agents", "check_retirable", "device_url", "retire", "revoke"]
+__all__ = [
+    "add_agent",
+    "add_agents",
+    "check_retirable",
+    "device_url",
+    "retire",
+    "revoke",
+    "try_url",
+]
 
 
 def add_agent(
@@ -196,6 +205,22 @@ def _revoke(home: Home, agent_ids: Iterable[str]) -> None:
         home.save_agents(agents)
         if len(waiting) < had:
             save_waiting(home, waiting)
+
+
+async def try_url(home: Home, url: str | None = None) -> bool:
+    """Try how a device, or another operator, is told to reach the bus, before that is written.
+
+    `BusUnreachable` where nobody is there, or another server; False where the server does not run now, and
+    nothing was tried.
+    """
+    if server_pid(home) is None and not home.issuers_json.exists():
+        return False
+    config = home.control()
+    servers = split_url(device_url(home, url))
+    await try_servers(
+        servers, authority=home.read_authority(config), server_name=config.server_name
+    )
+    return True
 
 
 def device_url(home: Home, url: str | None = None) -> str:

@@ -9,7 +9,7 @@ from harmony_control.bus_url import is_loopback
 from harmony_control.enrol import add_agent, device_url
 from harmony_control.store.sites import read_sites
 
-from .common import home_of, out, warn
+from .common import home_of, out, try_address, warn
 
 __all__ = ["run"]
 
@@ -21,6 +21,8 @@ def run(options: argparse.Namespace) -> int:
     if options.site:
         url = url or f"tls://{read_sites(home).named(options.site).at}"
     url = device_url(home, url)
+    if not options.site:  # a site is mostly reached from nowhere else
+        try_address(options, home, url)
     path = add_agent(
         home,
         options.agent,

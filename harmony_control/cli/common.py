@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
     from harmony_core.wire.envelope import Signer
 
-__all__ = ["console", "home_of", "is_live", "note", "out", "signers_of", "warn", "warn_of_loopback"]
+__all__ = [
+    "console",
+    "home_of",
+    "is_live",
+    "note",
+    "out",
+    "signers_of",
+    "try_address",
+    "warn",
+    "warn_of_loopback",
+]
 
 _UNCUT = 10_000
 """Columns, where no terminal sets a limit: whoever reads a pipe gets every word on one line."""
@@ -53,6 +63,17 @@ def warn(options: argparse.Namespace, message: str) -> None:
     """Say *message* beside the output proper."""
     text = f"harmony: warning: {indent(message)}"
     print(json.dumps({"warning": message}) if options.json else text, file=sys.stderr, flush=True)
+
+
+def try_address(options: argparse.Namespace, home: Home, url: str | None) -> None:
+    """Try the address that is about to be written for others, unless that is not wanted (``--no-try``);
+    `BusUnreachable`."""
+    import asyncio
+
+    from harmony_control.enrol import try_url
+
+    if options.is_tried and not asyncio.run(try_url(home, url)):
+        note(options, "the server's address was not tried, since `harmony server` does not run")
 
 
 def warn_of_loopback(options: argparse.Namespace, url: str) -> None:

@@ -14,7 +14,7 @@ from harmony_control.times_typed import lasting
 from harmony_core.errors import UsageError
 from harmony_core.wire.enrolment import Invitation
 
-from .common import home_of, out, warn_of_loopback
+from .common import home_of, out, try_address, warn_of_loopback
 from .exits import CONVERGED
 
 __all__ = ["run"]
@@ -82,8 +82,10 @@ def _document(options: argparse.Namespace, made: Invitation) -> dict[str, object
 
 
 def _invite(options: argparse.Namespace) -> Invitation:
+    home = home_of(options)
+    try_address(options, home, options.url)
     return invite(
-        home_of(options),
+        home,
         agent_id=options.agent,
         url=options.url,
         count=options.count,

@@ -9,7 +9,7 @@ from pathlib import Path
 from harmony_control.operators import Access, add_operator, join, remove_operator
 from harmony_control.store.roots import read_chain
 
-from .common import home_of, out, warn_of_loopback
+from .common import home_of, out, try_address, warn_of_loopback
 from .exits import CONVERGED
 
 __all__ = ["run"]
@@ -34,9 +34,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _add(options: argparse.Namespace) -> int:
     access: Access = "look" if options.read_only else "push"
-    fleet = add_operator(
-        home_of(options), options.name, Path(options.file), access=access, url=options.url
-    )
+    home = home_of(options)
+    try_address(options, home, options.url)
+    fleet = add_operator(home, options.name, Path(options.file), access=access, url=options.url)
     path = Path(options.out or f"{options.name}.fleet")
     fleet.write(path)
     may = _MAY[access].format(name=options.name)

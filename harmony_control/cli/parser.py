@@ -335,7 +335,7 @@ def _add_operator(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--read-only", action="store_true", help="to look, not to push, and trusted by no device"
     )
-    _url(made, "the operator")
+    _tried_url(made, "the operator")
     _completes(
         made.add_argument("--out", metavar="FILE", help="what to send back (default: NAME.fleet)"),
         _FILES,
@@ -387,7 +387,7 @@ def _invite(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "agent", nargs="?", metavar="ID", help="for this device alone (default: it says its own id)"
     )
-    _url(made)
+    _tried_url(made)
     made.add_argument("--count", type=int, default=1, metavar="N", help="for so many devices")
     made.add_argument(
         "--expires-in", default="1d", metavar="TIME", help="how long it may be used (default: 1d)"
@@ -425,6 +425,16 @@ def _url(made: argparse.ArgumentParser, who: str = "the device") -> None:
     made.add_argument("--url", help=f"the server's address as {who} sees it: tls://HOST:PORT")
 
 
+def _tried_url(made: argparse.ArgumentParser, who: str = "the device") -> None:
+    _url(made, who)
+    made.add_argument(
+        "--no-try",
+        dest="is_tried",
+        action="store_false",
+        help="write that address untried: it is not reached from this machine",
+    )
+
+
 def _replacing(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--replace",
@@ -435,7 +445,7 @@ def _replacing(made: argparse.ArgumentParser) -> None:
 
 def _add_agent(made: argparse.ArgumentParser) -> None:
     made.add_argument("agent", metavar="ID", help="the device's name, such as pi-1")
-    _url(made)
+    _tried_url(made)
     _completes(made.add_argument("--out", metavar="FILE", help="where to write agent.toml"), _FILES)
     _replacing(made)
     made.add_argument(

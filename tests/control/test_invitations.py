@@ -41,6 +41,7 @@ from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.names import fingerprint, new_mailbox
 from harmony_core.wire.tls import PinnedTransport, verifying_context
 from tests.nats import Bus, serving, worked_off
+from tests.ports import free_address
 
 from .ground import count_reloads, harmony
 
@@ -180,6 +181,56 @@ async def test_who_asks_again_while_it_is_accepted_is_let_in(
     monkeypatch.setattr(invitations, "_wait", accept_first)
     assert await door.enroll("pi-1", invitation, agent_id="pi-1") == 0
     assert read_pending(door.bus.home) == []
+
+
+_WRITES = (
+    ("invite", "pi-5", "--out"),
+    ("add-agent", "pi-5", "--out"),
+    ("add-operator", "bob", "bob.pub", "--out"),
+)
+
+
+@pytest.mark.parametrize("command", _WRITES, ids=lambda command: command[0])
+async def test_an_address_is_tried_before_it_is_written(
+    door: Door, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    home, out = door.bus.home, tmp_path / "written"
+    bob = Home(tmp_path / "bob")
+    await asyncio.to_thread(operator_key.create, bob)
+    words = [str(bob.operator_pub) if each == "bob.pub" else each for each in command]
+    before = {path: path.read_bytes() for path in home.server.glob("*.json")}
+    async with AsyncExitStack() as stack:
+        theirs = await stack.enter_async_context(door_of(tmp_path / "theirs"))
+        free = f"tls://{free_address()}"
+        for url, why in (
+            (free, f"{free} cannot be reached"),
+            (theirs.bus.server.url, "does not prove to be the server of this fleet"),
+        ):
+            said = await harmony(home, *words, str(out), "--url", url)
+            assert (said.status, why in said.err, "--no-try" in said.err) == (4, True, True), said
+            assert not out.exists()
+            assert {path: path.read_bytes() for path in home.server.glob("*.json")} == before
+    said = await harmony(home, *words, str(out), "--url", free, "--no-try")
+    assert (said.status, out.exists()) == (0, True), said
+
+
+async def test_the_address_of_the_server_that_runs_is_written(door: Door, tmp_path: Path) -> None:
+    out = tmp_path / "written"
+    said = await harmony(door.bus.home, "invite", "--out", str(out))
+    assert (said.status, "not tried" in said.err) == (0, False), said
+    assert out.exists()
+
+
+async def test_where_no_server_runs_an_address_is_written_untried_and_that_is_said(
+    tmp_path: Path,
+) -> None:
+    async with door_of(tmp_path) as door:
+        home = door.bus.home
+    said = await harmony(home, "invite", "--url", "tls://192.0.2.1:4222")
+    assert (said.status, "was not tried, since `harmony server` does not run" in said.err) == (
+        0,
+        True,
+    )
 
 
 async def test_several_who_wait_are_let_in_together_or_none_of_them(door: Door) -> None:
