@@ -166,7 +166,7 @@ def _web_application(pi: Box, bad_image: str) -> None:
     say("A new image does not even start: the device goes back to the last good one, by itself.")
     good, os.environ["IMAGE"] = os.environ["IMAGE"], bad_image
     harmony("push-score", "pi-1", "examples/web.py", expect=1)
-    _has_failed("pi-1", "web", "RolledBack", "cannot find my database", "is in force again")
+    _has_failed("pi-1", "web", "RolledBack", "cannot find my database", "is effective again")
     require(_page(url) == "hello from a Pi\n", "the last good one does not answer")
     os.environ["IMAGE"] = good
 
