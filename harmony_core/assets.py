@@ -46,21 +46,20 @@ class NoAssets:
     """For a place that no bus leads to."""
 
     async def fetch(self, content: Asset | Download, *, resource: str) -> None:
-        """As `Assets.fetch`: there is none."""
+        """Raise `AssetMissing`: no asset can be fetched here."""
         raise AssetMissing(
             f"{content.summary} cannot be fetched here; have a device with a control plane do it",
             resource=resource,
         )
 
     def find(self, content: Asset | Download) -> Path | None:  # noqa: ARG002 - the others'
-        """As `Assets.find`."""
         return None
 
     async def drop(self, content: Asset | Download) -> None:
-        """As `Assets.drop`."""
+        """Do nothing: no asset is kept here."""
 
     async def refuse_without_room(self, contents: Collection[Asset], *, resource: str) -> None:
-        """As `Assets.refuse_without_room`."""
+        """Do nothing: no asset is kept here, so none needs room."""
 
     async def let_go(self, contents: Collection[Asset]) -> None:
-        """As `Assets.let_go`."""
+        """Do nothing: no asset is kept here."""

@@ -56,10 +56,10 @@ class Place:
         return f"run: {command}, and then systemctl restart harmony-agent"
 
     def scoped(self, name: str) -> Place:
-        """The same place, with `records` and `backups` of its own: those of others are not seen.
+        """Return the same place with `records` and `backups` of its own, which do not show those of others.
 
-        For whoever puts two reconcilers of one resource type over one device. *name* must be the same at
-        every start, or what was remembered is not found again.
+        Use this to run two reconcilers of one resource type on one device. *name* must be the same at every
+        start; otherwise what was remembered is not found again.
         """
         return attrs.evolve(
             self,

@@ -166,10 +166,10 @@ class Unwatched:
     """
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """Never tells anything."""
+        """Return at once: there is nothing to watch, and *on_change* is never called."""
 
     async def close(self) -> None:
-        """Holds nothing."""
+        """Do nothing: nothing is held open."""
 
 
 AnyReconciler: TypeAlias = Reconciler[Any, State]

@@ -19,15 +19,12 @@ class ScopedRecords:
         self._prefix = _prefix(name)
 
     def get(self, resource_id: str) -> JsonRecord | None:
-        """As `Records.get`."""
         return self._records.get(f"{self._prefix}{resource_id}")
 
     async def put(self, resource_id: str, record: JsonRecord) -> None:
-        """As `Records.put`."""
         await self._records.put(f"{self._prefix}{resource_id}", record)
 
     async def forget(self, resource_id: str) -> None:
-        """As `Records.forget`."""
         await self._records.forget(f"{self._prefix}{resource_id}")
 
 
@@ -39,15 +36,12 @@ class ScopedBackups:
         self._prefix = _prefix(name)
 
     async def keep(self, resource_id: str, content: bytes) -> None:
-        """As `Backups.keep`."""
         await self._originals.keep(f"{self._prefix}{resource_id}", content)
 
     async def get(self, resource_id: str) -> bytes | None:
-        """As `Backups.get`."""
         return await self._originals.get(f"{self._prefix}{resource_id}")
 
     async def forget(self, resource_id: str) -> None:
-        """As `Backups.forget`."""
         await self._originals.forget(f"{self._prefix}{resource_id}")
 
 

@@ -175,9 +175,10 @@ class Stage:
         return work
 
     def forgotten(self) -> InterpretationFailed | None:
-        """The error of a verb that was called and never awaited, so that nothing of it was done.
+        """Return the error of a verb that was called and never awaited; None when there is none.
 
-        None when there is none. To be asked once, after `wait_idle`; what is found is not done any more.
+        Nothing of such a verb was done, and nothing of it is done any more. Call this once, after
+        `wait_idle`.
         """
         forgotten = [(verb, work) for verb, work in self._called if _is_not_begun(work)]
         self._called.clear()
@@ -191,8 +192,8 @@ class Stage:
         )
 
     def lost_secret(self) -> InterpretationFailed | None:
-        """The error of a secret that came into nothing that was asked to be; None when there is none. To be
-        asked once the Score has come to its end."""
+        """Return the error of a secret that no requested resource contains; None when there is none. Call
+        this once the Score has ended."""
         placed = {word for each in self.wanted.values() for word in each.find_secret_words()}
         if lost := sorted(self._secret_words - placed):
             return InterpretationFailed(

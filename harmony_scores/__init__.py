@@ -161,5 +161,5 @@ def __getattr__(name: str) -> object:
 
 @impl
 def harmony_scores() -> Iterable[DeferredScore]:
-    """The hook's implementation: every Score of this package, each imported once it is used."""
+    """Return every Score of this package, each imported when it is first used. Implements the hook."""
     return [DeferredScore(kind=kind, module=__name__ + module) for kind, module in _MODULES.items()]

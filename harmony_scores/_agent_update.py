@@ -116,7 +116,7 @@ def fail(reason: str) -> NoReturn:
 
 
 def run_the_program_that_began() -> None:
-    """Where something is on trial, run the program that has begun that in place of this one."""
+    """Run the program that has begun a trial in place of this one, if something is on trial."""
     is_begun = read_mark(HERE) is not None or read_mark(NEXT) is not None
     if is_begun and PROGRAM.exists() and _KEPT not in os.environ:
         words = [sys.executable, "-I", str(PROGRAM), *sys.argv[1:]]

@@ -13,7 +13,8 @@ __all__ = ["in_its_own_words"]
 
 @contextmanager
 def in_its_own_words() -> Generator[None]:
-    """Within it, a unit that fails is told by the reason that its program gives, where it gives one."""
+    """Within the block, explain the failure of a unit by the reason that its program gives, if it gives
+    one."""
     try:
         yield
     except UnitFailed as error:

@@ -166,10 +166,10 @@ def oneshot(
     requires_mounts_for: Sequence[str] = (),
     restart: str = "no",
 ) -> str:
-    """The text of a service that runs *command* to its end whenever it is started.
+    """Return the text of a service that runs *command* to its end whenever it is started.
 
-    A *lasting* one is active from then on, as long as what it has done holds, and can be enabled. *undo* is
-    run when it is stopped. *restart* says when it is begun again by itself (``Restart=``).
+    A *lasting* service is active from then on, as long as what it has done holds, and can be enabled. *undo*
+    is run when the service is stopped. *restart* says when systemd starts it again (``Restart=``).
     """
     return render(
         ServiceFields(
@@ -200,7 +200,7 @@ def load_credentials(content: str, credentials: Mapping[str, str]) -> str:
 
 
 def render(fields: ServiceFields) -> str:
-    """The text of a ``.service`` file. Equal fields give equal text."""
+    """Return the text of a ``.service`` file. Equal fields give equal text."""
     return "".join(f"{line}\n" for line in _lines(fields))
 
 

@@ -100,8 +100,8 @@ class AgentScore(Score[AgentHost]):
         return ("/usr/bin/python3", "-I", "-c", _source(), verb, *words)
 
     def _jobs(self) -> tuple[Job, ...]:
-        """One leaves nothing behind once nobody wants the Score. The other one looks whenever the Score is
-        pushed or asked for, so that what is otherwise then is updated at once."""
+        """Return two jobs: the first leaves nothing behind once nobody wants the Score. The second looks
+        whenever the Score is pushed or asked for, so that a difference is updated at once."""
         looking = Job(
             name=job_name(f"{_NAME}.look"),
             command=script(_LOOK),
@@ -116,7 +116,8 @@ class AgentScore(Score[AgentHost]):
         return taking_away.model_copy(update=longer), looking
 
     def _unit(self) -> SystemdUnit:
-        """Its service updates the agent, and goes on with a trial once killed, and at the next boot."""
+        """Return the unit whose service updates the agent, and continues a trial after being killed and at
+        the next boot."""
         command = self._run("update", self._path)
         content = oneshot(
             "The agent of Harmony, updated", command, lasting=True, restart="on-abnormal"

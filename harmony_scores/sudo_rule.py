@@ -199,8 +199,9 @@ class SudoRuleScore(Score[HasSudo]):
         return script(text, self.name, f"harmony-sudo-{self.name}.service", self._text())
 
     def _units(self) -> tuple[SystemdUnit, ...]:
-        """One writes the file, and is active as long as it is as it was written. Whenever it changes, another
-        one looks, and stops the first where it is not so: to mend it is then the agent's."""
+        """Return the units: one writes the file, and is active as long as the file is as it was written.
+        Another one looks whenever the file changes, and stops the first if the file differs; the agent then
+        repairs it."""
         name, run = f"harmony-sudo-{self.name}", self._run
         make = oneshot(f"The sudo rule {self.name}", run(_WRITE), undo=run(_UNDO), lasting=True)
         watch = (

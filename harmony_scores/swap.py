@@ -264,8 +264,8 @@ class SwapScore(Score[SwapHost]):
         return script(text, self.path, str(self.size_bytes), priority, unit, swap_unit)
 
     def _jobs(self) -> tuple[Job, ...]:
-        """One takes the file away once nobody wants it. The other one looks whenever the Score is pushed or
-        asked for, so that what is otherwise then is mended at once; of it, nothing is left to be undone."""
+        """Return two jobs: the first removes the file once nobody wants it. The second looks whenever the
+        Score is pushed or asked for, so that a difference is repaired at once; it leaves nothing to undo."""
         taking_away = undone_by(self._name, self._run(TAKE_AWAY))
         looking = Job(
             name=job_name(f"{self._name}.look"),
@@ -281,8 +281,8 @@ class SwapScore(Score[SwapHost]):
         )
 
     def _units(self) -> tuple[SystemdUnit, ...]:
-        """One makes the file and switches it on, and is active as long as it is so. Another one looks now and
-        then, and stops the first where it is not."""
+        """Return the units: one makes the file and switches it on, and is active as long as the file is in
+        use. Another one looks now and then, and stops the first if it is not."""
         name = self._name
         make = oneshot(
             f"The swap file {self.path}",

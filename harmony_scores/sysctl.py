@@ -227,7 +227,8 @@ class SysctlScore(Score[HasSettings]):
 
 
 def _below_proc(key: str) -> str:
-    """Its path below /proc/sys: as in sysctl.d(5), the first separator says what the other one is not."""
+    """Return the path of *key* below /proc/sys. As in sysctl.d(5), the first separator decides what the other
+    one means."""
     dot, slash = key.find("."), key.find("/")
     dotted = slash < 0 or 0 <= dot < slash
     return key.translate(str.maketrans("./", "/.")) if dotted else key

@@ -129,7 +129,7 @@ class TimerScore(Score[ServiceHost]):
         return self.description or self.name
 
     def _accuracy_ms(self) -> int:
-        """How much later than asked for it may be: of itself, systemd takes up to a minute."""
+        """Return by how many milliseconds the timer may be late. systemd's own default is up to a minute."""
         if self.every_s is None:
             return _ACCURACY_MAX_MS
         return min(_ACCURACY_MAX_MS, self.every_s * 1000 // 10)

@@ -413,8 +413,8 @@ class UpgradeScore(Score[UpgradeHost]):
         return job.model_copy(update={"recurring": True})
 
     def _units(self) -> tuple[SystemdUnit, ...]:
-        """One notes the window that it is in, if it is in one; the other starts it when one begins, and when
-        the device does."""
+        """Return two units: one notes the window that is open now, if any; the other starts it when a window
+        opens and when the device boots."""
         note = oneshot(
             "Note that packages may be upgraded",
             script(_NOTE_WINDOW, self.window, str(self.lasts_s)),

@@ -173,8 +173,9 @@ class UserScore(Score[HasSystemd]):
             return outcome_of(await topology.systemd.ensure(*self._units()))
 
     def _units(self) -> tuple[SystemdUnit, ...]:
-        """One makes the user, and is active as long as it is as it was made. Whenever somebody changes users
-        or groups, another one looks, and stops the first where it is not: to mend it is then the agent's."""
+        """Return the units: one makes the user, and is active as long as the user is as it was made. Another
+        one looks whenever somebody changes users or groups, and stops the first if the user differs; the
+        agent then repairs it."""
         name = f"harmony-user-{self.name}"
         make = oneshot(f"The user {self.name}", self._command("make"), lasting=True)
         look = oneshot(f"A look at the user {self.name}", self._command("look"))
@@ -213,7 +214,7 @@ class UserScore(Score[HasSystemd]):
         return script(_SCRIPT, does, unit, *wanted)
 
     def _line(self) -> str:
-        """As sysusers.d(5) has it, of one who is not there yet."""
+        """Return the line of sysusers.d(5) that makes this user where it does not exist yet."""
         number = "-" if self.uid is None else str(self.uid)
         description = self.description.replace("%", "%%")
         home = "-" if self.home is None else f'"{self.home.replace("%", "%%")}"'

@@ -142,7 +142,8 @@ def _packages() -> Iterator[tuple[_Package, metadata.EntryPoint]]:
 
 
 def _order(found: tuple[_Package, metadata.EntryPoint]) -> tuple[bool, str, str]:
-    """The same on every machine. Harmony's own first: nobody takes their place by a name."""
+    """Return the key to sort by: the same on every machine, and Harmony's own first, so that nobody takes
+    their place by a name."""
     package, entry_point = found
     return (not package.is_own, entry_point.value, entry_point.name)
 

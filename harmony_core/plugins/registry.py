@@ -41,7 +41,7 @@ class Registry:
         """The packages that were loaded; what else they offer is asked for on a device: see `offered`."""
 
     def with_errors(self, errors: Iterable[KindError]) -> Registry:
-        """The same kinds, and *errors* beside those that are known."""
+        """Return a registry of the same kinds, which has *errors* beside those that are known."""
         scores = self._by_kind.values()
         return Registry(scores, errors=(*self.errors, *errors), providers=self.providers)
 

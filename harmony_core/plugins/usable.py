@@ -123,7 +123,7 @@ def _parts(model: type[Any], path: str, seen: set[type]) -> Iterator[tuple[type[
 
 
 def _classes(annotation: object) -> Iterator[type[Any]]:
-    """Every class in an annotation: ``tuple[Route, ...] | None`` has tuple, Route and NoneType."""
+    """Yield every class in an annotation: ``tuple[Route, ...] | None`` has tuple, Route and NoneType."""
     alias: object = getattr(annotation, "__value__", None)
     if alias is not None:
         yield from _classes(alias)

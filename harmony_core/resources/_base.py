@@ -241,7 +241,8 @@ def first_problem(error: ValidationError, model: type[BaseModel] | None = None) 
 def all_problems(
     error: ValidationError, model: type[BaseModel] | None = None
 ) -> list[tuple[tuple[int | str, ...], str]]:
-    """Everything that is wrong: the path of names and places, and in words as `first_problem` has it."""
+    """Return everything that is wrong: the path of names and places, and the words that `first_problem`
+    uses."""
     return [
         (
             each["loc"],

@@ -40,7 +40,7 @@ class Outsider(Protocol):
     """Somebody else at the same place, who goes past the reconciler."""
 
     def identity(self, key: str) -> object | None:
-        """What is really there: equal as long as nobody has touched it; None when nothing is."""
+        """Return what is really there: equal as long as nobody has touched it; None when nothing is there."""
 
     def disturb(self, key: str) -> None:
         """Change what is there under *key*, so that it is not as it was wished for."""
@@ -75,7 +75,7 @@ class CapabilityUnderTest(Generic[ResourceT]):
         return attrs.evolve(first, after=change.after, pending=None)
 
     async def planned(self, resource: ResourceT) -> Change:
-        """What would be done to converge *resource*."""
+        """Return the Change that would converge *resource*."""
         return _change((await self.reconciler.converge([resource], apply=False))[0])
 
     async def removed(self, key: str) -> Change:
@@ -99,7 +99,7 @@ class CapabilityContract(Generic[ResourceT]):
     @pytest.fixture
     @abstractmethod
     def host(self) -> CapabilityUnderTest[ResourceT]:
-        """A place where nothing was made yet."""
+        """Return a place where nothing was made yet."""
         raise NotImplementedError
 
     async def test_it_says_of_which_resource_it_is(
@@ -270,7 +270,7 @@ class CapabilityContract(Generic[ResourceT]):
         self, host: CapabilityUnderTest[ResourceT]
     ) -> None:
         def told(_: str | None) -> None:
-            """Hears of it."""
+            """Do nothing with what is heard."""
 
         await host.applied(host.wish)
         await host.reconciler.watch([host.wish.key], told)

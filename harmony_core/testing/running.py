@@ -76,7 +76,7 @@ class NoClaims:
         self.claimed += [resource.id for resource in resources]
 
     async def may_remove(self, resource_ids: Sequence[str]) -> None:
-        """It may."""
+        """Allow every removal."""
 
     async def release(self, resource_ids: Sequence[str]) -> None:
         self.released += resource_ids
@@ -101,8 +101,8 @@ def make_stage(
     audit: ListAudit | None = None,
     awaits_changes: bool = False,
 ) -> Stage:
-    """A real Stage before *offers*. ``apply=False`` is the dry run, of which *awaits_changes* says whether
-    anything is to be changed before it."""
+    """Return a real Stage over *offers*. ``apply=False`` makes it a dry run; *awaits_changes* says whether
+    anything is to be changed before that run."""
     return Stage(
         offers=offers,
         policy=policy or AllowAll(),
@@ -114,7 +114,7 @@ def make_stage(
 
 
 def inventory(labels: Mapping[str, str] = MappingProxyType({}), facts: Facts = PI_4) -> Inventory:
-    """What a Score is told of its device."""
+    """Return what a Score is told about its device."""
     return Inventory(agent_id="pi-1", facts=facts, labels=labels)
 
 
@@ -128,7 +128,7 @@ async def interpret_once(
 async def interpret_twice(
     score: AnyScore, offers: Offers, *, about: Inventory | None = None
 ) -> tuple[Outcome, Outcome]:
-    """The Outcomes of two interpretations in a row: SUCCESS and NOOP, for any Score worth its name."""
+    """Interpret *score* twice and return both Outcomes: SUCCESS and NOOP for a correct Score."""
     first = await interpret_once(score, offers, about=about)
     second = await interpret_once(score, offers, about=about)
     return first.outcome, second.outcome

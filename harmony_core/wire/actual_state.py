@@ -417,7 +417,7 @@ def state_to_json(state: State) -> Mapping[str, Any]:
 
 
 def optional_state_to_json(state: State | None) -> Mapping[str, Any] | None:
-    """As `state_to_json`; None for none."""
+    """Return *state* as JSON, as `state_to_json` does; None for None."""
     return None if state is None else state_to_json(state)
 
 

@@ -44,7 +44,7 @@ class BoundedParser(_Parser):
     """For which nats-py ends the connection."""
 
     async def parse(self, data: bytes = b"") -> None:
-        """As nats-py's; then end the connection on which too much is announced."""
+        """Parse *data* as nats-py does; then end the connection if it announces too much."""
         await super().parse(data)
         if self.state == self.awaits_line:
             what, size_bytes, most_bytes = "a line of", len(self.buf), LINE_MAX_BYTES

@@ -54,7 +54,7 @@ _KEY_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def key_id(public: bytes) -> str:
-    """Hex SHA-256 of the 32 raw bytes of a public key."""
+    """Return the hexadecimal SHA-256 of the 32 raw bytes of a public key."""
     return hashlib.sha256(public).hexdigest()
 
 
@@ -250,7 +250,8 @@ def _object(
 
 
 def _base64(value: object, where: str) -> bytes:
-    """Standard alphabet, padded, and the only text for these bytes: no second form of one signature."""
+    """Return the bytes of the base64 text *value*: standard alphabet, padded, and no other text for the same
+    bytes, so that a signature has one form only."""
     if isinstance(value, str):
         try:
             # Lenient, and twice as fast as the strict form: the comparison refuses more than that would.
@@ -267,7 +268,8 @@ def _bad(where: str, problem: str) -> BadEnvelope:
 
 
 def _explain_untrusted(signatures: Iterable[str], trusted: Mapping[str, bytes]) -> str:
-    """Told apart, because the remedies differ: a key not pinned here, or bytes that were changed."""
+    """Return why no signature counts: the key is not pinned here, or the bytes were changed. Each has its own
+    remedy."""
     known = [keyid for keyid in signatures if keyid in trusted]
     if known:
         return f"the signature by {_list_keyids(known)} does not fit these bytes; push it again"

@@ -117,7 +117,8 @@ class ScorePolicy(Part):
 
 @cache
 def _usual_policy() -> ScorePolicy:
-    """Made when the first entry has none of its own: made here, every command would wait for it."""
+    """Return the policy of an entry that has none of its own. It is made when first needed: otherwise every
+    command would wait for it."""
     return ScorePolicy()
 
 
@@ -366,7 +367,8 @@ def _refuse_new_epoch(new: Manifest, floor: Floor | None) -> None:
 
 
 def spec_hash(entry: SerializedScore) -> str:
-    """Hex SHA-256 of what an entry wants: kind, version, spec and policy, in whatever order of keys."""
+    """Return the hexadecimal SHA-256 of what an entry wants: kind, version, spec and policy, in any order of
+    keys."""
     wanted: dict[str, Any] = {
         "kind": entry.kind,
         "version": entry.version,
@@ -384,8 +386,8 @@ def spec_hash(entry: SerializedScore) -> str:
 
 
 def hash_entry(entry: SerializedScore) -> str:
-    """Hex SHA-256 of what *entry* is whoever wants it, and however: its kind, version and spec, with the
-    references in that as they stand. To this its secrets are bound."""
+    """Return the hexadecimal SHA-256 of the kind, version and spec of *entry*, with unresolved references. It
+    does not depend on who wants the entry or on its policy. The entry's secrets are bound to it."""
     said: dict[str, Any] = {"kind": entry.kind, "version": entry.version, "spec": entry.spec}
     return hashlib.sha256(strict_json.dumps(said, sort_keys=True)).hexdigest()
 

@@ -88,4 +88,4 @@ class PinnedTransport:
         self._io_reader, self._io_writer = self._bare_io_reader, self._bare_io_writer = streams
 
     async def connect_tls(self, *_: Any, **__: Any) -> None:
-        """It is."""
+        """Do nothing: the connection is TLS from its start."""
