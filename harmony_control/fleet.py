@@ -76,12 +76,12 @@ class Fleet:
     async def connect(
         cls, home: Home | Path | str | None = None, *, sign_with: Sequence[Signer] = ()
     ) -> AsyncGenerator[Fleet]:
-        """Connected by what the operator's directory *home* says, until the end of the block.
+        """Connect with the settings in the operator's directory *home*, until the end of the block.
 
-        What is pushed is signed by the operator's own key, and by *sign_with*, where more than one must.
+        What is pushed is signed by the operator's own key, and by *sign_with*, if more than one must sign.
 
-        `$HARMONY_HOME`, else ~/.harmony, unless given. `ConfigError` names what is missing there and the
-        command that makes it; `BusUnreachable` when no server answers.
+        *home* is `$HARMONY_HOME`, else ~/.harmony, unless given. Raise `ConfigError` with what is missing
+        there and the command that makes it; `BusUnreachable` when no server answers.
         """
         found = Home.of(home)
         async with admin(found) as client:

@@ -121,7 +121,7 @@ class _Foreign:
             raise ConfigError(f"{uri} cannot be used: {error}") from error
 
     def sign(self, message: bytes) -> bytes:
-        """As `Signer.sign`. `ConfigError` where whoever holds the key does not sign."""
+        """Sign *message*. Raise `ConfigError` if the holder of the key does not sign."""
         try:
             return bytes.fromhex(self._signer.sign(message).signature)
         except Exception as error:  # as above

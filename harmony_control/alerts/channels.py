@@ -54,7 +54,7 @@ class WebhookChannel:
         self._settings = settings
 
     async def send(self, message: Message) -> str:
-        """As `Channel.send`: anything but a status of 200 to 299 in time is a refusal."""
+        """Send *message*. Any status but 200 to 299, or none in time, is a refusal."""
         body = json.dumps(message.to_json(), ensure_ascii=False).encode(errors="replace")
         try:
             secret = await asyncio.to_thread(read_secret, self._settings.secret_file)
@@ -88,7 +88,7 @@ class EmailChannel:
         self._settings = settings
 
     async def send(self, message: Message) -> str:
-        """As `Channel.send`: taken is what the server has taken for everybody who is written to."""
+        """Send *message*. It is sent once the server has accepted it for all recipients."""
         try:
             return await asyncio.to_thread(self._send, self._make(message))
         except (ConfigError, smtplib.SMTPException, OSError) as error:

@@ -62,15 +62,17 @@ class FleetAssets:
         self._client = client
 
     async def list(self) -> list[StoredAsset]:
-        """As `list_assets`."""
+        """Return all assets on the server, with who needs them. `StoreError` where a manifest cannot be
+        read."""
         return await list_assets(self._home, self._client)
 
     async def prune(self, found: Iterable[StoredAsset]) -> Sequence[StoredAsset]:
-        """As `prune`."""
+        """Delete those of *found* that nobody needs and that are a day old; return them. See `prune`."""
         return await prune(self._client, found)
 
     async def remove(self, name: str) -> int:
-        """As `remove`."""
+        """Delete the asset whose id is *name*, whoever needs it; return how many pieces it had. `UsageError`
+        where there is none."""
         return await remove(self._client, name)
 
 

@@ -130,8 +130,8 @@ class Bucket:
         return [each.removeprefix(prefix) for each in info.state.subjects or {}]
 
     async def get_copied(self, key: str, *, stream: str) -> Entry | None:
-        """As `get`, from *stream*, which copies this bucket. Where it has put a marker in place of what
-        expired, the value is empty."""
+        """Return the entry of *key* from *stream*, which copies this bucket. Its value is empty where
+        *stream* has a marker in place of an expired entry."""
         return await self._last(key, stream)
 
     async def _last(self, key: str, stream: str) -> Entry | None:

@@ -161,7 +161,7 @@ def _newest_first() -> ConsumerConfig:
 
 
 def _connection(client: Client) -> int:
-    """Tells one connection from the next."""
+    """Return a number that differs between one connection and the next."""
     return client.stats["reconnects"]
 
 

@@ -336,7 +336,8 @@ class Reports:
     async def read_desired(
         self, entries: Mapping[str, Entry], reports: Mapping[str, Reading[ActualState]]
     ) -> dict[str, Desired]:
-        """As `bus.desired.read_desired`, by what the devices have reported."""
+        """Read the desired states of *entries*, given what the devices have reported. See
+        `bus.desired.read_desired`."""
         taken_in = {
             key: report.value.manifest_sha256 for key, report in reports.items() if report.value
         }

@@ -401,7 +401,8 @@ class Asking:
                 await subscription.unsubscribe()
 
     async def _refuse_who_may_not(self) -> None:
-        """As `_refuse_elsewhere`, by the newest root document."""
+        """Raise `OutOfScope` where the newest root document does not let this operator ask; see
+        `_refuse_elsewhere`."""
         if not await asyncio.to_thread(self.home.root_versions):
             return
         from .roots import refresh
@@ -528,7 +529,8 @@ class Asking:
         return NoAnswer(f"what {self.agent_id} answers cannot be read: {problem}")
 
     def _refusal(self, told: ErrorInfo) -> HarmonyError:
-        """Our own error of that name, where asking was what was wrong."""
+        """Return our own error of the name that was told, if the request itself was wrong; else
+        `RequestFailed`."""
         cls = _REFUSALS.get(told.code)
         if cls is not None:
             return cls(f"{self.agent_id}: {told.message}", resource=told.resource)

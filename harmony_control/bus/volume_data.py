@@ -76,7 +76,7 @@ class _Patience:
         self._heard_at: float | None = None
 
     def heard(self) -> None:
-        """Something has come."""
+        """Note that something has arrived."""
         self._heard_at = _now()
 
     async def rest(self, error: HarmonyError) -> None:

@@ -79,8 +79,11 @@ class Rollout:
         watch: Callable[[], AbstractAsyncContextManager[FleetWatch]] | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """*gate_signer* signs in the place of an operator where devices take that; *by_gate_key_only*:
-        nobody else does. *watch* begins to watch the fleet, or goes on with somebody else's watch."""
+        """Control the rollout *name*.
+
+        *gate_signer* signs in place of an operator where devices accept that; with *by_gate_key_only*, nobody
+        else signs. *watch* begins to watch the fleet, or shares a watch that exists.
+        """
         self.name = name
         self._home = home
         self._client = client

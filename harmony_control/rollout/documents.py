@@ -109,7 +109,8 @@ class ClassDocuments:
     async def open(
         cls, home: Home, client: Client, sign_with: Sequence[Signer] = ()
     ) -> ClassDocuments:
-        """By what the operator's directory says, and the newest root document. *sign_with* sign too."""
+        """Open the documents with the operator's directory and the newest root document. *sign_with* sign
+        too."""
         await refresh(home, client)
 
         def read() -> ClassDocuments:

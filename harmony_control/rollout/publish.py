@@ -136,7 +136,7 @@ async def _publish(
     gate: Read[Gate] | None,
     known: Collection[SerializedScore],
 ) -> Published:
-    """*known* are the Scores of the class as it stands."""
+    """Publish what *wish* wants of the class *name*. *known* are the Scores of the class as it is now."""
     stable, stable_sha256 = gate.value.settled if gate is not None else (0, None)
     seen = await reports.read_all_seen()
     layers = [each.state.layers.get(class_target(name)) for each in seen if each.state]

@@ -119,7 +119,7 @@ def _check_size(document: object) -> None:
 
 
 def _size(value: object, known: dict[int, int], inside: set[int]) -> int:
-    """About how many bytes *value* is as JSON; every shared part is looked at only once."""
+    """Return about how many bytes *value* has as JSON. Every shared part is measured only once."""
     if isinstance(value, str):
         return len(value)
     if not isinstance(value, dict | list):

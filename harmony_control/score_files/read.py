@@ -258,7 +258,7 @@ def _with_files(
 def _of_spec(
     where: str, fields: dict[str, Any], error: WireError, registry: Registry
 ) -> list[_Fault]:
-    """Everything that is wrong with a spec, as far as its kind says so field by field."""
+    """Return everything that is wrong with a spec, field by field where its kind can say so."""
     cause = error.__cause__
     if not isinstance(error, InvalidScore) or not isinstance(cause, ValidationError):
         return [_Fault(type(error), f"{where}: {error.message}", ("kind",))]

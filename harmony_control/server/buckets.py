@@ -263,7 +263,8 @@ def _signed_bucket(
     max_msg_bytes: int = _MIB,
     max_bytes: int = 256 * _MIB,
 ) -> StreamConfig:
-    """Written by the control plane, read by devices: *past* values of each of *keys*."""
+    """Return a bucket that the control plane writes and devices read. It keeps *past* values of each of
+    *keys*."""
     return StreamConfig(
         name=f"KV_{name}",
         description=description,
@@ -280,7 +281,7 @@ def _signed_bucket(
 
 
 def _actual_bucket(name: str, description: str, *, max_msg_bytes: int) -> StreamConfig:
-    """Written by devices, each its own key."""
+    """Return a bucket that devices write, each its own key."""
     return StreamConfig(
         name=f"KV_{name}",
         description=description,

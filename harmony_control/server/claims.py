@@ -160,7 +160,8 @@ def _raise_if_refused(name: str, answer: Mapping[str, Any]) -> None:
 
 @asynccontextmanager
 async def _system(home: Home, issuers: Issuers, url: str | None = None) -> AsyncGenerator[Client]:
-    """Connected as who may tell the server of accounts, with a key that is forgotten with the block."""
+    """Connect as the user who may tell the server about accounts, with a key that is forgotten after the
+    block."""
     config = await asyncio.to_thread(home.control)
     key = Nkey.new()
     inbox = f"_INBOX_{key.public}"

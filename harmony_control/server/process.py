@@ -88,9 +88,9 @@ class Server:
         await asyncio.to_thread(bring_up_to_date, self._home)
 
     async def wait(self) -> None:
-        """Until it ends by itself, which is an error: `BusUnreachable` with its last words.
+        """Wait until the server ends by itself, then raise `BusUnreachable` with its last words.
 
-        Returns at once for a server that was not started here.
+        Return at once for a server that was not started here.
         """
         if self._process is None:
             return

@@ -114,7 +114,8 @@ class _Roster:
 
     @classmethod
     def read(cls, home: Home) -> Self:
-        """`ConfigError`; `OutOfScope` where this home's key may sign no records."""
+        """Read the roster of *home*. Raise `ConfigError`; `OutOfScope` where this home's key may sign no
+        records."""
         key, believed = operator_key.load(home), read_believed(home)
         trusted = believed.find_keys("device")
         if believed.root is not None and key.public.id not in trusted:

@@ -180,7 +180,8 @@ class Home:
         return cls(Path(named).expanduser() if named else Path.home() / ".harmony")
 
     def refuse_open(self, path: Path) -> None:
-        """As `refuse_open`, of a file that this home is believed for."""
+        """Raise `ConfigError` if others may write the file *path*, which this home relies on; see
+        `refuse_open`."""
         refuse_open(path, self.root)
 
     def agent_toml(self, agent_id: str) -> Path:
@@ -282,7 +283,7 @@ class Home:
             ) from error
 
     def note_revoked(self, agent_id: str, known: Enrolled | None) -> None:
-        """Never let the key in again that *agent_id* was *known* by; None is none."""
+        """Never accept again the key by which *agent_id* was *known*; do nothing for None."""
         if known is not None:
             write_json(self.revoked_json, {**self.revoked(), known.nkey: agent_id})
 

@@ -124,7 +124,7 @@ class TokenKey:
         return cls(half, uri)
 
     def sign(self, message: bytes) -> bytes:
-        """As `Signer.sign`. `ConfigError` where the token is gone, or signs otherwise."""
+        """Sign *message*. Raise `ConfigError` if the token is gone, or its signature is wrong."""
         with _explaining(self.uri):
             session = _log_in(self.uri)
             key, wants_pin = _call(lambda: _find_signing(session, self.uri))

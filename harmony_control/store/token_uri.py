@@ -53,7 +53,8 @@ class TokenUri:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """`UsageError` for what is no such URI, says no key or no library, or has a PIN in it."""
+        """Return *text* as a URI of a key. Raise `UsageError` if it is none, names no key or no library, or
+        has a PIN."""
         _refuse_unprintable(text)
         _refuse_pin(text)
         if not is_token_uri(text):

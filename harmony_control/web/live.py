@@ -107,7 +107,7 @@ class Live:
     def __init__(
         self, source: RowSource, board: Board, rollouts: RolloutSource | None = None
     ) -> None:
-        """Without *rollouts*, only devices are followed."""
+        """Follow devices, and *rollouts* if given."""
         self.board = board
         self.rollouts = RolloutBoard()
         self.problem = "the fleet is being read"
@@ -278,6 +278,6 @@ def event(name: str, data: object, tag: str | None = None) -> bytes:
 
 
 def event_of(name: str, json_line: str, tag: str | None = None) -> bytes:
-    """As `event`, of JSON that is made already."""
+    """Return one server-sent event, as `event` does, from JSON text on one line."""
     numbered = f"id: {tag}\n" if tag else ""
     return f"{numbered}event: {name}\ndata: {json_line}\n\n".encode(errors="replace")
