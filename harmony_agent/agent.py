@@ -129,7 +129,8 @@ class Agent:
             self.bus.doubt()  # it may be right by now
 
     def _doubt_and_tell(self, part: str, why: str) -> None:
-        """What could not be taken in because of a defect is fetched again."""
+        """Report the internal error *why* of *part*, and fetch again what could not be taken in because of
+        it."""
         if why:
             self.bus.doubt()
         self.controller.statuses.device.set_internal_error(part, why)
@@ -166,7 +167,8 @@ class Agent:
         return self.desired.trust.rejected or self.class_watch.find_refused()
 
     def _give_up_planning(self, part: str, why: str) -> None:
-        """A manifest that cannot be planned as a whole is planned by each of its Scores, at its own turn."""
+        """Report the internal error *why* of *part*, and have each Score planned by itself, at its own turn,
+        since the manifest cannot be planned as a whole."""
         if why:
             self.controller.give_up_planning()
         self.controller.statuses.device.set_internal_error(part, why)

@@ -60,7 +60,7 @@ def _is_there(path: Path) -> bool:
 
 
 async def _offers(registry: Registry, config: AgentConfig | None) -> bool:
-    """Also of a device that nobody has let in yet: what it could do is what they want to know."""
+    """Print what this device offers, also when it is not enrolled yet. Return whether nothing is broken."""
     account = Account(agent_id="", servers=(), seed="", mailbox="", ca="", server_name="")
     nobody = Bus(account, generate_key())
     topology = config.topology if config else TopologyTable()

@@ -103,7 +103,8 @@ class ClassWatch:
         self._woken.set()
 
     async def look_at_all(self, source: ClassSource) -> bool:
-        """As `look`, at everything that *source* has. `BusUnreachable` where that has not all of it."""
+        """Look at everything that *source* has. Return whether other things are in force now. Raise
+        `BusUnreachable` where *source* does not have all of it."""
         async with self._looking:
             self._everything_at = 0.0
             try:

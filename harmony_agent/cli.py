@@ -14,8 +14,8 @@ __all__ = ["main", "parser"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0; 1 when `check` finds what hinders, or the answer was no; 2 on a wrong configuration. `load`
-    ends as `harmony push-score` does."""
+    """Run the command. Return 0; 1 when `check` finds an obstacle, or the answer was no; 2 on a wrong
+    configuration. `load` ends as `harmony push-score` does."""
     options = parser().parse_args(arguments)
     from harmony_core.errors import HarmonyError
 

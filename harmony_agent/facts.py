@@ -24,7 +24,7 @@ def agent_version() -> str:
 
 
 def boot_id() -> str:
-    """Differs for each boot of the kernel (random(4))."""
+    """Return an id that differs for each boot of the kernel (random(4))."""
     return _text(Path("/proc/sys/kernel/random/boot_id")) or "unknown"
 
 

@@ -84,7 +84,7 @@ class _Head:
         return line
 
     def flush(self) -> None:
-        """Closing an answer flushes what it is read from."""
+        """Do nothing; it must exist, since closing an answer flushes what it is read from."""
 
     def close(self) -> None:
         self.reader.close()
@@ -266,7 +266,8 @@ class Exchange:
         return self._response
 
     def _refuse_nearer(self, url: str, address: str) -> None:
-        """A server out there is not to have a device ask what only it, or its own network, can reach."""
+        """Raise `DownloadRefused` if *address* is in a nearer network than the first server: a server outside
+        must not have a device ask what only the device, or its own network, can reach."""
         reach = measure_reach(address)
         if self._reach is None:
             self._reach = reach

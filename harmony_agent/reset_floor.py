@@ -66,7 +66,7 @@ def _says_yes() -> bool:
 
 
 async def _reset(config: AgentConfig, files: FloorFiles) -> None:
-    """First in the database: whoever is killed in between still has the files."""
+    """Reset the floor, first in the database: if this is killed in between, the files are still there."""
     async with await Database.open(config.state_directory / "agent.db") as database:
         await database.write(("DELETE FROM floor", ()))
         try:

@@ -18,10 +18,10 @@ __all__ = ["alone"]
 
 @contextmanager
 def alone(directory: Path) -> Generator[None]:
-    """Nobody else runs on *directory* within the block: `ConfigError` when somebody does.
+    """Allow nobody else to run on *directory* within the block. Raise `ConfigError` when somebody does.
 
     The lock is the kernel's and ends with the process, however that ends. It is on the directory itself, so
-    that it needs no room and nothing writable; who has it is only a note beside it.
+    that it needs no room and nothing writable; the file beside it only notes who has it.
     """
     note = directory / "agent.lock"
     try:

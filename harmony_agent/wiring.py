@@ -170,7 +170,7 @@ def discover_here(
     *,
     nearby_images: NearbyImages | None = None,
 ) -> Discovery:
-    """What this device offers, without starting anything. Without a *ledger* it is only to be looked at."""
+    """Return what this device offers, without starting anything. Without a *ledger*, only look at it."""
     place = Place(
         root=topology.root,
         secrets_directory=topology.secrets_directory,
@@ -211,8 +211,8 @@ async def assemble(
     assets: AssetCache | None = None,
     at_hand: AtHand | None = None,
 ) -> Agent:
-    """An agent that is ready to run, with what the last run left. *bus*: one that was begun already.
-    *secret_values*, *assets* and *at_hand*: those that *discovery*'s reconcilers know."""
+    """Return an agent that is ready to run, with what the last run left. *bus* is one that was begun already.
+    *secret_values*, *assets* and *at_hand* are those that *discovery*'s reconcilers know."""
     desired = await Desired.load(config, database)
     identity = Identity(
         agent_id=config.agent_id,
@@ -426,7 +426,7 @@ def _list_kept_entries(desired: Desired, revisions: Revisions) -> Iterator[Seria
 
 
 async def _look_at_memory(database: Database, statuses: StatusStore) -> None:
-    """What is noted is kept in files, and those may have been deleted."""
+    """Report whether the database files can be used: they may have been deleted."""
     try:
         await database.look()
     except LedgerUnusable as error:

@@ -86,7 +86,7 @@ class Controller:
     generations: Generations
 
     def begin(self) -> None:
-        """A manifest has come into force."""
+        """Begin the work for the manifest that is effective now."""
         if self.desired.in_force is not None:
             self.signers.begin(self.desired.in_force, self.known_scores())
             self.runner.decoder.forget_all_but(self.desired.entries)
@@ -96,9 +96,9 @@ class Controller:
             self.rollback.begin(entries)
 
     def recall(self) -> None:
-        """The last run has ended: what it left in order, of the manifest in force, is held to be so still.
+        """Recall what the last run left in order, of the effective manifest, as still in order.
 
-        Not what was being changed then, nor what had not been looked at since that manifest came.
+        Leave out what was being changed then, and what had not been looked at since that manifest came.
         """
         for entry in self.desired.entries.values():
             good = self.revisions.last_known_good(entry.id)
@@ -126,7 +126,7 @@ class Controller:
         self.accept()
 
     def accept(self) -> None:
-        """What is in force is also stored: it may be told."""
+        """Allow the effective manifest to be reported, now that it is stored."""
         if self.desired.in_force is not None:
             self.statuses.accept(self.desired.in_force)
         if self.desired.in_force is not None and self.desired.knows_own:
@@ -230,7 +230,8 @@ class Controller:
         return await self._finish(entry, result, queue)
 
     def _waits_for(self, entry: SerializedScore) -> Running | None:
-        """Whom *entry* waits for. What stood already is kept up meanwhile, and not said to be converged."""
+        """Return which Scores *entry* waits for; None where it waits for none. A Score that had converged is
+        kept up meanwhile, and not said to be converged."""
         waits_for = [
             name
             for name in entry.after
@@ -308,7 +309,8 @@ class Controller:
         return self._enter(entry, looked, told, attempts=status.attempts)
 
     async def _look_only(self, entry: SerializedScore) -> RunResult | None:
-        """A look, where what has drifted is only to be told; None where there is something to be done."""
+        """Look only, where drift is to be reported and not repaired; return None where there is something to
+        do."""
         if not self.drift.only_reports(entry):
             return None
         await self.planner.take(entry)  # used up: this look is newer
@@ -318,7 +320,7 @@ class Controller:
         return attrs.evolve(looked, reported_drift=left) if left or not looked.changes else None
 
     async def _run(self, entry: SerializedScore) -> RunResult:
-        """One pass in earnest, unless a look or the plan says enough."""
+        """Run *entry* and apply its changes, unless a look or the plan already says enough."""
         if (looked := await self._look_only(entry)) is not None:
             return looked
         plan = await self.planner.take(entry)
@@ -339,8 +341,11 @@ class Controller:
     async def _prefetch(
         self, entry: SerializedScore, plan: RunResult | None
     ) -> RunResult | Mapping[str, HarmonyError]:
-        """What to enter where something must be there, or out of the way, before anything is touched; else,
-        by its id, why something cannot be prepared without which the Score goes on."""
+        """Prepare what must be there, or out of the way, before anything is touched.
+
+        Return the result to enter if something is missing; else, by its id, the error of what cannot be
+        prepared and without which the Score goes on.
+        """
         # Who has something new to make, or goes back, may have in the way what it has itself made before.
         may_be_blocked = self.ledger.is_partly_settled(entry.id) or self._is_rollback(entry)
         if plan is None and (may_be_blocked or self.prefetch.is_due(entry.id)):

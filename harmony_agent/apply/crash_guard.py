@@ -81,7 +81,7 @@ class CrashGuard:
         return result
 
     def clear(self, score_id: str, spec_hash: str) -> None:
-        """It ended by itself: what it was suspected of is forgotten."""
+        """Forget the suspicion against *score_id*: its run ended by itself."""
         if self._kills.pop(f"{score_id} {spec_hash}", None) is not None:
             self._write_counts()
 

@@ -96,8 +96,9 @@ class Decoder:
         self._decoded: dict[str, Decoded] = {}
 
     def decode(self, entry: SerializedScore, inventory: Inventory) -> Decoded:
-        """As `Registry.decode`, and as dear only when *entry*, or what *inventory* answers to its references,
-        is new or another. `FactMissing` where a reference stands for nothing here."""
+        """Return the Score that *entry* describes, as `Registry.decode` does. That costs time only when
+        *entry*, or what *inventory* answers to its references, has changed. Raise `FactMissing` where a
+        reference has no value here."""
         known = self._decoded.get(entry.id)
         if known is not None and known.entry is not entry:
             known = None

@@ -40,13 +40,14 @@ class Dependents:
         """What was changed beneath a Score since its last look began, by id."""
 
     def reset(self) -> None:
-        """Everything is looked at anew, and nothing is under way."""
+        """Forget which plans are out of date: everything is looked at again, and nothing is under way."""
         self._overtaken.clear()
         for gone in self._stands_on.keys() - self._desired.entries.keys():
             del self._stands_on[gone]
 
     def begin_look(self, score: str) -> bool:
-        """A look at *score* begins. Return whether what was planned for it before is out of date."""
+        """Note that a look at *score* begins. Return whether what was planned for it before is out of
+        date."""
         return self._overtaken.pop(score, None) is not None
 
     def note_result(self, result: RunResult) -> None:
@@ -63,7 +64,8 @@ class Dependents:
         return outcome if _stays(outcome) else _looks_again(changed)
 
     def note_change(self, score: str, change: Change) -> None:
-        """*change* was made for *score*: look again at every other Score that stands on it."""
+        """Look again at every other Score that depends on what *change*, which was made for *score*, has
+        changed."""
         names = set(_names_of(change.resource))
         for other, stands_on in list(self._stands_on.items()):
             if other != score and not names.isdisjoint(stands_on):
@@ -103,7 +105,8 @@ def _stays(outcome: Outcome) -> bool:
 
 
 def _uses(wanted: Resource) -> Iterator[str]:
-    """What *wanted* reads and does not make: files, and whatever lies below a directory that it mounts."""
+    """Yield what *wanted* reads and does not make: files, and whatever is below a directory that it
+    mounts."""
     for path in getattr(wanted, "uses", ()):
         yield resource_id("file", path)
     for mount in getattr(wanted, "mounts", ()):
@@ -113,7 +116,7 @@ def _uses(wanted: Resource) -> Iterator[str]:
 
 
 def _names_of(resource: str) -> Iterator[str]:
-    """*resource*, the file that it is a part of, and every directory below which it lies."""
+    """Yield *resource*, the file that it is a part of, and every directory that it is below."""
     yield resource
     if (path := path_of(resource)) is not None:
         yield resource_id("file", path)

@@ -29,7 +29,8 @@ class AppHolds:
     ledger: Ledger
 
     async def find_hold(self, score: str) -> NotReady | None:
-        """Why *score* is not to be changed now. What does not answer holds nothing: it says so itself."""
+        """Return why *score* must not be changed now; None where it may. An application that does not answer
+        holds nothing: its failure is reported elsewhere."""
         for holding, key in self._find_holding(score):
             try:
                 why = await holding.find_hold(key)

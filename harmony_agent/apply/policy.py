@@ -140,7 +140,7 @@ class DevicePolicy:
         return self._unlisted("volume_data", volume, why)
 
     def removal_refusal(self, resource_id: str, resource_class: type[Resource]) -> str | None:
-        """Why what has this id, and is a *resource_class*, may not be taken away; None when it may."""
+        """Return why the resource of this id and *resource_class* may not be removed; None when it may."""
         _, key = ResourceId.parse(resource_id)
         if issubclass(resource_class, File | Block):
             (path,) = resource_class.paths_of(key)

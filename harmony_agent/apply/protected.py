@@ -92,7 +92,8 @@ _SYSTEM_DIRECTORIES: Final = frozenset(
 
 
 def below(*directories: str) -> tuple[str, ...]:
-    """What a path in one of *directories*, or the directory itself, with a slash at its end begins with."""
+    """Return what the path of each of *directories*, and of all below it, begins with once a slash is
+    added."""
     return tuple(f"{directory.rstrip('/')}/" for directory in directories)
 
 
@@ -162,7 +163,8 @@ _HOME: Final = re.compile(r"/home(?:/[^/]+)?")
 
 
 def inside(path: str, directories: Collection[str]) -> str | None:
-    """That of *directories*, as from `below`, in which *path* is, or which it is."""
+    """Return which of *directories*, as `below` returns them, *path* is or is in; None where it is in
+    none."""
     beneath = f"{path}/"
     if not beneath.startswith(tuple(directories)):  # as nearly all: at once
         return None
@@ -252,11 +254,12 @@ def is_of_the_system(directory: str) -> bool:
 
 
 def _stem_of_all(unit: str) -> str:
-    """As `_stem`, and ``wpa_supplicant`` also of system-wpa_supplicant.slice, which its instances are in."""
+    """Return the stem of *unit*, as `_stem` does, and ``wpa_supplicant`` also for
+    system-wpa_supplicant.slice, which has its instances."""
     stem = _stem(unit)
     return stem.removeprefix(_OF_A_TEMPLATE) if unit.endswith(".slice") else stem
 
 
 def _stem(unit: str) -> str:
-    """``ssh`` of ssh.service and of ssh.socket, ``wpa_supplicant`` of wpa_supplicant@wlan0.service."""
+    """Return ``ssh`` for ssh.service and ssh.socket, ``wpa_supplicant`` for wpa_supplicant@wlan0.service."""
     return unit.rpartition(".")[0].partition("@")[0]

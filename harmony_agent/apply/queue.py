@@ -82,7 +82,8 @@ class _Item:
     task: asyncio.Task[Next] | None = None
 
     def cancel(self) -> None:
-        """Once: a second time would cut short the waiting for what is under way, which lands all the same."""
+        """Cancel what is running, once: a second time would end the wait for what is under way, which takes
+        effect all the same."""
         if self.task is not None and not self.task.cancelling():
             self.task.cancel()
 
@@ -121,14 +122,15 @@ class WorkQueue:
         return item.failures if item else 0
 
     def backoff_left_s(self, key: str) -> float:
-        """How long *key*, having failed, is not to be tried again; 0 when it may be, infinite for `Stop`."""
+        """Return for how many seconds *key*, which has failed, is not tried again; 0 when it may be, infinite
+        for `Stop`."""
         item = self._items.get(key)
         if item is None or item.backoff_until is None:
             return 0.0
         return _left_s(item.backoff_until)
 
     def enqueue(self, key: str, *, after_s: float = 0.0) -> None:
-        """As `notify`, but never put off, and if *key* backs off, let that be over."""
+        """Look at *key* in *after_s*, as `notify` does, but never put that off, and end its back-off."""
         self._look(key, after_s)
         item = self._items[key]
         if item.task is not None:
@@ -157,7 +159,8 @@ class WorkQueue:
         self._wake.set()
 
     def reset(self, key: str, *, last: bool = False) -> None:
-        """Something newer is wanted of *key*: forget its failures, cancel what runs for it, look now.
+        """Look at *key* now, because something newer is wanted of it: forget its failures, cancel what runs
+        for it.
 
         ``last`` puts it behind every other key that is due.
         """
@@ -169,7 +172,7 @@ class WorkQueue:
         self.enqueue(key)
 
     def cancel(self, key: str) -> None:
-        """Something newer is about to be wanted of *key*: cancel what runs for it, plan nothing."""
+        """Cancel what runs for *key*, and plan nothing: something newer is about to be wanted of it."""
         item = self._items.get(key)
         if item is None:
             return
@@ -263,7 +266,8 @@ class WorkQueue:
             self._idle_event.set()
 
     def _note_end(self, key: str) -> None:
-        """Of *key*'s turn; those that ended first stand first, and go once nothing can be their echo."""
+        """Note that the turn of *key* ended. The earliest are first, and are dropped once nothing can be
+        their echo."""
         self._ended.pop(key, None)
         self._ended[key] = monotonic_s()
         for oldest, at in list(itertools.islice(self._ended.items(), 2)):

@@ -23,7 +23,7 @@ class ReconcileWaiter:
         self._waiting: defaultdict[str, set[asyncio.Future[str]]] = defaultdict(set)
 
     async def work(self, key: str, queue: WorkQueue) -> Next:
-        """One turn."""
+        """Do one turn of *key*, and tell those who wait for it."""
         # Only those that asked before it began: what they saw change is seen by this look.
         waiting = self._waiting.pop(key, set())
         try:

@@ -170,7 +170,8 @@ class Removal:
         return changes
 
     def _find_removal_error(self, rid: str, result: Change | Exception) -> Exception | None:
-        """None also for what was claimed and then never made, because of what stood in its place."""
+        """Return why *rid* is not removed yet; None where it is, or where it was claimed and never made,
+        because something else was in its place."""
         match result:
             case Change(pending=pending):
                 return pending

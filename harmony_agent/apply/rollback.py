@@ -76,12 +76,12 @@ class _Trial:
         return self.spent_s + (0.0 if self.since is None else monotonic_s() - self.since)
 
     def go_on(self) -> None:
-        """Let its clock run from now on."""
+        """Start the clock of the trial, unless it runs."""
         if self.since is None:
             self.since = monotonic_s()
 
     def wait(self) -> None:
-        """Stop its clock until it goes on."""
+        """Stop the clock of the trial until `go_on`."""
         self.spent_s, self.since = self.used_s, None
 
 
@@ -94,7 +94,7 @@ class Rollback:
     _trials: dict[str, _Trial] = attrs.field(factory=dict[str, "_Trial"], init=False)
 
     def begin(self, entries: Iterable[SerializedScore]) -> None:
-        """Start the clock of what is new in a manifest that has become effective."""
+        """Begin the trials of what is new in a manifest that has become effective."""
         before = self._trials.copy()
         self._trials.clear()
         for entry in filter(self._has_way_back, entries):
@@ -104,7 +104,7 @@ class Rollback:
             self._trials[entry.id] = trial
 
     def effective(self, entry: SerializedScore) -> SerializedScore:
-        """Return *entry*, or its last known good revision where this one has failed."""
+        """Return *entry*, or its last known good revision if *entry* has failed."""
         bad = self.revisions.failed_revision(entry.id)
         if bad is None or bad.spec_hash != spec_hash(entry):
             return entry
@@ -121,7 +121,8 @@ class Rollback:
             trial.wait()
 
     def go_on(self, score: str) -> None:
-        """Let the clock of the trial of *score* run, which is noted before its first effect."""
+        """Start the clock of the trial of *score*, which is about to be tried, and note that before its first
+        effect."""
         if (trial := self._trials.get(score)) is None:
             return
         trial.go_on()
@@ -177,7 +178,8 @@ class Rollback:
         return Verdict(outcome=outcome, look_again_s=0.0)
 
     async def _roll_back(self, entry: SerializedScore, why: str) -> None:
-        """Note the rollback durably: else the failed revision would be tried once more, over the good one."""
+        """Roll *entry* back. This is durable once it returns: otherwise the failed revision would be tried
+        once more, over the good one."""
         self.statuses.writer.add(self.revisions.roll_back(entry, why))
         while True:
             try:
@@ -211,7 +213,8 @@ class Rollback:
 
 
 def _on_its_way_back(verdict: Verdict) -> Verdict:
-    """*verdict*, a FAILURE, not to be taken for the end of it."""
+    """Return *verdict* with a FAILURE that says that the Score will be rolled back, so that nobody takes it
+    for the end."""
     outcome = verdict.outcome
     if not isinstance(outcome, Failure):
         return verdict

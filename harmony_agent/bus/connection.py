@@ -100,7 +100,7 @@ class Bus:
 
     @classmethod
     def of(cls, config: AgentConfig) -> Self:
-        """As agent.toml says."""
+        """Return a Bus with the settings of *config*."""
         return cls(Account.of(config), config.report_key)
 
     def on_connect(self, *listeners: Callable[[], None]) -> None:
@@ -150,11 +150,11 @@ class Bus:
             failures += 1
 
     def deliveries(self) -> AsyncIterator[Delivery]:
-        """Our desired state, newest only: as it is pushed, and as it is fetched. Never ends."""
+        """Yield our desired state, newest only: as it is pushed, and as it is fetched. Never end."""
         return self._deliveries.stream()
 
     async def first_answer(self, *, within_s: float) -> None:
-        """As `Deliveries.first_answer`."""
+        """Wait until our desired state was fetched and dealt with once, or *within_s* seconds have passed."""
         await self._deliveries.first_answer(within_s=within_s)
 
     async def fetch_root(self, version: int) -> bytes | None:
@@ -183,7 +183,7 @@ class Bus:
         return self._link
 
     def doubt(self) -> None:
-        """As `Deliveries.doubt`."""
+        """Fetch our desired state soon, because a hint may be lost; see `Deliveries.doubt`."""
         self._deliveries.doubt()
 
     async def tell(self, actual_state: bytes) -> None:
@@ -206,11 +206,11 @@ class Bus:
         raise BusUnreachable("the control plane did not take the report; it is told again later")
 
     async def fetch_desired(self) -> bytes | None:
-        """As `Link.fetch_desired`; and look whether this device's report still stands there.
+        """Return our desired state, and check whether this device's report is still stored. `BusUnreachable`.
 
-        A bucket can be deleted and made anew while the connection stands, and nobody tells. A device that has
-        nothing new to say would say nothing for as long as that. Where it stands as it was told, a device on
-        a thin line leaves it so; others tell it anew, with when they have looked last.
+        A bucket can be deleted and made again while the connection stays, without notice. A device with
+        nothing new to report would then be silent for as long as that lasts. Where the report is still there,
+        a device on a slow link leaves it; others report again, with the time of their last look.
         """
         link, own = self._need_link(), self._own_report
         fetched = await link.fetch_desired()

@@ -62,7 +62,7 @@ class Deliveries:
     """Knows what has come, what is to be fetched, and when. All times are on the loop's clock."""
 
     def __init__(self, slowness: float = 1.0) -> None:
-        """*slowness*: so many times more seldom it is fetched without need."""
+        """Fetch without need *slowness* times less often."""
         self._slowness = slowness
         self._source: Source | None = None
         self._fetched: Delivery | None = None
@@ -144,10 +144,10 @@ class Deliveries:
             log.info("no answer from the control plane yet; going on with what is stored")
 
     def doubt(self) -> None:
-        """A hint was wrong, or one may be lost: fetch, a minute after the last doubt at the earliest.
+        """Fetch, because a hint was wrong or may be lost; at the earliest one minute after the last doubt.
 
-        The next hint waits for a breath, the longer, the larger the wrong one was: what is verified for
-        nothing is at most so much a second.
+        Ignore hints for a moment: the larger the wrong one was, the longer. This limits how many bytes a
+        second are verified for nothing.
         """
         breath_s = max(_BREATH_S, self._hinted_bytes / _HINTED_BYTES_PER_S)
         self._hints_from, self._hinted_bytes = monotonic_s() + breath_s, 0

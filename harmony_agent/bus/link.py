@@ -112,7 +112,7 @@ class Account:
 
     @classmethod
     def of(cls, config: AgentConfig) -> Account:
-        """As agent.toml says."""
+        """Return the account in *config*."""
         nats = config.nats
         return cls(
             agent_id=config.agent_id,
@@ -207,9 +207,9 @@ class Link:
         beats_lost_most: int | None = None,
         site: str | None = None,
     ) -> None:
-        """It ends when so many heartbeats in a row are lost as *beats_lost_most*; None does not look.
+        """Use *client* until *beats_lost_most* heartbeats in a row are lost; None does not count them.
 
-        *site* is the one by whose server it leads.
+        *site* is the site whose server this connection leads to.
         """
         self._site = site
         self.ended = client.ended
@@ -406,7 +406,7 @@ class Link:
         return answer.jwt
 
     async def _get(self, bucket: str, key: str, stream: JetStreamContext | None = None) -> _Stored:
-        """What stands there."""
+        """Return what is stored under *key*."""
         try:
             found = await (stream or self._stream).get_last_msg(
                 f"KV_{bucket}", f"$KV.{bucket}.{key}", direct=True
@@ -484,8 +484,8 @@ def _expired_since(jwt: str | None) -> str | None:
 
 
 def honour_cancellation() -> None:
-    """nats-py swallows cancellation at some of its awaits (and Python 3.11's wait_for does, when the answer
-    comes at the same moment); ours must end all the same."""
+    """Raise `CancelledError` if the current task was cancelled: nats-py swallows cancellation at some of its
+    awaits, and so does Python 3.11's wait_for when the answer comes at the same moment."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

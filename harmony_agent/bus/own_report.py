@@ -55,19 +55,19 @@ class OwnReport:
         )
 
     def note_sent(self, value: bytes) -> None:
-        """*value* is on its way."""
+        """Note that *value* is being sent."""
         self._sent.append(_digest(value))
 
     def note_acknowledged(self, value: bytes, revision: int) -> None:
-        """*value* stands there, at *revision*."""
+        """Note that *value* is stored, at *revision*."""
         self.value, self.revision, self._is_known = value, revision, True
         self._is_ours = True
         self._sent.clear()
 
     def note_found(self, value: bytes | None, revision: int, signature: str) -> Writer | None:
-        """*value* was read there, at *revision*. Return who else has written it; None for nobody.
+        """Note that *value* was read, at *revision*. Return who else has written it; None for nobody.
 
-        What stood there before this process wrote anything is by an earlier one, or by whom cannot be known.
+        A value from before this process wrote anything is by an earlier one, or by an unknown writer.
         """
         is_newer = self._is_known and revision > self.revision
         self.value, self.revision, self._is_known = value, revision, True

@@ -24,5 +24,4 @@ class BusReachability:
     bus: Bus
 
     async def reachable(self) -> bool:
-        """As `Reachability.reachable`."""
         return await self.bus.reaches(within_s=_WITHIN_S)

@@ -60,7 +60,7 @@ class DriftBackoff:
             )
 
     def record_repair(self, score: str, now: float) -> None:
-        """Drift of *score* was put right."""
+        """Record that drift of *score* was repaired."""
         before = self._repairs.get(score)
         count = before.count + 1 if before and now - before.last < QUIET_PERIOD_S else 1
         self._repairs[score] = _Repairs(now, count)

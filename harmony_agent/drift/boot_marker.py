@@ -28,7 +28,7 @@ class BootMarker:
         return score in self._scores
 
     def add(self, score: str) -> None:
-        """*score* was found in order."""
+        """Record that *score* was found in order."""
         if score in self._scores:
             return
         self._scores.add(score)

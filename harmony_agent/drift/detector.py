@@ -240,7 +240,7 @@ class _RunClassifier:
     _is_counted: bool = attrs.field(default=False, init=False)
 
     def of(self, change: Change, wanted: Mapping[str, Resource]) -> Cause | None:
-        """As `harmony_agent.store.events.RunClassifier`."""
+        """Return why *change* was due, and count the first repair of drift in this run."""
         if self._baseline is None:
             return None
         cause = self._drift.baselines.cause(change, wanted, self._baseline)

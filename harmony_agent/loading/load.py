@@ -61,7 +61,7 @@ class Loading:
     agent_id: str
 
     async def take(self, descriptor: int, request: Mapping[str, Any], tell: Tell) -> None:
-        """As `server.Take`."""
+        """Load the bundle of *descriptor*, and tell how that ends."""
         try:
             ends = await self._load(descriptor, _read_timeout(request), tell)
         except HarmonyError as error:
@@ -132,7 +132,8 @@ class Loading:
         return ends
 
     async def _look_at(self, wanted: Collection[str]) -> None:
-        """Also what was in force before: it may have waited for what only this bundle has."""
+        """Look at the *wanted* Scores and those of before: these may have waited for what only this bundle
+        has."""
         known = {*wanted, *self.agent.controller.statuses.known}
         async with aclosing(self.look(known)) as looked:
             async for _ in looked:

@@ -56,7 +56,7 @@ class DesiredIndex:
             self.identify(score, identities)
 
     def identify(self, score: str, identities: Mapping[str, frozenset[str]]) -> None:
-        """The device knows what *score* wants by these names, too; by resource id."""
+        """Note by which other names the device knows what *score* wants, by resource id."""
         known = self._identities[score]
         for rid, keys in identities.items():
             for key in known.pop(rid, frozenset()):
@@ -67,7 +67,7 @@ class DesiredIndex:
                 known[rid] = keys
 
     def place(self, score: str) -> int:
-        """Where it stands in the manifest; last what does not."""
+        """Return the position of *score* in the manifest; Scores that are not in it come last."""
         return self._places.get(score, len(self._places))
 
     def after(self, score: str) -> Collection[str]:
@@ -88,7 +88,8 @@ class DesiredIndex:
         return named is not None and rid in named.ids
 
     def of(self, score: str, rid: str) -> Resource | None:
-        """As what *score* wants this; None where it does not, or only looks at it."""
+        """Return the resource that *score* wants under this id; None where it does not want it, or only looks
+        at it."""
         named = self._named.get(score)
         return named.wanted.get(rid) if named is not None else None
 
@@ -104,7 +105,7 @@ class DesiredIndex:
                     yield rid, key
 
     def keys_of(self, score: str, resource: Resource) -> frozenset[str]:
-        """All that *resource* claims when *score* wants it: its id and keys, and as what else it is known."""
+        """Return all that *resource* claims when *score* wants it: its id, its keys and its other names."""
         others = self._identities.get(score, {}).get(resource.id, frozenset())
         return frozenset(names_of(resource.id)) | resource.exclusive | others
 
@@ -113,7 +114,7 @@ class DesiredIndex:
         return self._identities.get(score, {})
 
     def known_as(self, key: str) -> Collection[tuple[str, str]]:
-        """Score and resource id of all that are wanted, and known to the device as what *key* cannot be had
-        beside."""
+        """Return Score and resource id of all that are wanted and that the device knows by a name that
+        conflicts with *key*."""
         known = self._known_as.get(slot_of(key), ())
         return {(score, rid) for score, rid, other in known if collide(key, other)}

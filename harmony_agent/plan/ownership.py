@@ -55,7 +55,7 @@ class _Promised:
             self._users.setdefault(slot_of(key), []).append((key, score, resource.id))
 
     def key_holders(self, key: str) -> Iterator[tuple[str, str]]:
-        """Score and resource id of all that are going to have what *key* cannot be had beside."""
+        """Yield Score and resource id of all that are going to have a key that conflicts with *key*."""
         for other, score, rid in self._users.get(slot_of(key), ()):
             if collide(key, other):
                 yield score, rid
@@ -91,7 +91,7 @@ class Ownership:
         )
 
     def key_holders(self, score: str, wanted: Iterable[Resource]) -> set[tuple[str, str]]:
-        """Score and resource id of all that have what *score* needs for *wanted*, under other ids."""
+        """Return Score and resource id of all that have, under other ids, what *score* needs for *wanted*."""
         return {
             each
             for resource in wanted
@@ -100,7 +100,8 @@ class Ownership:
         }
 
     def identities(self, score: str) -> Mapping[str, frozenset[str]]:
-        """The names beside their own by which the device knows what *score* was last found to want, by id."""
+        """Return, by resource id, the other names by which the device knows what *score* was last found to
+        want."""
         return self._index.identities(score)
 
     def find_unnamed(self, score: str, ids: Collection[str]) -> list[str]:
@@ -119,7 +120,8 @@ class Ownership:
         resources: Sequence[Resource],
         identities: Mapping[str, frozenset[str]] = MappingProxyType({}),
     ) -> None:
-        """As `harmony_core.stage.Claims.claim`, for *score*."""
+        """Claim *resources* for *score*, once what was planned is durable; see
+        `harmony_core.stage.Claims.claim`."""
         await (
             self._ledger.wait_written()
         )  # what was decided in a plan has no effect before it is durable
@@ -170,7 +172,7 @@ class Ownership:
                     promised.add(score, each, self._index.keys_of(score, each))
 
     async def may_remove(self, score: str, resource_ids: Sequence[str]) -> None:
-        """As `harmony_core.stage.Claims.may_remove`, for *score*."""
+        """Raise unless *score* may remove these; see `harmony_core.stage.Claims.may_remove`."""
         why = self.refusal_to_remove(score, resource_ids)
         if isinstance(why, OwnershipConflict) and why.resource is not None:
             await self._ledger.release(score, [why.resource])
@@ -266,7 +268,8 @@ class Ownership:
             raise _wait(resource.id, f"until {rid} has left {in_words(key)}", _Awaited)
 
     def _users_of(self, key: str, *, beside: str) -> list[tuple[str, str]]:
-        """As `Ledger.key_holders`, and also those that the device knows as *key*."""
+        """Return Score and resource id of all that have what conflicts with *key*, also by other names that
+        the device knows."""
         users = self._ledger.key_holders(key, beside=beside)
         for owner, rid in self._index.known_as(key):
             if rid != beside and (owner, rid) not in users and owner in self._ledger.holders(rid):
@@ -284,7 +287,7 @@ class Ownership:
         return not collide(key, key) and any(key == each for _, each in self._index.keys(owner))
 
     def _had_first(self, score: str, resource: Resource, owner: str) -> bool:
-        """Whether *score* has *resource* no less than *owner* has what is the same thing, and comes first."""
+        """Return whether *score* has *resource* as firmly as *owner* has the same thing, and comes first."""
         places = self._index.place(score), self._index.place(owner)
         return self._ledger.holds(score, [resource]) and places[0] < places[1]
 
@@ -298,7 +301,8 @@ class Ownership:
         return named and self._index.of(owner, rid) is None
 
     def _waits_for(self, owner: str, score: str) -> bool:
-        """Whether *owner* cannot go on before *score*: for a key, or by ``after``; however indirectly."""
+        """Return whether *owner* cannot go on before *score*: for a key, or by ``after``; however
+        indirectly."""
         seen: set[str] = set()
         front = {owner}
         while front and score not in front:

@@ -42,7 +42,7 @@ class PlanCache:
     _results: dict[str, RunResult] = attrs.field(factory=dict[str, RunResult], init=False)
 
     def record(self, result: RunResult) -> None:
-        """*result* is the newest of its Score: keep it, if it can be replayed."""
+        """Keep *result*, the newest of its Score, if it can be replayed."""
         if (
             result.is_noop
             and result.interpreted

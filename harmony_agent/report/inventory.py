@@ -60,7 +60,7 @@ class InventoryReporter:
     _soon: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
 
     def tell_again(self) -> None:
-        """A new connection stands: another server may know nothing."""
+        """Report again, because there is a new connection: another server may know nothing."""
         self._told = None
         self._soon.set()
 

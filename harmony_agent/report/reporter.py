@@ -53,7 +53,8 @@ class Reporter:
         """Why the last report was not taken; empty where it was."""
 
     def tell_again(self) -> None:
-        """A new connection: what was told before may be lost there, or not have arrived."""
+        """Report again, because there is a new connection: earlier reports may be lost there, or not have
+        arrived."""
         self._statuses.due.mark_again(AT_ONCE_S)
 
     async def run(self) -> None:
@@ -112,10 +113,11 @@ class Reporter:
 
 
 def fit(state: ActualState) -> bytes:
-    """*state* as JSON, small enough for the bucket.
+    """Return *state* as JSON, small enough for the bucket.
 
-    A Score with many resources lists those that are not as desired; if that is not enough, resources of
-    converged Scores go, then those of all, and then what is told beyond a few words; ``truncated`` says so.
+    A Score with many resources lists those that are not as desired; if that is not enough, leave out the
+    resources of converged Scores, then those of all, and then all but a few words of each message;
+    ``truncated`` says so.
     """
     scores = {name: _list_unready(status) for name, status in state.scores.items()}
     data = to_json(attrs.evolve(state, scores=scores))
@@ -149,7 +151,7 @@ def _without_resources(status: ScoreStatus) -> ScoreStatus:
 
 
 def _shorten(status: ScoreStatus) -> ScoreStatus:
-    """*status* in so few bytes that as many as a manifest may have go into one message."""
+    """Return *status* in so few bytes that one message has room for as many as a manifest may have."""
     outcome = attrs.evolve(
         status.outcome, message=cut_for_wire(status.outcome.message, _WORDS_BYTES)
     )

@@ -17,7 +17,8 @@ def is_supervised() -> bool:
 
 
 def notify(**state: str) -> None:
-    """``notify(READY="1", STATUS="…")``. Never fails: to be supervised is not what the agent is for."""
+    """Tell systemd the *state*, as in ``notify(READY="1", STATUS="…")``. Never raise: the agent works without
+    supervision, too."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return

@@ -131,8 +131,8 @@ class Answers:
     transfers: VolumeTransfers
 
     def of(self, ask: Ask, keyids: Sequence[str]) -> AsyncGenerator[JsonItem]:
-        """The items of the answer to *ask*, signed by *keyids*. Raises `RequestError`s, and what the device
-        itself raises."""
+        """Yield the items of the answer to *ask*, signed by *keyids*. Raise `RequestError`s, and what the
+        device itself raises."""
         match ask:
             case Reconcile():
                 answer = self._reconcile(ask)

@@ -54,8 +54,8 @@ class ScoreLogs:
     """The ids of all Scores here."""
 
     async def read(self, ask: Logs) -> AsyncGenerator[LoggedLine]:
-        """What *ask* asks for; without end if it is to be followed. `UnknownScore`, `NothingLogged`, and
-        what `Logged.logs` raises."""
+        """Yield what *ask* asks for; without end if it is to be followed. Raise `UnknownScore`,
+        `NothingLogged`, and what `Logged.logs` raises."""
         sources = self._sources(ask.score)
         after = dict(ask.after)
         since = ask.since
@@ -87,7 +87,7 @@ class ScoreLogs:
         return merged if after else merged[-lines:]
 
     def _sources(self, score: str) -> list[_Source]:
-        """In the order in which they were made."""
+        """Return the sources of logs of *score*, in the order in which they were made."""
         made = self.ledger.owned_by(score)[::-1]
         if not made and score not in (known := self.known()):
             raise unknown_score(score, known)

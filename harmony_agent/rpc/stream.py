@@ -66,12 +66,13 @@ class Reply:
         await self._put(partial(Failed, error=ErrorInfo(code=code, message=cut, resource=resource)))
 
     async def refuse(self, error: HarmonyError) -> None:
-        """As `fail`, with what *error* says."""
+        """Fail with the code, message and resource of *error*."""
         await self.fail(error.code, error.message, error.resource)
 
     @asynccontextmanager
     async def keep_alive(self) -> AsyncGenerator[None]:
-        """Within the block, whoever reads hears of us at least every `ALIVE_EVERY_S`."""
+        """Within the block, send something at least every `ALIVE_EVERY_S`, so that the reader knows that we
+        are alive."""
         task = asyncio.create_task(self._keep_alive())
         try:
             yield

@@ -152,7 +152,7 @@ class VolumeTransfers:
             await asyncio.wait(tasks)
 
     def of(self, ask: TransferAsk, keyids: Sequence[str]) -> AsyncGenerator[JsonItem]:
-        """The items of the answer to *ask*, signed by *keyids*."""
+        """Yield the items of the answer to *ask*, signed by *keyids*."""
         match ask:
             case VolumeSave():
                 answer = self._save(ask, keyids)

@@ -97,12 +97,10 @@ class _Fetch:
         return monotonic_s() - self.asked_at_s > _ABANDONED_AFTER_S
 
     def refuse_abandoned(self) -> None:
-        """As `Progressing.refuse_abandoned`."""
         if self.is_abandoned:
             raise asyncio.CancelledError
 
     async def promise_room(self, total_bytes: int) -> None:
-        """As `Progressing.promise_room`."""
         await self.make_room(self, total_bytes)
 
     def progress(self) -> Progress:
@@ -143,7 +141,6 @@ class AssetCache:
         """Hashes of what no image needs any more that is here."""
 
     async def fetch(self, content: Asset | Download, *, resource: str) -> None:
-        """As `Assets.fetch`."""
         if isinstance(content, Asset):
             asset_id(content)
         if self.find(content) is not None:
@@ -182,16 +179,15 @@ class AssetCache:
         return None
 
     def find(self, content: Asset | Download) -> Path | None:
-        """As `Assets.find`."""
         return self._files.find(content)
 
     async def drop(self, content: Asset | Download) -> None:
-        """As `Assets.drop`. What is being fetched of it goes on."""
+        """Delete *content*. A fetch of it that is under way continues."""
         is_coming = content.sha256 in self._under_way()
         await self._worker.run(self._files.remove, [content.sha256], but_parts=is_coming)
 
     async def refuse_without_room(self, contents: Collection[Asset], *, resource: str) -> None:
-        """As `Assets.refuse_without_room`. What nobody needs has made room before."""
+        """Raise `AssetsFull` unless *contents* fit, after room was made by deleting what nobody needs."""
         await self.collect()
         try:
             await self._worker.run(self._files.refuse_image_without_room, contents)
@@ -200,7 +196,7 @@ class AssetCache:
             raise
 
     async def let_go(self, contents: Collection[Asset]) -> None:
-        """As `Assets.let_go`. What is being fetched for an image alone is not fetched any further."""
+        """Keep *contents* no longer for their image, and cancel the fetches that only the image needs."""
         hashes = {each.sha256 for each in contents}
         self._let_go |= hashes
         gone = hashes - {*self.find_needed_files()}

@@ -26,17 +26,14 @@ class AtHand:
         self.images = NearbyImages()
 
     async def fetch_chunk(self, key: str) -> bytes | None:
-        """As `ChunkSource.fetch_chunk`."""
         if self._bundle is not None and (found := await self._bundle.fetch_chunk(key)) is not None:
             return found
         return await self._bus.fetch_chunk(key)
 
     def find_download(self, sha256: str) -> int | None:
-        """As `Nearby.find_download`."""
         return None if self._bundle is None else self._bundle.find_download(sha256)
 
     async def read_download(self, sha256: str, begin: int, size_bytes: int) -> bytes:
-        """As `Nearby.read_download`."""
         if self._bundle is None:
             raise BusUnreachable("the bundle is not open any more; load it again")
         return await self._bundle.read_download(sha256, begin, size_bytes)

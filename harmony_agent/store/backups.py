@@ -32,15 +32,13 @@ class DirectoryBackups:
         self._worker = Worker("originals", threads=1, timeout_s=_WITHIN_S)
 
     async def keep(self, resource_id: str, content: bytes) -> None:
-        """As `Backups.keep`. `PriorTooLarge` above 1 MiB, or 64 MiB in all."""
+        """Keep *content*. Raise `PriorTooLarge` above 1 MiB, or 64 MiB in all."""
         await self._worker.run(self._keep, resource_id, content)
 
     async def get(self, resource_id: str) -> bytes | None:
-        """As `Backups.get`."""
         return await self._worker.run(self._get, resource_id)
 
     async def forget(self, resource_id: str) -> None:
-        """As `Backups.forget`."""
         await self._worker.run(self._forget, resource_id)
 
     def close(self) -> None:
@@ -101,5 +99,5 @@ class DirectoryBackups:
 
 
 def _names(path: Path) -> tuple[Path, Path]:
-    """Under which it may lie: its own, and that of one whose keeping was cut short."""
+    """Return the two names that it may have: its own, and that of one whose keeping was interrupted."""
     return path, path.with_suffix(".new")

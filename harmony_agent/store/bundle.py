@@ -191,23 +191,19 @@ class Bundle:
     # As `harmony_agent.store.assets.Nearby` has it.
 
     def find_download(self, sha256: str) -> int | None:
-        """As `Nearby.find_download`."""
         place = self._places.get(f"{DOWNLOADS}/{sha256}")
         return None if place is None else place.file.size_bytes
 
     async def read_download(self, sha256: str, begin: int, size_bytes: int) -> bytes:
-        """As `Nearby.read_download`."""
         return await self._run(self._places[f"{DOWNLOADS}/{sha256}"], begin, size_bytes)
 
     # As `harmony_core.nearby.Blobs` has it.
 
     def find_size(self, digest: str) -> int | None:
-        """As `Blobs.find_size`."""
         place = self._places.get(f"{BLOBS}/{digest.removeprefix('sha256:')}")
         return None if place is None else place.file.size_bytes
 
     def read(self, digest: str) -> Iterator[bytes]:
-        """As `Blobs.read`."""
         return self._read_parts(self._places[f"{BLOBS}/{digest.removeprefix('sha256:')}"])
 
     # From here on in a thread.

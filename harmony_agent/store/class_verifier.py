@@ -106,7 +106,8 @@ class ClassVerifier:
         return trust.find_keys("manifest", self._desired.now_at_least())
 
     def _gate_keys(self, index: FleetIndex) -> Mapping[str, bytes]:
-        """Who may sign gates: operators, and those whom an operator has named for it."""
+        """Return the keys that may sign gates: those of operators, and those that an operator has named for
+        it."""
         return {**_pin_gate_keys(index), **self._manifest_keys()}
 
     def _keep_who_may(self, kept: Kept, index: FleetIndex, target: str) -> Kept:

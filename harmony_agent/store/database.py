@@ -161,7 +161,8 @@ class Database:
         self._along.append((statements, then))
 
     async def aside(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """``func(*args)`` in this database's own thread: for what is kept beside it, and in its order."""
+        """Call ``func(*args)`` in this database's own thread: for what is stored beside it, and in the same
+        order."""
         return await self._worker.run(func, *args, **kwargs)
 
     @property
@@ -278,14 +279,14 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, SetAside | None]:
 
 
 def _blank() -> sqlite3.Connection:
-    """An empty one, in memory: for as long as nobody knows what is in the file."""
+    """Return an empty database in memory, to be used as long as nobody knows what is in the file."""
     connection = sqlite3.connect(":memory:", check_same_thread=False)
     migrate(connection, Path(":memory:"))
     return connection
 
 
 def _disregard() -> None:
-    """Nobody has loaded anything."""
+    """Do nothing: nobody has loaded anything."""
 
 
 def _sound(path: Path) -> sqlite3.Connection:
@@ -300,8 +301,8 @@ def _sound(path: Path) -> sqlite3.Connection:
 
 
 def _open_anew(path: Path) -> sqlite3.Connection:
-    """As `_open`. What seems damaged is looked at twice: a card that has failed to read once may read now,
-    and what it says then must not be given up."""
+    """Open the database at *path*; try twice if it seems damaged. An SD card that failed to read once may
+    read now, and what is on it must not be given up."""
     try:
         return _open(path)
     except sqlite3.DatabaseError as error:

@@ -129,9 +129,11 @@ class Desired:
         return desired
 
     def _is_new(self) -> bool:
-        """Whether this device may never have accepted anything: it was let in only now, or anew.
+        """Return whether this device may never have accepted anything, because it was enrolled only now, or
+        again.
 
-        Also where the clock is wrong: then agent.toml is from the future, or older than any can be.
+        Return True also where the clock is wrong: then agent.toml is from the future, or older than any can
+        be.
         """
         try:
             age_s = time.time() - self._toml.stat().st_mtime
@@ -150,8 +152,10 @@ class Desired:
             log.warning("the files of the floor could not be made: %s", error)
 
     def _verify_stored(self, envelope: bytes, keys: str) -> Accepted | None:
-        """Where it was accepted by a root document, by the keys that counted then: who has signed it may have
-        been taken out since, or the document be lost, and what is in force stays so."""
+        """Return the stored *envelope* as accepted, by the keys that counted when it was accepted.
+
+        Who signed it may have been removed since, or the root document be lost; the manifest stays effective.
+        """
         stored: dict[str, Any] = json.loads(keys) or {}
         if stored:
             self.trust.expect(stored)
@@ -168,9 +172,9 @@ class Desired:
     def _look_up_floor(
         self, found: Found, noted: Floor | None, stored: Accepted | None, *, is_lost: bool
     ) -> None:
-        """The highest of what the two files and the database say. A missing one is said to be missing.
+        """Set the floor to the highest of what the two files and the database say. Report a missing one.
 
-        With *is_lost*, what cannot be known was there once: then nothing is accepted, rather than anything.
+        *is_lost* says that a value existed and cannot be known: then accept nothing, rather than anything.
         """
         if found.floor == NO_FLOOR and noted is None and stored is None and not is_lost:
             return  # nothing was accepted yet
@@ -285,7 +289,8 @@ class Desired:
         )
 
     def generation_of(self, score: str) -> int:
-        """As `InForce.generation_of`."""
+        """Return the generation of the manifest that *score* comes from, in its own layer; 0 without a
+        manifest."""
         return self.in_force.generation_of(score) if self.in_force is not None else 0
 
     @property
@@ -361,11 +366,11 @@ class Desired:
         return self._unstored
 
     def mark_stored(self) -> None:
-        """It was written."""
+        """Note that the manifest is durable."""
         self._unstored, self._is_stored = [], True
 
     def store_later(self) -> None:
-        """It could not be written, and is with whatever is written next."""
+        """Write the manifest with whatever is written next, because it could not be written now."""
         self._database.along(*self._unstored, then=partial(self._note_stored, self.floor))
         self._unstored = []
 

@@ -126,7 +126,7 @@ class Events:
             self._going_back.discard(score)
 
     def listen_by_score(self, *listeners: Callable[[str, Change], None]) -> None:
-        """As `listen`, with the Score that it was made for."""
+        """Tell *listeners* of every change as it is made, and of the Score that it was made for."""
         self._score_listeners += listeners
 
     def of(self, score: str) -> ScoreEvents:
@@ -211,7 +211,8 @@ class Events:
     async def recent(
         self, *, score: str | None = None, since: str | None = None
     ) -> list[Mapping[str, Any]]:
-        """The events that are kept, oldest first: of *score* only, and from *since* (RFC 3339) on only."""
+        """Return the stored events, oldest first: only those of *score*, and only from *since* (RFC 3339)
+        on."""
         await self._database.write()
         rows = await self._database.read("SELECT json FROM event ORDER BY seq")
         # By what is hashed, and not by what stands beside it.

@@ -151,7 +151,7 @@ class InForce:
 
 
 def _reuse(entry: SerializedScore, known: Mapping[str, SerializedScore]) -> SerializedScore:
-    """*entry*, as the very object that it was before if it says the same: most of them do."""
+    """Return the object that *entry* was before, if it says the same, as most do; else *entry*."""
     before = known.get(entry.id)
     # Their fields, since pydantic's own comparison is ten times as slow.
     return before if before is not None and before.__dict__ == entry.__dict__ else entry

@@ -133,9 +133,9 @@ class Ledger:
         }
 
     def key_holders(self, key: str, *, beside: str = "") -> list[tuple[str, str]]:
-        """Score and resource id of all that have, or still leave, what cannot be had together with *key*.
+        """Return Score and resource id of all that have, or are still giving up, what conflicts with *key*.
 
-        Such as an overlapping port, or the name of a unit. But for the resource of the id *beside*.
+        Such as an overlapping port, or the name of a unit. Leave out the resource of the id *beside*.
         """
         users = [each for each in self._users.get(slot_of(key), ()) if each[1] != beside]
         return [
@@ -181,7 +181,8 @@ class Ledger:
 
     @contextmanager
     def _undo_if_unwritten(self, claims: Sequence[tuple[str, str]]) -> Generator[None]:
-        """What is decided holds at once, since others decide meanwhile; but not if it cannot be written."""
+        """Within the block, let *claims* hold at once, since others decide meanwhile; undo them if they
+        cannot be written."""
         before = [(score, rid, self._claims[score].get(rid)) for score, rid in claims]
         written = asyncio.get_running_loop().create_future()
         self._unwritten.add(written)
@@ -217,7 +218,8 @@ class Ledger:
         return _Claim(seq, resource.spec_hash, True, exclusive, leaving)
 
     def mark_made(self, score: str, resource_ids: Iterable[str]) -> None:
-        """These are as *score* has claimed them: what they held before, and hold no more, is free."""
+        """Note that these are as *score* has claimed them, and free what they held before and hold no
+        more."""
         for rid in resource_ids:
             self._leave(score, rid)
 
@@ -283,7 +285,8 @@ class Ledger:
     def _undo_record_if_unwritten(
         self, resource_id: str, before: JsonRecord | None
     ) -> Generator[None]:
-        """What could not be written is not taken for written the next time, unless it changed again."""
+        """Within the block, undo the record if it cannot be written, unless it changed again: the next write
+        must not take it for written."""
         now = self._records.get(resource_id)
         try:
             yield
@@ -311,7 +314,7 @@ class Ledger:
             del self._holders[resource]
 
     def _leave(self, score: str, resource: str) -> None:
-        """What it was before is not held any more."""
+        """Free what *resource* held before and holds no more."""
         claim = self._claims[score].get(resource)
         if claim is not None and claim.leaving:
             self._unlist(score, resource)

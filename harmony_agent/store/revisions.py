@@ -101,12 +101,12 @@ class Revisions:
         return self._line(score).failed_revision
 
     def trial(self, entry: SerializedScore) -> float | None:
-        """For how long *entry* has been tried, in seconds; None when it never was."""
+        """Return for how many seconds *entry* has been tried; None when it never was."""
         trial = self._line(entry.id).trial
         return trial.spent_s if trial and trial.spec_hash == spec_hash(entry) else None
 
     def mark_converged(self, entry: SerializedScore) -> list[Statement]:
-        """*entry* is good: what to write, if that is news."""
+        """Mark *entry* as good. Return the statements to write, if that is news."""
         line = self._line(entry.id)
         is_plain = line.failed_revision is None and line.trial is None
         if line.last_known_good is entry and is_plain:
@@ -122,7 +122,7 @@ class Revisions:
         return [(_CONVERGED, (entry.id, json.dumps(entry.after), entry.model_dump_json()))]
 
     def record_after(self, entry: SerializedScore) -> list[Statement]:
-        """*entry* is about to be tried: write whom it waits for before it makes anything."""
+        """Return the statements that record which Scores *entry* waits for, before it makes anything."""
         line = self._line(entry.id)
         if line.after == entry.after:
             return []
@@ -130,19 +130,21 @@ class Revisions:
         return [(_AFTER, (entry.id, json.dumps(entry.after)))]
 
     def record_trial(self, entry: SerializedScore, spent_s: float) -> None:
-        """*entry* has been tried for as long. Written with whatever is written next."""
+        """Record that *entry* has been tried for *spent_s* seconds. This is written with whatever is written
+        next."""
         trial = TrialTime(spec_hash=spec_hash(entry), spent_s=spent_s)
         self._lines[entry.id] = attrs.evolve(self._line(entry.id), trial=trial)
         self._database.along((_TRIAL, (entry.id, json.dumps(attrs.asdict(trial)))))
 
     def roll_back(self, entry: SerializedScore, why: str) -> list[Statement]:
-        """*entry* is bad: to be written before what is good is put in force."""
+        """Mark *entry* as failed. Return the statements to write before the last good revision is made
+        effective."""
         bad = FailedRevision(spec_hash=spec_hash(entry), why=why)
         self._lines[entry.id] = attrs.evolve(self._line(entry.id), failed_revision=bad, trial=None)
         return [(_BAD, (json.dumps(attrs.asdict(bad)), entry.id))]
 
     def forget(self, score: str) -> list[Statement]:
-        """*score* is gone."""
+        """Forget *score*, which is gone. Return the statements to write."""
         if self._lines.pop(score, None) is None:
             return []
         return [("DELETE FROM lineage WHERE score = ?", (score,))]

@@ -152,14 +152,14 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def check_pages(connection: sqlite3.Connection) -> None:
-    """`Damaged` unless all pages hang together."""
+    """Raise `Damaged` unless the pages are consistent."""
     (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
         raise Damaged(found)
 
 
 def check_rows(connection: sqlite3.Connection) -> None:
-    """`Damaged` unless what was written as JSON, in today's schema, can be read as such."""
+    """Raise `Damaged` unless everything that is stored as JSON can be read in today's schema."""
     for table, columns in _JSON.items():
         _check_table(connection, table, columns)
 

@@ -75,7 +75,7 @@ def is_worth_a_write(before: ScoreStatus, status: ScoreStatus) -> bool:
 
 
 def _lasting(status: ScoreStatus) -> ScoreStatus:
-    """*status* without what is not worth a write to disk."""
+    """Return *status* without what is not worth a write to disk."""
     outcome = status.outcome
     match outcome:
         case Running():

@@ -87,7 +87,7 @@ class Signers:
         in_force: InForce,
         is_known: bool,
     ) -> None:
-        """*score* is not wanted: by whose order, for as long as something of it is left."""
+        """Note by whose order *score* is no longer wanted, for as long as something of it is left."""
         if not is_known:
             self._database.along((_FORGET, (score,)))
             return

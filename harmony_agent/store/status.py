@@ -114,7 +114,8 @@ class StatusStore:
         return statuses
 
     def accept(self, in_force: InForce) -> None:
-        """*in_force* is so from now on. What it says of each Score is told once that was interpreted."""
+        """Take *in_force* as effective from now on. Report what it says of each Score once that was
+        interpreted."""
         if in_force is self._in_force:
             return
         self._in_force = in_force
@@ -198,7 +199,8 @@ class StatusStore:
         )
 
     def has_converged_in_generation_and_run(self, score: str) -> bool:
-        """Whether *score* was found as desired since the newest manifest, and since this process began."""
+        """Return whether *score* was found as desired since the newest manifest came and since this process
+        began."""
         return score in self._converged and self.has_converged_in_generation(score)
 
     def has_converged_in_run(self, entry: SerializedScore) -> bool:
@@ -220,7 +222,7 @@ class StatusStore:
         return self._changed.get(score)
 
     def mark_changed(self, score: str, told: str) -> None:
-        """Something was changed for *score*; *told* says what, in a line."""
+        """Note that something was changed for *score*; *told* says what, in a line."""
         self._changed[score] = told or self._changed.get(score, "")
 
     def enter(
@@ -287,14 +289,15 @@ class StatusStore:
             self.due.mark(PROGRESS_S if is_seen else COUNTERS_S)
 
     def _log(self, score: str, outcome: Outcome) -> None:
-        """What an operator on the device would look for; changes are logged as they are made."""
+        """Log what an operator on the device would look for; changes are logged as they are made."""
         if isinstance(outcome, Failure):
             log.warning("%s: %s: %s", score, outcome.error.code, outcome.error.message)
 
     def confirm(self, score: str, generation: int) -> bool:
-        """*score* was found under *generation* exactly as it is told. False if it is not told as in order.
+        """Note that *score* was found under *generation* exactly as it is reported. Return False if it is not
+        reported as in order.
 
-        That it was looked at is for `note_look`.
+        Use `note_look` to say that it was looked at.
         """
         status = self._scores.get(score)
         if status is None or not isinstance(status.outcome, Noop) or score in self._changed:
@@ -308,14 +311,14 @@ class StatusStore:
         return True
 
     def note_look(self, scores: Iterable[str]) -> None:
-        """The device was looked at just now for *scores*. That alone is nothing to tell."""
+        """Note that the device was looked at just now for *scores*. That alone causes no report."""
         self._last_looks.update(dict.fromkeys(scores, timestamp()))
 
     def _store(self, score: str) -> None:
         self.writer.store(score, self._scores[score], has_changed=score in self._changed)
 
     def _to_seen(self, score: str, states: Mapping[str, State] | None) -> Seen:
-        """*states* in their form for the wire: as before, as long as they are what they were."""
+        """Return *states* in their form for the wire; the same object as before, while they are equal."""
         seen = self._seen.get(score)
         if seen is None:
             status = self._scores.get(score)
@@ -326,15 +329,15 @@ class StatusStore:
         return seen
 
     def enter_removing(self, score: str, message: str) -> None:
-        """*score* is no longer wanted, and what it made is being taken away."""
+        """Enter that *score* is no longer wanted, and what it made is being removed."""
         self._enter_unwanted(score, Running(reason="Removing", message=message))
 
     def enter_retained(self, score: str, outcome: Running) -> None:
-        """*score* is no longer wanted, but what it made is not taken away yet."""
+        """Enter that *score* is no longer wanted, but what it made is not removed yet."""
         self._enter_unwanted(score, outcome)
 
     def enter_removal_failure(self, score: str, outcome: Failure) -> None:
-        """*score* is no longer wanted, and taking away what it made has failed as nobody expected."""
+        """Enter that *score* is no longer wanted, and that removing what it made has failed unexpectedly."""
         self._enter_unwanted(score, outcome)
         status = self._scores[score]
         self._scores[score] = attrs.evolve(status, attempts=status.attempts + 1)
@@ -359,7 +362,7 @@ class StatusStore:
         self.due.mark(PROGRESS_S)
 
     def enter_awaiting_look(self, score: str, outcome: Running) -> None:
-        """What is said of *score* is old: *outcome* stands there until it was looked at. Never stored."""
+        """Enter that the status of *score* is old: *outcome* is shown until the next look. Never stored."""
         before = self._scores.get(score)
         if before is None or isinstance(before.outcome, Running):
             return
@@ -367,7 +370,7 @@ class StatusStore:
         self.due.mark(PROGRESS_S)
 
     def record_drift(self, score: str, drift: Drift) -> None:
-        """Something of *score* was not as it had been left."""
+        """Record that something of *score* was not as it had been left."""
         status = self._scores[score]
         status = attrs.evolve(status, drift_count=status.drift_count + 1, last_drift=drift)
         self._scores[score] = status
@@ -376,7 +379,7 @@ class StatusStore:
         self.due.mark(AT_ONCE_S)
 
     def remove(self, score: str) -> None:
-        """*score* is gone, with everything it made."""
+        """Remove the status of *score*, which is gone with everything it made."""
         self._seen.pop(score, None)
         self._last_looks.pop(score, None)
         if self._scores.pop(score, None) is not None:
