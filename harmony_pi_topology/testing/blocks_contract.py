@@ -125,7 +125,7 @@ class BlockHostContract:
     @pytest.fixture
     @abstractmethod
     def host(self) -> BlocksUnderTest:
-        """A disk on which there is nothing at `BELOW`."""
+        """Return a disk on which there is nothing at `BELOW`."""
 
     @property
     def path(self) -> str:

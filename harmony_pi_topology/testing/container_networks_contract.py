@@ -39,7 +39,7 @@ class ContainerNetworkHostContract(CapabilityContract[ContainerNetwork]):
     @pytest.fixture
     @abstractmethod
     def host(self) -> ContainerNetworksUnderTest:
-        """A place where nothing was made yet."""
+        """Return a place where nothing was made yet."""
         raise NotImplementedError
 
     async def test_each_field_reaches_it(self, host: ContainerNetworksUnderTest) -> None:

@@ -106,7 +106,7 @@ class ContainerBystander(Protocol):
         """Wait for *seconds* of the containers' time."""
 
     async def identity(self, name: str) -> tuple[str, str] | None:
-        """Its id and when it was started; None when there is none."""
+        """Return the container's id and when it was started; None when there is none."""
 
     async def make_strange(self, name: str) -> None:
         """Make and start a container that is not Harmony's."""
@@ -124,7 +124,7 @@ class ContainerBystander(Protocol):
         """Call it *other* from now on."""
 
     async def has_image(self, image: str) -> bool:
-        """Whether the image is on the device."""
+        """Return whether the image is on the device."""
         ...
 
     async def hold_port(self, port: int) -> None:
@@ -134,15 +134,15 @@ class ContainerBystander(Protocol):
         """Listen there no more."""
 
     async def volume(self, name: str, target: str) -> str | None:
-        """The name of the volume that the container sees at *target*; None where it has none."""
+        """Return the name of the volume that the container sees at *target*; None where it has none."""
         ...
 
     async def has_volume(self, volume: str) -> bool:
-        """Whether a volume of this name is on the device."""
+        """Return whether a volume of this name is on the device."""
         ...
 
     async def write_hold(self, name: str, data: bytes | None) -> None:
-        """From within the container, write its hold; with None take it away."""
+        """Write the container's hold, from within it; with None remove the hold."""
 
     async def plug_in(self, path: str, numbers: str) -> None:
         """Make the node *path* of a device with these numbers, as in ``c 1:3``, in the place of another."""
@@ -151,19 +151,19 @@ class ContainerBystander(Protocol):
         """Take the node *path* away, if it is there."""
 
     async def read_inside(self, name: str, path: str) -> str:
-        """What the container *name* sees in the file *path*."""
+        """Return what the container *name* sees in the file *path*."""
         ...
 
     async def read_environment(self, name: str, variable: str) -> str | None:
-        """What the first process of the container *name* has in *variable*; None where it has none."""
+        """Return what the first process of the container *name* has in *variable*; None where it has none."""
         ...
 
     async def tell_all(self, name: str) -> str:
-        """All that the runtime tells of the container *name*."""
+        """Return all that the runtime reports of the container *name*."""
         ...
 
     async def list_secrets(self) -> Sequence[str]:
-        """The names of the secrets in the runtime's own store."""
+        """Return the names of the secrets in the runtime's own store."""
         ...
 
     async def make_secret(self, name: str, value: str) -> None:
@@ -208,7 +208,7 @@ class ContainersUnderTest:
     """What the words stand for, to both reconcilers."""
 
     async def look(self, container: Container) -> Change:
-        """One converge; raises the error that it answers."""
+        """Converge once. Raise the error that this answers."""
         (result,) = await self.containers.converge([container], apply=True)
         return _change(result)
 
@@ -267,10 +267,10 @@ class ContainerRuntimeContract(
     @pytest.fixture
     @abstractmethod
     def host(self) -> ContainersUnderTest:
-        """A device without containers and images."""
+        """Return a device without containers and images."""
 
     def container(self, host: ContainersUnderTest, **fields: Any) -> Container:
-        """One that sleeps, does not mind being killed, and has settled soon."""
+        """Return a container that sleeps, can be killed, and has settled soon."""
         return Container.model_validate(
             {
                 "name": "web",

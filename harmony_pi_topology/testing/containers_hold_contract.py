@@ -156,7 +156,7 @@ class ContainerHoldContract(ABC):
 
 
 def find_hold(change: Change) -> NotReady:
-    """What *change* waits for, which is a hold."""
+    """Return what *change* waits for, which is a hold."""
     assert change.pending is not None
     assert change.pending.reason == "Held"
     return change.pending

@@ -212,7 +212,7 @@ class ContainerReplacingContract(ABC):
 
 
 def require_asked_to_end(pending: NotReady | None) -> NotReady:
-    """*pending*, which is that something takes its time to end."""
+    """Return *pending*, which says that something takes its time to end."""
     assert pending is not None
     assert pending.reason == "Progressing"
     assert "is stopping (2 s grace period)" in pending.message

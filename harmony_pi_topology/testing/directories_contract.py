@@ -83,7 +83,7 @@ class DirectoryHostContract:
     @pytest.fixture
     @abstractmethod
     def host(self) -> DirectoriesUnderTest:
-        """A disk on which there is nothing at `BELOW`."""
+        """Return a disk on which there is nothing at `BELOW`."""
 
     def directory(self, name: str = "data", mode: int = 0o750) -> Directory:
         return Directory(path=f"{self.BELOW}/{name}", mode=mode)

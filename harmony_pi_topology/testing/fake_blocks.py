@@ -28,7 +28,7 @@ class FakeBlocks(FakeReconciler, Blocks):
         self.files.listen(self._tell)
 
     def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
-        """A bystander writes a file, as with the others below."""
+        """Write a file, as a bystander would. So do the methods below."""
         self.files.write(path, content, mode)
 
     def read(self, path: str) -> bytes | None:
@@ -44,7 +44,7 @@ class FakeBlocks(FakeReconciler, Blocks):
         self.files.link(path, target)
 
     def rebooted(self) -> FakeBlocks:
-        """The same, once the device was booted anew."""
+        """Return the same, after the device was rebooted."""
         self.boot += 1
         return self
 

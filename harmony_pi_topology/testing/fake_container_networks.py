@@ -77,7 +77,7 @@ class _Store:
         return None
 
     def release(self, container: str) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing is held."""
 
     async def take_off(self, container: str, network: str) -> NotReady | None:
         self._device.take_off(container, network)

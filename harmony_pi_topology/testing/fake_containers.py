@@ -260,7 +260,6 @@ class FakeContainers(FakeReconciler):
     async def converge(
         self, resources: Sequence[Container], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
         self._end_what_is_due()
         return [
             _answer_one(partial(self._converge_one, each, apply=apply), each.id)
@@ -268,19 +267,16 @@ class FakeContainers(FakeReconciler):
         ]
 
     async def prepare(self, resources: Sequence[Container]) -> None:
-        """As `Preparing.prepare`."""
         for each in resources:
             self._prepare(each)
 
     async def observe(self, key: str) -> ContainerState | None:
-        """As `Reconciler.observe`."""
         self._fault(key)
         self._end_what_is_due()
         made = self._device.made.get(key)
         return self._state(made) if made is not None else None
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
         return [
             _answer_one(partial(self._remove_one, each, apply=apply), _id(each)) for each in keys
         ]
@@ -291,11 +287,11 @@ class FakeContainers(FakeReconciler):
         self._end_what_is_due()
 
     def write(self, path: str, content: bytes) -> None:
-        """A bystander writes a file on the device."""
+        """Write a file on the device, as a bystander would."""
         self.files[path] = content
 
     async def make_strange(self, name: str) -> None:
-        """A bystander makes a container of this name, and starts it."""
+        """Make a container of this name, as a bystander would, and start it."""
         self._device.made[name] = self._start(
             _Made(
                 id=self._next_id(),
@@ -310,8 +306,8 @@ class FakeContainers(FakeReconciler):
     def make_beside(
         self, name: str, *, ours: bool, volume: str | None = None, network: str | None = None
     ) -> None:
-        """Somebody, or with *ours* Harmony, makes a container that has *volume* or is on *network*, and does
-        not start it."""
+        """Make a container that has *volume* or is on *network*, as somebody else would, or with *ours* as
+        Harmony would, and do not start it."""
         self._device.made[name] = _Made(
             id=self._next_id(),
             labels={RESOURCE_LABEL: _id(name)} if ours else {},
@@ -324,7 +320,7 @@ class FakeContainers(FakeReconciler):
         )
 
     async def kill(self, name: str) -> None:
-        """The container's process dies, and the runtime does what its restart policy says."""
+        """Kill the container's process; the runtime does what its restart policy says."""
         made = self._device.made[name]
         made.running = False
         made.end_told = True
@@ -334,22 +330,23 @@ class FakeContainers(FakeReconciler):
         self._watch.tell(name)
 
     async def stop(self, name: str) -> None:
-        """A bystander stops a container."""
+        """Stop a container, as a bystander would."""
         self._device.made[name].running = False
         self._device.made[name].stopped_by_user = True
         self._device.made[name].end_told = True
         self._watch.tell(name)
 
     async def delete(self, name: str) -> None:
-        """A bystander removes a container by force."""
+        """Remove a container by force, as a bystander would."""
         self._remove_container(name)
 
     async def rename(self, name: str, other: str) -> None:
-        """A bystander gives a container another name."""
+        """Rename a container, as a bystander would."""
         self._device.made[other] = self._device.made.pop(name)
 
     async def identity(self, name: str) -> tuple[str, str] | None:
-        """Its id and when it was started: both stay when nothing is done. None when there is none."""
+        """Return the container's id and when it was started: both stay when nothing is done. None when there
+        is none."""
         made = self._device.made.get(name)
         return (made.id, str(made.started_s)) if made is not None else None
 
@@ -357,60 +354,58 @@ class FakeContainers(FakeReconciler):
         return parse_image(image).pull in self._device.images
 
     async def volume(self, name: str, target: str) -> str | None:
-        """Which volume a container sees at *target*."""
+        """Return which volume a container sees at *target*."""
         return self._device.made[name].volumes.get(target)
 
     async def has_volume(self, volume: str) -> bool:
         return volume in self._device.volumes
 
     async def read_inside(self, name: str, path: str) -> str:
-        """What it sees in the file of a secret."""
+        """Return what the container sees in the file of a secret."""
         return self._device.made[name].secret_files[path]
 
     async def read_environment(self, name: str, variable: str) -> str | None:
-        """What it has in *variable*; None where it has none."""
+        """Return what the container has in *variable*; None where it has none."""
         return self._device.made[name].environment.get(variable)
 
     async def tell_all(self, name: str) -> str:
-        """All that is told of it."""
+        """Return all that is reported of the container."""
         return repr(self._device.made[name])
 
     async def list_secrets(self) -> Sequence[str]:
-        """The names of the secrets that are kept for containers."""
+        """Return the names of the secrets that are kept for containers."""
         return sorted(self._device.secrets)
 
     async def make_secret(self, name: str, value: str) -> None:  # noqa: ARG002 - nobody reads it
-        """A bystander makes one."""
+        """Make a secret, as a bystander would."""
         self._device.secrets[name] = self._next_id()
 
     async def delete_secret(self, name: str) -> None:
-        """A bystander deletes one."""
+        """Delete a secret, as a bystander would."""
         del self._device.secrets[name]
 
     async def find_hold(self, key: str) -> NotReady | None:
-        """As `Holding.find_hold`."""
         made = self._device.made.get(key)
         return self._find_hold(key, made) if made is not None else None
 
     async def release(self, key: str) -> bool:
-        """As `Holding.release`."""
         if await self.find_hold(key) is None:
             return False
         self._hold_clock.release(_id(key))
         return True
 
     async def plug_in(self, path: str, numbers: str) -> None:
-        """A device is there as the node *path*, with these *numbers*, as in ``c 188:0``."""
+        """Make a device appear as the node *path*, with these *numbers*, as in ``c 188:0``."""
         self.devices[path] = numbers
         self._hear_file(path)
 
     async def unplug(self, path: str) -> None:
-        """It is there no more."""
+        """Make the device at *path* disappear."""
         self.devices.pop(path, None)
         self._hear_file(path)
 
     async def write_hold(self, name: str, data: bytes | None) -> None:
-        """What runs in the container writes its hold, or with None takes it away."""
+        """Write the container's hold, as the program in it would; with None remove the hold."""
         hold = read_hold(data) if data is not None else ""
         if isinstance(hold, str):
             self._holds.pop(name, None)
@@ -419,15 +414,15 @@ class FakeContainers(FakeReconciler):
         self._watch.tell(name)
 
     async def hold_port(self, port: int) -> None:
-        """Another process on the device listens there."""
+        """Occupy the port, as another process on the device would."""
         self._held_ports.add(port)
 
     async def free_port(self, port: int) -> None:
-        """It does so no more."""
+        """Free the port."""
         self._held_ports.discard(port)
 
     def forget_everything(self) -> None:
-        """The disk is replaced by an empty one."""
+        """Replace the disk by an empty one."""
         for name in list(self._device.made):
             self._remove_container(name)
         self._device = _Device()
@@ -632,7 +627,8 @@ class FakeContainers(FakeReconciler):
             del self._device.secrets[name]
 
     def _volumes(self, container: Container, image: str) -> dict[str, str]:
-        """By where they are seen: named so that whatever is made in its place has them too."""
+        """Return the volumes by where they are seen, named so that whatever is made in its place has them
+        too."""
         brought = {
             target
             for each, targets in self.image_volumes.items()
@@ -646,7 +642,7 @@ class FakeContainers(FakeReconciler):
         return {**volumes, **named}
 
     def _stop(self, name: str, made: _Made) -> NotReady | None:
-        """None once it runs no more; until then, what it is given."""
+        """Stop the container. Return None once it runs no more; until then, the time that it has left."""
         if not made.running or not made.program.deaf:
             return None
         if made.asked_to_end_s is None:
@@ -742,7 +738,7 @@ class FakeContainers(FakeReconciler):
         return _BEGINNING + timedelta(seconds=self._now_s)
 
     def _choose(self, name: str, image: str) -> None:
-        """What it is to be made from, which goes with it also where that fails."""
+        """Choose what it is to be made from, which is recorded also where making it fails."""
         kept = self._device.kept.setdefault(name, _Kept(image=image))
         if image not in kept.all:
             before = kept.all
@@ -750,7 +746,7 @@ class FakeContainers(FakeReconciler):
             self._drop(before - kept.all)
 
     def _keep(self, name: str, image: str) -> None:
-        """The image that it has, and the last that it ran well with; others that we fetched go."""
+        """Keep its image, and the last that it ran well with; delete others that we fetched."""
         kept = self._device.kept[name]
         before = kept.all
         kept.next = None
@@ -778,7 +774,7 @@ class FakeContainers(FakeReconciler):
         return found
 
     def _ours_by_any_name(self, name: str, *, apply: bool) -> tuple[_Made | None, str | None]:
-        """It, and what it was called if somebody had given it another name."""
+        """Return the container, and the name that somebody else had given it, if any."""
         found = self._ours(name)
         if found is not None:
             return found, None
@@ -807,7 +803,7 @@ class FakeContainers(FakeReconciler):
                 )
 
     def _check_ports(self, container: Container, *, apply: bool) -> None:
-        """In a dry run, what another container of ours holds may be free by then."""
+        """Raise if a port is taken. In a dry run, a port of another container of ours may be free by then."""
         others = [
             made
             for name, made in self._device.made.items()

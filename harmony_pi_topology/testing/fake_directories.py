@@ -33,7 +33,7 @@ class FakeDirectories(FakeReconciler, Directories):
         return self._disk.homes
 
     def write(self, path: str, content: bytes) -> None:
-        """A bystander writes a file, as with the others below."""
+        """Write a file, as a bystander would. So do the methods below."""
         self.files.write(path, content)
 
     def make_directory(self, path: str) -> None:
@@ -53,7 +53,7 @@ class FakeDirectories(FakeReconciler, Directories):
         self._watch.tell_at(path)
 
     def mode(self, path: str) -> int:
-        """The permission bits of a directory that is there."""
+        """Return the permission bits of a directory that is there."""
         return int(self._disk.states.get(path, _PLAIN).mode, 8)
 
 

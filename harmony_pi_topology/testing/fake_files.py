@@ -115,17 +115,14 @@ class FakeFiles(FakeReconciler):
     async def converge(
         self, resources: Sequence[File], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
         return [self._converge_one(each, apply=apply) for each in resources]
 
     async def observe(self, key: str) -> FileState | None:
-        """As `Reconciler.observe`."""
         self.refuse(key)
         memory = self._disk.memory.get(key)
         return self._state(key, hidden=memory is not None and memory.secret)
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
         return [self._remove_one(each, apply=apply) for each in keys]
 
     def listen(self, listener: Callable[[str], None]) -> None:
@@ -133,7 +130,7 @@ class FakeFiles(FakeReconciler):
         self._listeners.append(listener)
 
     def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
-        """A bystander writes a file, and makes its directories."""
+        """Write a file and make its directories, as a bystander would."""
         for parent in _parents(path):
             self._disk.others.setdefault(parent, "directory")
         self._disk.others.pop(path, None)
@@ -149,7 +146,7 @@ class FakeFiles(FakeReconciler):
         self._tell(path)
 
     def read(self, path: str) -> bytes | None:
-        """What a bystander reads there; None when there is no regular file."""
+        """Return what a bystander reads there; None when there is no regular file."""
         node = self._disk.files.get(path)
         return node.content if node is not None else None
 
@@ -159,47 +156,47 @@ class FakeFiles(FakeReconciler):
         return FileContents(self)
 
     def keep_mode(self, mode: int) -> int:
-        """What becomes of *mode* once it is set."""
+        """Return what *mode* becomes once it is set."""
         return mode if self.only_mode is None else self.only_mode
 
     def mode(self, path: str) -> int:
-        """The permission bits of a file that is there."""
+        """Return the permission bits of a file that is there."""
         return self._disk.files[path].mode
 
     def make_directory(self, path: str) -> None:
-        """A bystander makes a directory, and those above it."""
+        """Make a directory and those above it, as a bystander would."""
         for each in (*_parents(path), path):
             self._disk.others.setdefault(each, "directory")
         self._tell(path)
 
     def link(self, path: str, target: str) -> None:
-        """A bystander makes a symbolic link."""
+        """Make a symbolic link, as a bystander would."""
         self.make_directory(str(PurePosixPath(path).parent))
         self._disk.others[path] = f"symbolic link to {target}"
         self._tell(path)
 
     def readlink(self, path: str) -> str | None:
-        """What a symbolic link leads to; None where there is none."""
+        """Return what a symbolic link leads to; None where there is none."""
         kind, is_link, target = self._disk.others.get(path, "").partition(" to ")
         return target if is_link and kind == "symbolic link" else None
 
     def paths(self) -> list[str]:
-        """The paths of all regular files."""
+        """Return the paths of all regular files."""
         return list(self._disk.files)
 
     def exists(self, path: str) -> bool:
-        """Whether anything is there."""
+        """Return whether anything is there."""
         return path in self._disk.files or path in self._disk.others
 
     def kind_at(self, path: str) -> str | None:
-        """ "file", "directory" or "symbolic link"; None when nothing is there."""
+        """Return "file", "directory" or "symbolic link"; None when nothing is there."""
         if path in self._disk.files:
             return "file"
         other = self._disk.others.get(path)
         return other.partition(" to ")[0] if other is not None else None
 
     def above(self, path: str) -> list[str]:
-        """Every directory above *path*, the root first."""
+        """Return every directory above *path*, the root first."""
         return _parents(path)
 
     @property
@@ -208,7 +205,7 @@ class FakeFiles(FakeReconciler):
         return self._disk.made_directories
 
     def remove_directory(self, path: str) -> bool:
-        """Whether it is gone now: one that is not empty stays."""
+        """Remove a directory. Return whether it is gone: one that is not empty stays."""
         if self.is_full(path):
             return False
         self._disk.others.pop(path, None)
@@ -216,22 +213,22 @@ class FakeFiles(FakeReconciler):
         return True
 
     def delete(self, path: str) -> None:
-        """A bystander deletes a file or a link."""
+        """Delete a file or a link, as a bystander would."""
         self._disk.files.pop(path, None)
         self._disk.others.pop(path, None)
         self._tell(path)
 
     def identity(self, path: str) -> tuple[int, int]:
-        """The inode, and when it was written: both stay when nothing is done."""
+        """Return the inode, and when it was written: both stay when nothing is done."""
         node = self._disk.files[path]
         return node.inode, node.written
 
     def put_secret(self, name: str, content: bytes) -> None:
-        """The device's owner puts a secret in its place."""
+        """Put a secret in its place, as the device's owner would."""
         self._secrets[name] = content
 
     def forget_everything(self) -> None:
-        """The disk is replaced by an empty one."""
+        """Replace the disk by an empty one."""
         self._disk = _Disk()
         self._watch.tell_all()
 
@@ -394,7 +391,7 @@ class FakeFiles(FakeReconciler):
         return change
 
     def is_full(self, directory: str) -> bool:
-        """Whether anything is in it."""
+        """Return whether anything is in the directory."""
         return any(directory in _parents(path) for path in (*self._disk.files, *self._disk.others))
 
     def below(self, directory: str) -> list[str]:
@@ -438,7 +435,8 @@ class FakeFiles(FakeReconciler):
             ) from None
 
     def _gives_way(self, file: File) -> str | None:
-        """What has taken the place of a file of ours and may go: a link, or an empty directory."""
+        """Return what has taken the place of a file of ours and may be removed: a link, or an empty
+        directory."""
         found, memory = self._state(file.path), self._disk.memory.get(file.path)
         if not isinstance(found, NotAFile) or memory is None or memory.released:
             return None
@@ -479,7 +477,7 @@ class FileContents(MutableMapping[str, bytes]):
         self._files = files
 
     def listen(self, listener: Callable[[str], None]) -> None:
-        """As `FakeFiles.listen`."""
+        """Call *listener* with the path of whatever changes; see `FakeFiles.listen`."""
         self._files.listen(listener)
 
     def __getitem__(self, path: str) -> bytes:
@@ -541,5 +539,5 @@ def _present(node: _Node, *, hidden: bool) -> PresentAt:
 
 
 def _parents(path: str) -> list[str]:
-    """Every directory above *path*, the root first."""
+    """Return every directory above *path*, the root first."""
     return [str(each) for each in reversed(PurePosixPath(path).parents)]

@@ -54,7 +54,7 @@ class FakeFirewall(Firewalls):
         self.filter.is_silent = is_silent
 
     def reopen(self) -> FakeFirewall:
-        """As an agent that starts again on the same device: with its records, and nothing else."""
+        """Return an agent that starts again on the same device: with its records, and nothing else."""
         again = type(self)(self.records, patient=self._patient)
         again.fake_units, again.filter, again.cuts_off = self.fake_units, self.filter, self.cuts_off
         again.unit_records = self.unit_records
@@ -66,7 +66,6 @@ class FakeFirewall(Firewalls):
     async def converge(
         self, resources: Sequence[Firewall], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
         return [await self._converge_whole(each, apply=apply) for each in resources]
 
     async def _converge_whole(self, firewall: Firewall, *, apply: bool) -> Change | Exception:
@@ -81,15 +80,13 @@ class FakeFirewall(Firewalls):
         return attrs.evolve(last, steps=(*first.steps, *last.steps), before=first.before)
 
     async def reachable(self) -> bool:
-        """As `Reachability.reachable`."""
         return not self.is_silent and not any(each in (self.table or "") for each in self.cuts_off)
 
     async def availability(self) -> Availability:
-        """As `Reconciler.availability`."""
         return await self.fake_units.availability()
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`; tells at once."""
+        """Watch the firewall's unit; tell changes at once."""
 
         def hear(unit: str | None) -> None:
             for key in keys if unit is not None else (None,):
@@ -98,15 +95,14 @@ class FakeFirewall(Firewalls):
         await self.fake_units.watch([UNIT] if keys else [], hear)
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
         await self.fake_units.close()
 
     def run_out(self) -> None:
-        """The time of a trial is over."""
+        """End the time of a trial."""
         self.filter.run_out()
 
     def reboot(self) -> None:
-        """The kernel is another; what is on disk is loaded. Of units, nothing is started."""
+        """Reboot: the kernel forgets all rules and loads what is on disk. No unit is started."""
         self.filter.forget()
 
 

@@ -38,23 +38,19 @@ class FakeHost(FakeReconciler):
     async def converge(
         self, resources: Sequence[HostSetting], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
         return await self._settings.converge(resources, apply=apply)
 
     async def observe(self, key: str) -> HostSettingAt | None:
-        """As `Reconciler.observe`."""
         return await self.look(key, anew=True)
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
         return await self._settings.remove(keys, apply=apply)
 
     async def look(self, name: str, *, anew: bool) -> HostSettingAt:  # noqa: ARG002 - it remembers nothing
-        """As `HostDaemons.look`."""
         return HostSettingAt(value=self.values[name], in_force=self.in_force[name])
 
     async def set(self, name: str, value: str, *, was_there: bool = False) -> None:
-        """As `HostDaemons.set`; also what a bystander does."""
+        """Set the value, as `HostDaemons.set` does; a bystander does the same."""
         if name == "timezone" and value not in self.zones:
             raise InvalidResource(f"{value} is no time zone of this host; write one that it has")
         if name == "locale" and value not in self.locales and not was_there:
@@ -63,5 +59,5 @@ class FakeHost(FakeReconciler):
         self._watch.tell(name)
 
     def value(self, name: str) -> str:
-        """What a bystander sees."""
+        """Return what a bystander sees."""
         return self.values[name]

@@ -164,7 +164,7 @@ class FakeInit:
         self._numbers = itertools.count(1)
 
     def look(self, name: str) -> FoundUnit:
-        """What it tells of *name*."""
+        """Return what systemd would say about *name*."""
         if name in self.aliases:
             return attrs.evolve(self.look(self.aliases[name]), enablement="alias")
         enablement = self._enablement(name)
@@ -205,11 +205,11 @@ class FakeInit:
         )
 
     def touch(self, path: str) -> None:
-        """Somebody has written a file, perhaps with what is in it already."""
+        """Note that somebody has written a file, perhaps with the content that it has already."""
         self._touched[path] = next(self._events)
 
     def list_untouched(self, name: str, paths: Iterable[str]) -> set[str]:
-        """Those of *paths* that are there, and as they were when *name* was last started."""
+        """Return those of *paths* that are there, and as they were when *name* was last started."""
         unit = self._loaded.get(name)
         if unit is None:
             return set()
@@ -249,7 +249,7 @@ class FakeInit:
         self._tell(None)
 
     def also(self, name: str) -> list[str]:
-        """What is enabled or disabled with it."""
+        """Return what is enabled or disabled with it."""
         named = read_install_words(self._text(name) or "", "Also")
         return [*named, *(further for each in named for further in self.also(each))]
 
@@ -264,7 +264,7 @@ class FakeInit:
         self.masked.discard(name)
 
     def start(self, name: str) -> str | None:
-        """The job's result; None while it is under way."""
+        """Start the unit. Return the job's result; None while it is under way."""
         unit = self._load(name)
         if unit is None or unit.is_bad:
             return "failed"
@@ -304,16 +304,16 @@ class FakeInit:
         self._tell(name)
 
     def kill(self, name: str) -> None:
-        """Its process dies of a signal."""
+        """Kill the unit's process by a signal."""
         self._on_end(self._loaded[name], 9)
         self._tell(name)
 
     def program(self, name: str) -> ServiceProgram:
-        """What it runs, or last ran."""
+        """Return what the unit runs, or last ran."""
         return self._loaded[name].program
 
     def command(self, name: str) -> str:
-        """What it runs; empty when it does not."""
+        """Return what the unit runs; empty when it does not run."""
         unit = self._loaded.get(name)
         return unit.command if unit is not None and unit.active == "active" else ""
 
@@ -331,7 +331,7 @@ class FakeInit:
         self.now_s = end_s
 
     def _list_triggered(self, unit: _Loaded) -> list[str]:
-        """What it starts, where it is a socket, a path or a timer."""
+        """Return what the unit starts, where it is a socket, a path or a timer."""
         setting = _STARTS_OTHERS.get(unit.name.rpartition(".")[2])
         if setting is None or unit.settings.get("Accept") in _YES:
             return []
@@ -362,7 +362,7 @@ class FakeInit:
         return self._loaded.get(name)
 
     def _fragment(self, name: str) -> str | None:
-        """The path of its unit file, or of its template's."""
+        """Return the path of the unit's file, or of its template's."""
         stem, at, rest = name.partition("@")
         names = [name, *([f"{stem}@.{rest.rpartition('.')[2]}"] if at else [])]
         paths = (directory + each for each in names for directory in _DIRECTORIES)
@@ -373,7 +373,7 @@ class FakeInit:
         return self.files[fragment].decode() if fragment is not None else None
 
     def _read(self, name: str) -> dict[str, bytes]:
-        """Its unit file, then its drop-ins: by path, what is in them now."""
+        """Return the unit file, then its drop-ins: by path, what is in them now."""
         fragment = self._fragment(name)
         if fragment is None:
             return {}
@@ -424,7 +424,7 @@ class FakeInit:
             self._soon(unit, unit.program.starts_in_s, lambda: self._up(unit))
 
     def _soon(self, unit: _Loaded, seconds: float, then: Callable[[], None]) -> None:
-        """What ends its start."""
+        """Call *then*, which ends the start of *unit*, after so many *seconds*."""
         unit.starting = seconds > 0
         if unit.starting:
             unit.plan(self.now_s + seconds, then)
@@ -432,7 +432,7 @@ class FakeInit:
             then()
 
     def _on_done(self, unit: _Loaded) -> None:
-        """A oneshot has run."""
+        """End a oneshot that has run."""
         unit.starting = False
         code = unit.program.exit_code or 0
         if code == 0 and unit.settings.get("RemainAfterExit") in _YES:
@@ -473,7 +473,8 @@ def _settings(text: bytes) -> list[tuple[str, str]]:
 
 
 def _families(name: str) -> list[str]:
-    """Whose drop-ins are its own, too: its template's, those of each prefix and of its type."""
+    """Return the names whose drop-ins count for *name*, too: its template's, those of each prefix and of its
+    type."""
     stem, _, kind = name.rpartition(".")
     template = [f"{stem.partition('@')[0]}@.{kind}"] if "@" in stem else []
     words = stem.partition("@")[0].split("-")

@@ -57,7 +57,8 @@ class FakeJobs(FakeReconciler, Jobs):
         self._runs: dict[str, _Run] = {}
 
     async def change(self, path: str) -> None:
-        """Somebody has changed the file at *path*: those whose answer is seen in it are asked at once."""
+        """Change the file at *path*, as somebody else would: jobs whose answer depends on it are asked at
+        once."""
         for name, job in list(self._known.items()):
             if path in job.asked_when_changed and await self.ask(name) == "needed":
                 self._watch.tell(name)
@@ -67,12 +68,12 @@ class FakeJobs(FakeReconciler, Jobs):
         self._now_s += seconds
 
     async def reboot(self) -> None:
-        """Whatever runs is gone."""
+        """Reboot: whatever runs is gone."""
         self.boots += 1
         self._runs.clear()
 
     async def runs(self, command: tuple[str, ...]) -> int:
-        """How often *command* was run."""
+        """Return how often *command* was run."""
         return self.begun.count(command)
 
     @property

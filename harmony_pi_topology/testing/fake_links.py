@@ -23,7 +23,7 @@ class FakeLinks(FakeReconciler, Links):
         self.files.listen(self._watch.tell_at)
 
     def write(self, path: str, content: bytes) -> None:
-        """A bystander writes a file, as with the others below."""
+        """Write a file, as a bystander would. So do the methods below."""
         self.files.write(path, content)
 
     def make_directory(self, path: str) -> None:

@@ -47,25 +47,23 @@ class FakeMounts(Mounts):
         super().__init__(self._fake_units, _Table(self), MadeDirectoryRecords(self.files))
 
     def reopen(self) -> FakeMounts:
-        """As an agent that starts again on the same device: with its records, and nothing else."""
+        """Return an agent that starts again on the same device: with its records, and nothing else."""
         again = copy.copy(self)
         again._locks = defaultdict(asyncio.Lock)
         return again
 
     async def availability(self) -> Availability:
-        """As `Reconciler.availability`."""
         return await self._fake_units.availability()
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`; tells at once."""
+        """Watch *keys*; tell changes at once."""
         await self._fake_units.watch(keys, on_change)
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
         await self._fake_units.close()
 
     async def mount(self, what: str, where: str) -> None:
-        """A bystander mounts a tmpfs, as with the others below."""
+        """Mount a tmpfs, as a bystander would. So do the methods below."""
         self.files.make_directory(where)
         self.show(where, FoundMount(source=what, type="tmpfs", options=("rw", "relatime")))
         self._fake_units.tell(where)
@@ -175,11 +173,9 @@ class _Units(FakeReconciler):
     async def converge(
         self, resources: Sequence[SystemdUnit], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
         return [self._converge_one(each, apply=apply) for each in resources]
 
     async def observe(self, key: str) -> UnitState | None:
-        """As `Reconciler.observe`."""
         unit = self._units.get(key)
         if unit is None:
             return None
@@ -188,18 +184,17 @@ class _Units(FakeReconciler):
         return Inactive(sub="dead", result="success", enabled=unit.enabled)
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
         return [self._remove_one(each, apply=apply) for each in keys]
 
     def tell(self, where: str) -> None:
-        """The mount there is another."""
+        """Tell that the mount at *where* is another."""
         for name, unit in self._units.items():
             if path_of_unit(name) == where:
                 unit.active = self._device.mounted(where) is not None
         self._watch.tell(where)
 
     def tell_all(self) -> None:
-        """Disks come and go."""
+        """Tell that disks have come or gone."""
         self._watch.tell_all()
 
     def start(self, where: str) -> None:

@@ -89,33 +89,29 @@ class FakeNetwork(FakeReconciler):
     async def converge(
         self, resources: Sequence[NetworkProfile], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
         return await self._answer_one(
             [each.name for each in resources],
             lambda numbers: self._converge_one([resources[n] for n in numbers], apply=apply),
         )
 
     async def observe(self, key: str) -> NetworkState | None:
-        """As `Reconciler.observe`."""
         if key in self.faults:
             raise self.faults[key]
         return await self._reconciler.observe(key)
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
         return await self._answer_one(
             keys, lambda numbers: self._remove_one([keys[n] for n in numbers], apply=apply)
         )
 
     async def reachable(self) -> bool:
-        """As `Reachability.reachable`."""
         self._daemon.pass_time(self.connecting_takes_s)
         if self.silent or (self.silent_after_changes and self._daemon.is_on_trial):
             return False
         return self._bus is None or self._daemon.reaches(self._bus)
 
     def reopen(self) -> FakeNetwork:
-        """Another agent on the same device: it remembers what is on disk, and nothing else."""
+        """Return another agent on the same device, which remembers what is on disk, and nothing else."""
         self._reconciler = self._open()
         return self
 
@@ -124,20 +120,20 @@ class FakeNetwork(FakeReconciler):
         self._daemon.pass_time(seconds)
 
     async def silence(self, silent: bool) -> None:
-        """The control plane answers nobody any more, or again."""
+        """Let the control plane answer nobody any more, or answer again."""
         self.silent = silent
 
     async def reboot(self) -> None:
-        """The device starts again: what was written for this boot only is gone."""
+        """Reboot the device: what was written for this boot only is gone."""
         self._daemon.reboot()
         self.reopen()
 
     async def begin_anew(self) -> None:
-        """The daemon is started again: checkpoints are forgotten, and what is in use stays so."""
+        """Restart the daemon: checkpoints are forgotten, and what is in use stays so."""
         self._daemon.begin_anew()
 
     async def make_strange(self, name: str, interface: str, address: str) -> None:
-        """A bystander makes a profile, and uses it."""
+        """Make a profile and use it, as a bystander would."""
         uuid = f"strange-{name}"
         self._daemon.profiles[uuid] = Kept(uuid=uuid, name=name)
         settings: dict[str, Setting] = {
@@ -150,7 +146,7 @@ class FakeNetwork(FakeReconciler):
         await self._daemon.activate(uuid, interface)
 
     async def modify(self, name: str, setting: str, value: str) -> None:
-        """A bystander changes a setting of a profile, and applies it no further."""
+        """Change a setting of a profile, as a bystander would, and do not apply it."""
         kept = self._find_kept(name)
         if setting in SECRETS:
             await self._daemon.change(kept.uuid, {}, {setting: value}, keep=True)
@@ -161,7 +157,7 @@ class FakeNetwork(FakeReconciler):
             await self._daemon.change(kept.uuid, {}, {}, keep=True)
 
     async def read(self, name: str, setting: str) -> tuple[str, ...]:
-        """What a profile has there, as a list of words."""
+        """Return what a profile has there, as a list of words."""
         kept = self._find_kept(name)
         value = kept.settings.get(setting, kept.others.get(setting, DEFAULTS.get(setting, "")))
         if isinstance(value, tuple):
@@ -169,54 +165,54 @@ class FakeNetwork(FakeReconciler):
         return () if value in {"", -1} else (_word(setting, value),)
 
     async def profiles(self) -> set[str]:
-        """The names of all."""
+        """Return the names of all profiles."""
         return {kept.name for kept in self._daemon.profiles.values()}
 
     async def in_use(self, interface: str) -> str | None:
-        """The name of the profile that an interface uses."""
+        """Return the name of the profile that an interface uses."""
         there = self._daemon.interfaces.get(interface)
         return self._daemon.profiles[there.uses].name if there is not None and there.uses else None
 
     async def identity(self, name: str) -> tuple[str, str]:
-        """Its UUID, and by which activation it is in use: both stay when nothing is done."""
+        """Return the profile's UUID and by which activation it is in use: both stay when nothing is done."""
         uuid = self._find_kept(name).uuid
         profile_on = self._daemon.profile_on(uuid)
         return uuid, str(profile_on.activation) if profile_on is not None else ""
 
     async def is_on_disk(self, name: str) -> bool:
-        """Whether it would be there after a reboot, as it is now."""
+        """Return whether the profile would be there after a reboot, as it is now."""
         kept = self._find_kept(name)
         return self._daemon.on_disk.get(kept.uuid) == kept
 
     async def take_down(self, name: str) -> None:
-        """A bystander takes a profile out of use."""
+        """Take a profile out of use, as a bystander would."""
         await self._daemon.deactivate(self._find_kept(name).uuid)
 
     async def bring_up(self, name: str) -> None:
-        """A bystander brings one into use."""
+        """Bring a profile into use, as a bystander would."""
         await self._daemon.activate(self._find_kept(name).uuid, None)
 
     async def delete(self, name: str) -> None:
-        """A bystander removes a profile."""
+        """Remove a profile, as a bystander would."""
         await self._daemon.delete(self._find_kept(name).uuid)
 
     async def mac(self, interface: str) -> str:
-        """The MAC address of an interface."""
+        """Return the MAC address of an interface."""
         return self._daemon.interfaces[interface].mac
 
     async def addresses(self, interface: str) -> set[str]:
-        """What an interface has, as the kernel says it."""
+        """Return the addresses of an interface, as the kernel says them."""
         there = self._daemon.interfaces.get(interface)
         return set(there.addresses) if there is not None else set()
 
     async def drop_address(self, interface: str, address: str) -> None:
-        """A bystander takes an address off an interface, past the daemon."""
+        """Take an address off an interface, as a bystander would, without the daemon."""
         there = self._daemon.interfaces[interface]
         there.addresses = tuple(each for each in there.addresses if each != address)
         self._watch.tell_all()
 
     def put_secret(self, name: str, content: bytes) -> None:
-        """The device's owner puts a secret in its place."""
+        """Put a secret in its place, as the device's owner would."""
         self._secrets.contents[name] = content
 
     def put_value(self, word: str, value: str) -> None:
@@ -281,7 +277,8 @@ class FakeNetwork(FakeReconciler):
         names: Sequence[str],
         ask: Callable[[Sequence[int]], Awaitable[Sequence[Change | Exception]]],
     ) -> Sequence[Change | Exception]:
-        """What *ask* answers of those numbers that have no fault of their own."""
+        """Return what *ask* answers for those *names* that have no fault of their own, and the faults of the
+        others."""
         sound = [n for n, name in enumerate(names) if name not in self.faults]
         answers = dict(zip(sound, await ask(sound), strict=True))
         return [answers[n] if n in answers else self._fault(name) for n, name in enumerate(names)]
@@ -310,7 +307,7 @@ class FakeNetwork(FakeReconciler):
         return dict(self._find_kept(name).secrets)
 
     def own_secrets(self) -> Mapping[str, bytes]:
-        """Those that the device has made itself, by their names."""
+        """Return the secrets that the device has made itself, by their names."""
         return dict(self._secrets.own)
 
 

@@ -222,11 +222,11 @@ class FakeNetworkDaemon:
                 self._put_back(self._checkpoints.pop(name))
 
     def begin_anew(self) -> None:
-        """The daemon is started again: it knows of no checkpoint, and leaves all as it is."""
+        """Restart the daemon: it knows no checkpoint, and leaves all as it is."""
         self._checkpoints.clear()
 
     def reboot(self) -> None:
-        """The device is: what was not on disk is gone."""
+        """Reboot the device: what was not on disk is gone."""
         self.begin_anew()
         self.profiles = copy.deepcopy(self.on_disk)
         self.interfaces = {
@@ -242,11 +242,11 @@ class FakeNetworkDaemon:
         return bool(self._checkpoints)
 
     def profile_on(self, uuid: str) -> Interface | None:
-        """The interface that uses this profile."""
+        """Return the interface that uses this profile."""
         return next((each for each in self.interfaces.values() if each.uses == uuid), None)
 
     def reaches(self, address: str) -> bool:
-        """Whether there is a way to *address* by any interface."""
+        """Return whether there is a way to *address* by any interface."""
         wanted = ip_address(address)
         return any(
             wanted in ip_interface(own).network
@@ -329,7 +329,7 @@ class FakeNetworkDaemon:
             self._changed()
 
     def _autoconnect(self) -> None:
-        """Idle interfaces use what they may."""
+        """Let idle interfaces use the profiles that they may."""
         for each in self.interfaces.values():
             fitting = [kept for kept in self.profiles.values() if _fits(kept, each)]
             best = max(fitting, key=lambda kept: kept.rank, default=None)

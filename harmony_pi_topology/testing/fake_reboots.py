@@ -26,15 +26,12 @@ class FakeReboots(Reboots, FakeReconciler):
         self.refuses = False
 
     async def find_system_reasons(self) -> Collection[str]:
-        """As `RebootDaemon.find_system_reasons`."""
         return self.system_reasons
 
     async def find_obstacles(self) -> Collection[str]:
-        """As `RebootDaemon.find_obstacles`."""
         return self.obstacles
 
     async def reboot(self) -> None:
-        """As `RebootDaemon.reboot`."""
         if self.refuses:
             self.refused += 1
             raise CapabilityUnavailable("systemd-logind is stopping; it is tried again")

@@ -26,25 +26,25 @@ class FakeWatch:
         self._on_change = None
 
     def tell(self, *keys: str) -> None:
-        """Each of *keys* that is watched has changed."""
+        """Tell that each of *keys* that is watched has changed."""
         for key in keys:
             if key in self._keys and self._on_change is not None:
                 self._on_change(key)
 
     def tell_at(self, path: str) -> None:
-        """The path, or what is below it, has changed."""
+        """Tell that the path, or what is below it, has changed."""
         self.tell(*(key for key in sorted(self._keys) if key == path or key.startswith(f"{path}/")))
 
     def tell_where(self, is_it: Callable[[str], bool]) -> None:
-        """Each of the keys that are watched, and are such, has changed."""
+        """Tell that each watched key of which *is_it* is true has changed."""
         self.tell(*filter(is_it, sorted(self._keys)))
 
     def tell_all(self) -> None:
-        """Whatever is watched may have changed."""
+        """Tell that whatever is watched may have changed."""
         self.tell(*sorted(self._keys))
 
     def lose_events(self) -> None:
-        """Nobody knows what has changed."""
+        """Tell that changes were missed, and not which."""
         if self._on_change is not None:
             self._on_change(None)
 
@@ -57,17 +57,16 @@ class FakeReconciler:
         self._watch = FakeWatch()
 
     async def availability(self) -> Availability:
-        """What ``availability_now`` says."""
+        """Return ``availability_now``."""
         return self.availability_now
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`; tells at once."""
+        """Watch *keys*; tell changes at once."""
         self._watch.watch(keys, on_change)
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
         self._watch.close()
 
     def lose_events(self) -> None:
-        """So much happens, or the bus hangs up, that some of it is not told: only that."""
+        """Lose events, as when too much happens or the bus hangs up: only that is told."""
         self._watch.lose_events()

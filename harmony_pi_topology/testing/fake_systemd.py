@@ -109,7 +109,6 @@ class FakeSystemd(FakeReconciler):
     async def converge(
         self, resources: Sequence[SystemdUnit], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
         return [
             await _answer_one(self._converge_one(each, apply=apply), each.name)
             for each in resources
@@ -120,15 +119,13 @@ class FakeSystemd(FakeReconciler):
         return unit_identities(resource, self._look_at(resource.name), OURS + resource.name)
 
     async def observe(self, key: str) -> UnitState | None:
-        """As `Reconciler.observe`."""
         return self._look_at(key).state
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
         return [await _answer_one(self._remove_one(each, apply=apply), each) for each in keys]
 
     def reopen(self) -> FakeSystemd:
-        """As an agent that starts again on the same device: with its records, and nothing else."""
+        """Return an agent that starts again on the same device: with its records, and nothing else."""
         again = FakeSystemd(
             patient=self._patient,
             records=self._records,
@@ -143,16 +140,16 @@ class FakeSystemd(FakeReconciler):
         self._init.pass_time(seconds)
 
     async def install(self, name: str, content: str) -> None:
-        """A package brings a unit."""
+        """Install a unit, as a package would."""
         self._init.files[THEIRS + name] = content.encode()
         self._init.reload()
 
     async def reload(self) -> None:
-        """A bystander has systemd read its files anew."""
+        """Have systemd read its files again, as a bystander would."""
         self._init.reload()
 
     async def start(self, name: str) -> None:
-        """A bystander starts a unit, as with the others below."""
+        """Start a unit, as a bystander would. So do the methods below."""
         self._init.start(name)
 
     async def stop(self, name: str) -> None:
@@ -183,28 +180,29 @@ class FakeSystemd(FakeReconciler):
         return self._init.look(name).enabled is True
 
     async def identity(self, name: str) -> str:
-        """Which start of it runs, or ran last; empty when it never did. Stays when nothing is done."""
+        """Return which start of the unit runs, or ran last; empty when it never did. It stays when nothing is
+        done."""
         return self._init.look(name).invocation
 
     async def command(self, name: str) -> str:
-        """What it runs now; empty when it does not."""
+        """Return what the unit runs now; empty when it does not run."""
         return self._init.command(name)
 
     async def reloads(self) -> str:
-        """Differs after each reload."""
+        """Return a text that differs after each reload."""
         return str(self._init.reloads)
 
     def write(self, path: str, content: bytes) -> None:
-        """A bystander writes a file."""
+        """Write a file, as a bystander would."""
         self._init.files[path] = content
         self._init.touch(path)
 
     def delete(self, path: str) -> None:
-        """A bystander takes a file away."""
+        """Delete a file, as a bystander would."""
         del self._init.files[path]
 
     def read(self, path: str) -> bytes | None:
-        """What a bystander reads there; None when there is no file."""
+        """Return what a bystander reads there; None when there is no file."""
         return self._init.files.get(path)
 
     def _listen_to_files(self) -> None:

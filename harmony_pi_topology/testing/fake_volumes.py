@@ -30,7 +30,7 @@ class FakeVolumes(FakeReconciler, Volumes):
         Volumes.__init__(self, _Store(self.device), records)
 
     async def list_volumes(self) -> Sequence[FoundUse]:
-        """As `ListsVolumes.list_volumes`: nothing is in them."""
+        """Return all volumes, with nothing in them."""
         return [
             FoundUse(
                 name=name,

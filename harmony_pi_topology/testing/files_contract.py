@@ -39,14 +39,14 @@ class Bystander(Protocol):
         """Write into the file in place, or make it, and the directories above it."""
 
     def read(self, path: str) -> bytes | None:
-        """The content of the regular file there; None when there is none."""
+        """Return the content of the regular file there; None when there is none."""
 
     def mode(self, path: str) -> int:
-        """The permission bits of what is there."""
+        """Return the permission bits of what is there."""
         ...
 
     def exists(self, path: str) -> bool:
-        """Whether anything is there."""
+        """Return whether anything is there."""
         ...
 
     def delete(self, path: str) -> None:
@@ -59,7 +59,7 @@ class Bystander(Protocol):
         """Make a symbolic link."""
 
     def identity(self, path: str) -> tuple[int, int]:
-        """The inode and the time of the last change of a file's content."""
+        """Return the inode and the time of the last change of a file's content."""
         ...
 
     def put_secret(self, name: str, content: bytes) -> None:
@@ -112,7 +112,7 @@ class FileSystemHostContract(FileWatchContract):
     @pytest.fixture
     @abstractmethod
     def host(self) -> FilesUnderTest:
-        """A file system without `BASE`."""
+        """Return a file system without `BASE`."""
 
     def file(self, name: str = "motd", content: bytes | SecretRef = b"hello\n") -> File:
         return File(path=f"{self.BASE}/{name}", content=content)

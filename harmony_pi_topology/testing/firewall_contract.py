@@ -126,7 +126,7 @@ class FirewallHostContract:
     @pytest.fixture
     @abstractmethod
     def host(self) -> FirewallUnderTest:
-        """A device that filters nothing, and whose control plane is reached."""
+        """Return a device that filters nothing, and whose control plane is reached."""
 
     async def test_it_is_loaded_confirmed_kept_told_as_seen_and_taken_away(
         self, host: FirewallUnderTest

@@ -32,7 +32,7 @@ class HostBystander(Protocol):
         """Set it as a person does, by hostnamectl or timedatectl."""
 
     def value(self, name: str) -> str:
-        """What the host has it at."""
+        """Return the value that the host has."""
         ...
 
 
@@ -71,7 +71,7 @@ class HostConfiguratorContract:
     @pytest.fixture
     @abstractmethod
     def host(self) -> HostUnderTest:
-        """A host of which nobody has set anything."""
+        """Return a host of which nobody has set anything."""
 
     @_each
     async def test_it_is_set_told_as_seen_and_given_back(

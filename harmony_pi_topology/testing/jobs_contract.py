@@ -34,7 +34,7 @@ FORBIDDEN = "this device runs no jobs any more"
 
 
 def _script(text: str) -> tuple[str, ...]:
-    """One that leaves a line of its own number of times run."""
+    """Return a script that adds a line to a file each time it is run, and then runs *text*."""
     return ("/bin/sh", "-c", f"mkdir -p {RUNS}; echo x >> {RUNS}/runs; {text}")
 
 
@@ -69,7 +69,7 @@ class JobBystander(Protocol):
         """Wait for *seconds* of the jobs' time."""
 
     async def runs(self, command: tuple[str, ...]) -> int:
-        """How often *command*, the only one of the test that is counted, was run."""
+        """Return how often *command*, the only one of the test that is counted, was run."""
         ...
 
     async def reboot(self) -> None:
@@ -137,7 +137,7 @@ class JobRunnerContract:
     @pytest.fixture
     @abstractmethod
     def host(self) -> JobsUnderTest:
-        """A device on which no job was run."""
+        """Return a device on which no job was run."""
 
     def job(self, command: tuple[str, ...] = WORKS, **fields: Any) -> Job:
         return Job.model_validate(

@@ -40,7 +40,7 @@ class LinkBystander(Protocol):
         """Delete a file or a link."""
 
     def readlink(self, path: str) -> str | None:
-        """What the link leads to; None where there is no link."""
+        """Return what the link leads to; None where there is no link."""
         ...
 
     def exists(self, path: str) -> bool: ...
@@ -82,7 +82,7 @@ class LinkHostContract:
     @pytest.fixture
     @abstractmethod
     def host(self) -> LinksUnderTest:
-        """A disk on which there is nothing at `BELOW`."""
+        """Return a disk on which there is nothing at `BELOW`."""
 
     def link(self, target: str = "../data", name: str = "current") -> SymbolicLink:
         return SymbolicLink(path=f"{self.BELOW}/{name}", target=target)

@@ -27,7 +27,7 @@ class ModelessFilesContract:
     @pytest.fixture
     @abstractmethod
     def host(self) -> FilesUnderTest:
-        """A file system that shows everything with mode 0755, and has nothing at `BASE`."""
+        """Return a file system that shows everything with mode 0755, and has nothing at `BASE`."""
 
     def file(self, mode: int, content: bytes = b"hello\n") -> File:
         return File(path=f"{self.BASE}/motd", content=content, mode=mode)
@@ -65,7 +65,7 @@ class ModelessDirectoriesContract:
     @pytest.fixture
     @abstractmethod
     def host(self) -> DirectoriesUnderTest:
-        """A file system that shows everything with mode 0755, and has nothing at `BELOW`."""
+        """Return a file system that shows everything with mode 0755, and has nothing at `BELOW`."""
 
     async def test_a_mode_that_does_not_stick_is_refused(self, host: DirectoriesUnderTest) -> None:
         error = await host.expect_refusal(Directory(path=f"{self.BELOW}/data", mode=0o700))

@@ -51,7 +51,7 @@ class MountBystander(Protocol):
         """Look into the directory."""
 
     def mounted(self, where: str) -> tuple[str, str] | None:
-        """The source and the type of what is seen there; None where nothing is mounted."""
+        """Return the source and the type of what is seen there; None where nothing is mounted."""
         ...
 
     def write(self, path: str, content: bytes) -> None:
@@ -108,7 +108,7 @@ class MountHostContract:
     @pytest.fixture
     @abstractmethod
     def host(self) -> MountsUnderTest:
-        """A device on which there is nothing at `BELOW`, and no disk at `DISK`."""
+        """Return a device on which there is nothing at `BELOW`, and no disk at `DISK`."""
 
     def tmpfs(self, *options: str, name: str = "scratch") -> MountPoint:
         return MountPoint(where=f"{self.BELOW}/{name}", what="tmpfs", type="tmpfs", options=options)

@@ -49,7 +49,7 @@ HOSTILE = r" cor;rect=ho\nrse\; #\x41é "
 
 
 def wifi(secret: str) -> Wifi:
-    """A wireless network, whose password is that secret."""
+    """Return a wireless network whose password is that secret."""
     return Wifi(ssid="Büro", psk=SecretRef(secret=secret))
 
 

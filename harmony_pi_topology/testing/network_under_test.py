@@ -37,22 +37,22 @@ class NetworkBystander(Protocol):
         """Change a setting of a profile, without applying it to what uses it."""
 
     async def read(self, name: str, setting: str) -> tuple[str, ...]:
-        """What a profile has there, as a list."""
+        """Return what a profile has there, as a list."""
         ...
 
     async def profiles(self) -> set[str]:
-        """The names of all profiles."""
+        """Return the names of all profiles."""
         ...
 
     async def in_use(self, interface: str) -> str | None:
-        """The name of the profile that an interface uses."""
+        """Return the name of the profile that an interface uses."""
 
     async def identity(self, name: str) -> tuple[str, str]:
-        """Its UUID, and by which activation it is in use."""
+        """Return the profile's UUID, and by which activation it is in use."""
         ...
 
     async def is_on_disk(self, name: str) -> bool:
-        """Whether it would be there after a reboot, as it is now."""
+        """Return whether the profile would be there after a reboot, as it is now."""
         ...
 
     async def take_down(self, name: str) -> None:
@@ -65,11 +65,11 @@ class NetworkBystander(Protocol):
         """Remove a profile."""
 
     async def mac(self, interface: str) -> str:
-        """The MAC address that an interface was made with."""
+        """Return the MAC address that an interface was made with."""
         ...
 
     async def addresses(self, interface: str) -> set[str]:
-        """The addresses that an interface has, as the kernel says it; without link-local ones."""
+        """Return the addresses that an interface has, as the kernel says them; without link-local ones."""
         ...
 
     async def drop_address(self, interface: str, address: str) -> None:
@@ -92,7 +92,7 @@ class NetworkUnderTest:
     """Makes another reconciler with the same records, as an agent does that starts again."""
 
     async def looks(self, *profiles: NetworkProfile) -> list[Change]:
-        """One converge of all; raises the first error that it answers."""
+        """Converge all once. Raise the first error that this answers."""
         results = await self.network.converge(profiles, apply=True)
         return [_require_change(result) for result in results]
 

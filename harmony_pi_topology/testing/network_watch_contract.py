@@ -29,13 +29,13 @@ class NetworkContract(ABC):
     @pytest.fixture
     @abstractmethod
     def host(self) -> NetworkUnderTest:
-        """A device with one cable, in `WIRE`, whose control plane is `BUS`, reached by that alone.
+        """Return a device with one cable, in `WIRE`, whose control plane is `BUS`, reached by that alone.
 
         A stranger's profile `start` is in use there, with the address `FIRST`.
         """
 
     def profile(self, *addresses: str, **fields: Any) -> NetworkProfile:
-        """One for `WIRE` that must soon be confirmed."""
+        """Return a profile for `WIRE` that must soon be confirmed."""
         given = {
             "name": "office",
             "link": Ethernet(interface=self.WIRE),
@@ -45,7 +45,7 @@ class NetworkContract(ABC):
         return NetworkProfile.model_validate({**given, **fields})
 
     def change_ipv4(self, profile: NetworkProfile, **ipv4: Any) -> NetworkProfile:
-        """The same with other fields of IPv4."""
+        """Return the same profile with other fields of IPv4."""
         fields = {"method": "manual", "addresses": (self.GOOD,), **ipv4}
         return profile.model_copy(update={"ipv4": Ipv4.model_validate(fields)})
 

@@ -17,7 +17,7 @@ class UnitEnablingContract(UnitContract):
     SOCKET = "harmony-contract-other.target"
 
     def also(self) -> str:
-        """A unit file that names another."""
+        """Return a unit file that names another."""
         return f"{self.content()}Also={self.SOCKET}\n"
 
     @pytest.mark.parametrize("is_ours", [True, False], ids=["its file ours", "a package's"])

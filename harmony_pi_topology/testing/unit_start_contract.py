@@ -276,7 +276,7 @@ class UnitStartContract(UnitContract):
         assert host.bystander.read(stamp) is None
 
     def timer(self, *settings: str) -> SystemdUnit:
-        """One with these settings."""
+        """Return a timer with these settings."""
         lines = ["[Timer]", *settings, "[Install]", "WantedBy=timers.target", ""]
         return self.unit(name=self.TIMER, content="\n".join(lines))
 

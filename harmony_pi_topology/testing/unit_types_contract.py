@@ -20,12 +20,12 @@ class UnitTypesContract(UnitContract):
     SLICE = "harmony-contract.slice"
 
     def socket(self, mode: str = "0600") -> SystemdUnit:
-        """One that starts the service."""
+        """Return a socket that starts the service."""
         content = f"[Socket]\nListenStream=/run/harmony-contract.sock\nSocketMode={mode}\n"
         return SystemdUnit(name=self.LISTENING, content=content, enabled=None)
 
     def slice(self, tasks: int = 40) -> SystemdUnit:
-        """One that limits what runs in it."""
+        """Return a slice that limits what runs in it."""
         content = f"[Slice]\nTasksMax={tasks}\n"
         return SystemdUnit(name=self.SLICE, content=content, enabled=None)
 

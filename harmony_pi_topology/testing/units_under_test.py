@@ -66,7 +66,7 @@ class UnitBystander(Protocol):
         """Wait for *seconds* of the units' time."""
 
     async def install(self, name: str, content: str) -> None:
-        """A package brings a unit, below /usr/lib."""
+        """Install a unit below /usr/lib, as a package would."""
 
     async def reload(self) -> None:
         """Have systemd read its files anew."""
@@ -96,15 +96,15 @@ class UnitBystander(Protocol):
     async def is_enabled(self, name: str) -> bool: ...
 
     async def identity(self, name: str) -> str:
-        """Which start of it runs, or ran last; empty when it never did."""
+        """Return which start of the unit runs, or ran last; empty when it never did."""
         ...
 
     async def command(self, name: str) -> str:
-        """The command that it runs now, as its unit file says; empty when it does not run."""
+        """Return the command that the unit runs now, as its unit file says; empty when it does not run."""
         ...
 
     async def reloads(self) -> str:
-        """Differs after each time that systemd has read its files."""
+        """Return a text that differs after each time that systemd has read its files."""
         ...
 
     def write(self, path: str, content: bytes) -> None:
@@ -114,7 +114,7 @@ class UnitBystander(Protocol):
         """Take a file away."""
 
     def read(self, path: str) -> bytes | None:
-        """Its content; None when there is none."""
+        """Return the file's content; None when there is none."""
         ...
 
 
@@ -136,7 +136,7 @@ class UnitsUnderTest:
     """Makes another reconciler with the same records, as an agent does that starts again."""
 
     async def look(self, unit: SystemdUnit) -> Change:
-        """One converge; raises the error that it answers."""
+        """Converge once. Raise the error that this answers."""
         (result,) = await self.units.converge([unit], apply=True)
         return require_change(result)
 
@@ -174,11 +174,11 @@ class UnitsUnderTest:
         raise AssertionError(f"{name} was not removed in {_LOOKS} looks")
 
     def file(self, name: str) -> bytes | None:
-        """The unit file that Harmony wrote."""
+        """Return the unit file that Harmony wrote."""
         return self.bystander.read(f"/etc/systemd/system/{name}")
 
     async def marks(self, name: str) -> tuple[str, str, bytes | None]:
-        """What stays when nothing is done."""
+        """Return what stays the same when nothing is done."""
         return (
             await self.bystander.identity(name),
             await self.bystander.reloads(),
@@ -203,14 +203,14 @@ class UnitContract(ABC):
     @pytest.fixture
     @abstractmethod
     def host(self) -> UnitsUnderTest:
-        """A device without these units, and without a file `USED`."""
+        """Return a device without these units, and without a file `USED`."""
 
     def content(self, command: str = SLEEP, *settings: str, install: bool = True) -> str:
-        """A unit file."""
+        """Return the text of a unit file."""
         lines = ["[Service]", "Type=exec", f"ExecStart={command}", *settings]
         return "\n".join([*lines, *(["[Install]", "WantedBy=multi-user.target"] * install), ""])
 
     def unit(self, command: str = SLEEP, *settings: str, **fields: Any) -> SystemdUnit:
-        """One whose service has settled soon."""
+        """Return a unit whose service has settled soon."""
         given = {"name": self.NAME, "content": self.content(command, *settings), "settle_s": 0.5}
         return SystemdUnit.model_validate({**given, **fields})

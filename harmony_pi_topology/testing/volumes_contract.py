@@ -46,7 +46,7 @@ class VolumeHostContract(CapabilityContract[Volume]):
     @pytest.fixture
     @abstractmethod
     def host(self) -> VolumesUnderTest:
-        """A place where nothing was made yet."""
+        """Return a place where nothing was made yet."""
         raise NotImplementedError
 
     async def test_a_dry_run_of_a_change_changes_nothing_either(
