@@ -145,7 +145,7 @@ class Blocks:
     async def converge(
         self, resources: Sequence[Block], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`; the parts of one file are written together."""
+        """Converge *resources*. The parts of one file are written together."""
         of_file: defaultdict[str, list[int]] = defaultdict(list)
         for index, each in enumerate(resources):
             of_file[each.path].append(index)
@@ -161,13 +161,11 @@ class Blocks:
         return [results[index] for index in range(len(resources))]
 
     async def observe(self, key: str) -> BlockAt | None:
-        """As `Reconciler.observe`."""
         file = await self.disk.read(split_block_key(key)[0])
         found = None if file is None else part_of(key).find(file.content)
         return None if file is None or found is None else self._state(key, found, file)
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
         results: list[Change | Exception] = []
         for key in keys:
             path, rid = split_block_key(key)[0], resource_id(Block.resource_type, key)
@@ -297,7 +295,7 @@ class Blocks:
         return {"id": self.disk.boot_id(), "was": "" if found is None else _sha256(found)}
 
     async def _note(self, due: _Due) -> None:
-        """Before it is touched: whose it is, and what it was."""
+        """Record, before it is touched, whose it is and what it was."""
         rid, found = due.block.id, due.found
         record: dict[str, Any] = dict(self.records.get(rid) or {})
         if not record or "left" in record:

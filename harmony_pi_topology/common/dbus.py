@@ -92,7 +92,7 @@ class Manager(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
 
     @dbus_method_async("ss", "o")
     async def restart_unit(self, name: str, mode: str) -> str:
-        """As `start_unit`, when it does not run."""
+        """Restart the unit, or start it if it does not run; see `start_unit`."""
         raise NotImplementedError
 
     @dbus_method_async("ssa(sv)a(sa(sv))", "o")
@@ -136,21 +136,21 @@ class Manager(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
 
     @dbus_method_async("s", "s")
     async def get_unit_file_state(self, file: str) -> str:
-        """As the disk has it now, whatever was loaded."""
+        """Return the state that the disk says now, whatever was loaded."""
         raise NotImplementedError
 
     @dbus_method_async("asbb", "ba(sss)")
     async def enable_unit_files(
         self, files: list[str], runtime: bool, force: bool
     ) -> tuple[bool, list[tuple[str, str, str]]]:
-        """(carries_install_info, changes)."""
+        """Enable *files*. Return (carries_install_info, changes)."""
         raise NotImplementedError
 
     @dbus_method_async("asbb", "ba(sss)")
     async def reenable_unit_files(
         self, files: list[str], runtime: bool, force: bool
     ) -> tuple[bool, list[tuple[str, str, str]]]:
-        """As `enable_unit_files`, after taking away links that an older unit file asked for."""
+        """Enable *files* after removing links that an older unit file asked for; see `enable_unit_files`."""
         raise NotImplementedError
 
     @dbus_method_async("asb", "a(sss)")
@@ -176,17 +176,17 @@ class Manager(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
 
     @dbus_signal_async("uoss")
     def job_removed(self) -> tuple[int, str, str, str]:
-        """(id, job, unit, result). Sent to whoever queued the job, subscribed or not."""
+        """Signal (id, job, unit, result) to whoever queued the job, subscribed or not."""
         raise NotImplementedError
 
     @dbus_signal_async("b")
     def reloading(self) -> bool:
-        """True: all files are about to be read. False: they have been."""
+        """Signal that all files are about to be read (True), or have been read (False)."""
         raise NotImplementedError
 
     @dbus_signal_async()
     def unit_files_changed(self) -> None:
-        """Something was enabled, disabled, masked or unmasked."""
+        """Signal that something was enabled, disabled, masked or unmasked."""
         raise NotImplementedError
 
 

@@ -174,7 +174,8 @@ class Connection:
         self._closed()
 
     def _watch_for_the_end(self) -> None:
-        """The loop already reads the bus's descriptor; a second one tells of its end, and of nothing else."""
+        """Watch a second descriptor of the bus, since the loop already reads the first. It tells only of the
+        end of the connection."""
         self._number = self.bus.get_fd()
         self._duplicate = os.dup(self._number)
         self._watch = select.epoll()
@@ -202,7 +203,7 @@ def _is_open(number: int) -> bool:
 
 
 def _open(address: str | None) -> SdBus:
-    """Does not block: what is sent waits until the connection is made."""
+    """Open the bus, without blocking: what is sent waits until the connection is made."""
     if address is None:
         return sd_bus_open_system()
     # The library takes an address from nowhere else.

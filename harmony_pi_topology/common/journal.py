@@ -70,15 +70,17 @@ class Journal:
         return await self._tail((f"--unit={unit}", "--boot"), lines)
 
     async def container_tail(self, container_id: str, lines: int) -> str:
-        """As `tail`, of what the container of this id wrote, whenever that was."""
+        """Return the last lines that the container of this id wrote, whenever that was; see `tail`."""
         return await self._tail((*_BY_PODMAN, f"CONTAINER_ID_FULL={container_id}"), lines)
 
     async def lines(
         self, unit: str, *, lines: int, since: datetime | None = None, after: str | None = None
     ) -> list[LogLine]:
-        """As `harmony_core.logs.Logged.logs`. Of too many bytes at once, the newest are told as they are,
-        and in the place of others that are long, a hint; with *after*, the oldest: what follows them is had
-        by asking again."""
+        """Return the lines of the log of *unit*; see `harmony_core.logs.Logged.logs`.
+
+        If there are too many bytes at once, return the newest lines as they are, and a hint in place of those
+        that are long; with *after*, return the oldest lines: ask again for what follows.
+        """
         entries = await self._newest_or_next((f"--unit={unit}",), lines, since, after)
         # journald does not say which of its two streams a unit wrote to.
         return _to_lines(entries, lambda each: "system" if each.get("_PID") == "1" else "out")
@@ -92,8 +94,8 @@ class Journal:
         since: datetime | None = None,
         after: str | None = None,
     ) -> list[LogLine]:
-        """As `lines`, of the container of this id, and of those that were called *name* when they were
-        started: what was made anew has another id."""
+        """Return the lines of the container of this id, and of those that had *name* when they were started:
+        a container that was made again has another id. See `lines`."""
         source = (
             *(*_BY_PODMAN, f"CONTAINER_NAME={name}", "+"),
             *(*_BY_PODMAN, f"CONTAINER_ID_FULL={container_id}"),
@@ -156,7 +158,8 @@ class Journal:
         return _list_entries(output)
 
     async def _run_journalctl(self, *arguments: str) -> tuple[bytes, int]:
-        """Its output and status; 0 where it was cut off, because it had too much to say."""
+        """Return the output and status of journalctl; 0 where it was cut off, because it had too much to
+        say."""
         return await run_program([*self._command, *arguments], max_bytes=_READ_BYTES)
 
 

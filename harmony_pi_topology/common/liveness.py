@@ -60,7 +60,7 @@ class Liveness:
         self._task: asyncio.Task[None] | None = None
 
     def record_probe(self, key: str, what: Probe | None, *, address: str, answers: bool) -> None:
-        """What a probe of *key* came to just now; *what* is None where there is nothing to ask."""
+        """Record what a probe of *key* found just now; *what* is None where there is nothing to probe."""
         if what is None:
             self._probed.pop(key, None)
         else:
@@ -68,16 +68,15 @@ class Liveness:
             self._go_on()
 
     def record_check(self, key: str, ask: Ask, *, answers: bool, every_s: float) -> None:
-        """What *ask*, which somebody else finds out every *every_s* seconds, came to just now."""
+        """Record the result of *ask* just now, which somebody else finds out every *every_s* seconds."""
         self._probed[key] = _Probed(ask, answers, missed_most=1, every_s=every_s)
         self._go_on()
 
     def forget(self, key: str) -> None:
-        """It is gone, or being made anew."""
+        """Forget *key*, which is gone or being made again."""
         self._probed.pop(key, None)
 
     def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`."""
         self._watched, self._on_change = frozenset(keys), on_change
         self._go_on()
 

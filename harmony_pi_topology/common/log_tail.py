@@ -9,7 +9,8 @@ LOG_TAIL_BYTES = 2048
 
 
 def log_tail(log: bytes) -> str:
-    """Its last lines, as the end of a message: at most `LOG_TAIL_LINES`, and `LOG_TAIL_BYTES` of UTF-8.
+    """Return the last lines of *log*, as the end of a message: at most `LOG_TAIL_LINES`, and `LOG_TAIL_BYTES`
+    of UTF-8.
 
     Nothing in them acts on the terminal that shows them.
     """

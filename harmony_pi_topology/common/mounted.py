@@ -260,7 +260,7 @@ class OnMounts(Generic[ResourceT, StateT]):
     async def converge(
         self, resources: Sequence[ResourceT], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`; `MountMissing` for what would be written beneath a mount point."""
+        """Converge *resources*. Answer `MountMissing` for what would be written beneath a mount point."""
         paths = {each.id: self._paths_of(each.key) for each in resources}
         missing = await self._guard.missing(paths)
         if not missing:
@@ -274,7 +274,6 @@ class OnMounts(Generic[ResourceT, StateT]):
         return [missing[each.id] if each.id in missing else next(results) for each in resources]
 
     async def identities(self, resource: ResourceT) -> frozenset[str]:
-        """As `Identifying.identities`."""
         return (
             frozenset()
             if self._identifying is None
@@ -282,7 +281,8 @@ class OnMounts(Generic[ResourceT, StateT]):
         )
 
     async def observe(self, key: str) -> StateT | None:
-        """As `Reconciler.observe`; `MountMissing` where what is seen would be what the disk hides."""
+        """Observe *key*. Raise `MountMissing` where the disk, which is not mounted, would hide what is
+        seen."""
         rid = self._rid(key)
         if (
             missing := (await self._guard.missing({rid: self._paths_of(key)})).get(rid)
@@ -291,7 +291,7 @@ class OnMounts(Generic[ResourceT, StateT]):
         return await self._inner.observe(key)
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`; what is on a disk that is away is removed once it is back."""
+        """Remove *keys*. What is on a disk that is away is removed once the disk is back."""
         rids = {key: self._rid(key) for key in keys}
         missing = await self._guard.missing({rid: self._paths_of(key) for key, rid in rids.items()})
         here = [key for key in keys if rids[key] not in missing]
@@ -305,15 +305,12 @@ class OnMounts(Generic[ResourceT, StateT]):
         return [results[key] if key in results else missing[rids[key]] for key in keys]
 
     async def availability(self) -> Availability:
-        """As `Reconciler.availability`."""
         return await self._inner.availability()
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`."""
         await self._inner.watch(keys, on_change)
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
         await self._guard.close()
         await self._inner.close()
 
@@ -332,7 +329,7 @@ class PreparingOnMounts(OnMounts[ResourceT, StateT]):
         self._preparing = inner
 
     async def prepare(self, resources: Sequence[ResourceT]) -> None:
-        """As `Preparing.prepare`; `MountMissing` as for `converge`."""
+        """Prepare *resources*. Raise `MountMissing`, as for `converge`."""
         missing = await self._guard.missing(
             {each.id: self._paths_of(each.key) for each in resources}
         )
@@ -342,7 +339,7 @@ class PreparingOnMounts(OnMounts[ResourceT, StateT]):
 
 
 def _above(path: str) -> Iterator[str]:
-    """Every directory above *path*, an absolute one without ``//``, the nearest first."""
+    """Yield every directory above *path*, which is absolute and has no ``//``, the nearest first."""
     while len(path) > 1:
         path = path.rpartition("/")[0] or "/"
         yield path

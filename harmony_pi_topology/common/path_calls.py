@@ -126,7 +126,8 @@ class PathCalls:
         self._hanging: list[_Hanging] = []
 
     async def run(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """``func(*args)`` in a thread, for as long as it moves. `TimedOut` once it does not."""
+        """Call ``func(*args)`` in a thread, for as long as it makes progress. Raise `TimedOut` once it does
+        not."""
         async with self._slots:
             return await self._run(partial(func, *args, **kwargs))
 
@@ -158,7 +159,7 @@ class PathCalls:
     async def run_within(
         self, timeout_s: float, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """As `Worker.run_within`, for a call that does not step."""
+        """Call *func* as `Worker.run_within` does, if the call reports no steps."""
         return await self._worker.run_within(timeout_s, func, *args, **kwargs)
 
     def refusal(self, path: str) -> CapabilityError | None:

@@ -65,10 +65,9 @@ class WatchedPaths:
         return await self._paths.availability()
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`, by inotify."""
+        """Watch *keys* by inotify."""
         await self._watcher.watch(keys, on_change)
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
         await self._watcher.close()
         self._paths.close()

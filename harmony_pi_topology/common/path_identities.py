@@ -25,7 +25,8 @@ class PathIdentities:
         self._gathered: Batcher[str, _Answer] = Batcher(self._look)
 
     async def look(self, path: str) -> frozenset[str]:
-        """As `Root.identities`. Raises `CapabilityError`s, also where the file system does not answer."""
+        """Return the identities of *path*; see `Root.identities`. Raise `CapabilityError`, also where the
+        file system does not answer."""
         (answer,) = await self._gathered.submit([path])
         if isinstance(answer, CapabilityError):
             raise answer

@@ -90,7 +90,6 @@ class PathWatcher:
         """Of each key, as they were when ways were sought last."""
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`."""
         before = self._keys
         self._keys, self._on_change = frozenset(keys), on_change
         self._is_used |= bool(keys)
@@ -101,7 +100,8 @@ class PathWatcher:
         await asyncio.shield(self._task(self._renew()))
 
     def find_anew(self, key: str) -> None:
-        """*key*, which is to be watched too, is about other paths now: it is told once they are watched."""
+        """Watch other paths for *key*, which has changed what it is about, and report *key* once they are
+        watched."""
         if self._on_change is not None:
             self._keys |= {key}
             self._others.add(key)
@@ -109,7 +109,7 @@ class PathWatcher:
             self._renew_soon()
 
     async def mend(self) -> None:
-        """Where not all could be watched, try again; told None when it can be."""
+        """Try again to watch what could not be watched; tell None once it can be."""
         if self._on_change is not None and not self._is_whole:
             with suppress(CapabilityError):
                 await asyncio.shield(self._task(self._renew()))

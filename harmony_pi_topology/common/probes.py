@@ -20,7 +20,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [^\r\n]*)?\r?\n")
 
 
 async def probe(p: Probe, *, address: str = "127.0.0.1") -> str | None:
-    """None when *p* succeeds at *address*, else one sentence why not. Ends within ``p.timeout_s``."""
+    """Return None when *p* succeeds at *address*, else one sentence why not. End within ``p.timeout_s``."""
     where = f"{_host(address)}:{p.port}"
     try:
         async with asyncio.timeout(p.timeout_s):

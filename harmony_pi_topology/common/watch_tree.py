@@ -101,7 +101,7 @@ def build_watch_tree(
 
 
 def unwatchable(error: OSError) -> CapabilityError:
-    """*error* as one of ours, with its remedy."""
+    """Return *error* as one of our errors, with its remedy."""
     match error.errno:
         case errno.ENOSPC | errno.ENOMEM:
             remedy = "raise fs.inotify.max_user_watches"

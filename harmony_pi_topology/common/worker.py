@@ -32,15 +32,18 @@ class Worker:
         self._overdue: set[Future[Any]] = set()
 
     async def run(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """``func(*args)`` in a thread. `TimedOut` when it takes too long; `CapabilityUnavailable` at once
-        while every thread is occupied by a call that did."""
+        """Call ``func(*args)`` in a thread. Raise `TimedOut` when it takes too long; `CapabilityUnavailable`
+        at once while every thread is occupied by a call that did."""
         return await self.run_within(self._timeout_s, func, *args, **kwargs)
 
     async def run_within(
         self, timeout_s: float, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """As `run`, with a deadline of its own. It counts from now, waiting for a thread included. A
-        call that still waits for one then, or when its caller is cancelled, is never begun."""
+        """Call *func* as `run` does, with a deadline of *timeout_s* from now, which includes the wait for a
+        thread.
+
+        A call that still waits for a thread then, or when its caller is cancelled, is never begun.
+        """
         self._refuse_where_all_hang()
         call = self._submit(func, *args, **kwargs)
         deadline = asyncio.timeout(timeout_s)
@@ -60,7 +63,8 @@ class Worker:
     async def run_while_moving(
         self, steps: Callable[[], int], func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """As `run`, but the deadline begins anew as long as *steps*, asked when it passes, has changed."""
+        """Call *func* as `run` does, but restart the deadline whenever *steps*, asked when it passes, has
+        changed."""
         self._refuse_where_all_hang()
         call = self._submit(func, *args, **kwargs)
         waiting, before, now = asyncio.wrap_future(call), -1, steps()
@@ -121,7 +125,8 @@ class Worker:
         return call
 
     def _note_overdue(self, call: Future[Any]) -> None:
-        """Its thread is occupied until it ends, unless it had not begun and now never does."""
+        """Note that the thread of *call* is occupied until *call* ends, unless it had not begun and never
+        will."""
         if not call.cancel():
             self._overdue.add(call)
             # Only now: it could end between the deadline and here, and must not stay.
@@ -129,6 +134,6 @@ class Worker:
 
 
 def _disregard(future: asyncio.Future[Any]) -> None:
-    """Whoever still waits for *future* hears of its error all the same."""
+    """Retrieve the error of *future*, so that asyncio does not log it; whoever waits for *future* gets it."""
     if not future.cancelled():
         future.exception()

@@ -17,7 +17,7 @@ __all__ = ["harmony_capabilities"]
 
 @impl
 def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
-    """Harmony's hook."""
+    """Return the ContainerNetworkHost of this device. Implements the hook."""
     if (why_not := why_no_podman(place)) is not None:
         return {"ContainerNetworkHost": why_not}
     from .podman_networks import PodmanNetworks  # noqa: PLC0415 - needs podman's library

@@ -40,15 +40,14 @@ class PodmanNetworks(ContainerNetworks):
         super().__init__(store, records, turns)
 
     async def availability(self) -> Availability:
-        """As `Reconciler.availability`. Does not wake podman, but when it did not answer last time."""
+        """Return whether podman is expected to answer. Start podman only if it did not answer last time."""
         reason = await self._podman.is_expected_to_answer()
         return Availability(available=reason is None, reason=reason or "")
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """Never tells anything."""
+        """Return at once: networks are not watched."""
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
         self._podman.close()
         self._files.close()
 

@@ -54,7 +54,7 @@ class NetworkStore(Protocol):
     async def look(self, name: str) -> FoundNetwork | None: ...
 
     async def make(self, network: ContainerNetwork, labels: Mapping[str, str]) -> None:
-        """`ContainerFailed` for what podman refuses, such as a subnet that is taken."""
+        """Make *network*. Raise `ContainerFailed` for what podman refuses, such as a subnet that is taken."""
 
     async def try_subnets(self, network: ContainerNetwork, subnets: Sequence[str]) -> None:
         """Raise `ContainerFailed` where podman would refuse *subnets*; leave nothing of that behind."""
@@ -97,23 +97,22 @@ class ContainerNetworks:
     async def converge(
         self, resources: Sequence[ContainerNetwork], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
         results = await gather_results(resources, partial(self._converge, apply=apply))
         return [
             name_resource(result, each.id) for each, result in zip(resources, results, strict=True)
         ]
 
     async def observe(self, key: str) -> ContainerNetworkPresent | None:
-        """As `Reconciler.observe`."""
         return _state(await self._store.look(key))
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`. `InUse` as long as a container is on it."""
+        """Remove *keys*. Answer `InUse` as long as a container is on a network."""
         results = await gather_results(keys, partial(self._remove, apply=apply))
         return [name_resource(result, _id(key)) for key, result in zip(keys, results, strict=True)]
 
     async def find_hold(self, key: str) -> NotReady | None:
-        """As `Holding.find_hold`: what a container on it holds, puts off its end."""
+        """Return the hold of a container on the network, which delays its removal; None where there is
+        none."""
         for user in await self._store.users(key):
             if user.may_hold and (hold := await self._store.find_hold(user.name)) is not None:
                 return NotReady(
@@ -125,7 +124,6 @@ class ContainerNetworks:
         return None
 
     async def release(self, key: str) -> bool:
-        """As `Holding.release`."""
         if await self.find_hold(key) is None:
             return False
         for user in await self._store.users(key):

@@ -16,7 +16,7 @@ __all__ = ["id_of_made_directory", "made_above", "note_made"]
 
 
 def id_of_made_directory(path: str) -> str:
-    """Under which it is recorded that a directory was made on the way to something."""
+    """Return the id under which it is recorded that a directory was made on the way to something else."""
     return resource_id("made-directory", path)
 
 

@@ -16,7 +16,7 @@ __all__ = ["harmony_capabilities"]
 
 @impl
 def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
-    """Harmony's hook."""
+    """Return the DirectoryHost of this device. Implements the hook."""
     # Only an agent needs them.
     from harmony_pi_topology.common.mounted import MountGuard, OnMounts  # noqa: PLC0415
 

@@ -94,20 +94,19 @@ class Directories:
         return Directory
 
     async def observe(self, key: str) -> DirectoryState | None:
-        """As `Reconciler.observe`."""
         return await self.disk.look(key)
 
     async def converge(
         self, resources: Sequence[Directory], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`. Those above come before those below."""
+        """Converge *resources*. A directory comes before those in it."""
         results: dict[int, Change | Exception] = {}
         for index in sorted(range(len(resources)), key=lambda n: resources[n].path):
             results[index] = await self._converge_one(resources[index], apply=apply)
         return [results[index] for index in range(len(resources))]
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`, and never what is in one. Those below come before those above."""
+        """Remove *keys*, and never what is in one. A directory comes after those in it."""
         results = {
             key: await self._remove_one(key, apply=apply) for key in sorted(keys, reverse=True)
         }
@@ -192,7 +191,7 @@ class Directories:
     async def _note(
         self, directory: Directory, found: DirectoryAt | None, desired: DirectoryAt
     ) -> None:
-        """Before it is touched: whose it is, and how it was."""
+        """Record, before it is touched, whose it is and how it was."""
         known = self.records.get(directory.id)
         made = self.records.get(id_of_made_directory(directory.path)) is not None
         if known is None or "left" in known:

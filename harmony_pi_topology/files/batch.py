@@ -151,7 +151,8 @@ class FileBatches:
         return Owners(self._root, of_this_machine=here)
 
     def sha256_desired(self, file: File) -> str:
-        """Hex, of what *file* is to hold. `SecretMissing` as `converge`."""
+        """Return the hexadecimal SHA-256 of what *file* is to contain. Raise `SecretMissing`, as `converge`
+        does."""
         content = self._content(file)
         if isinstance(content, bytes):
             return hashlib.sha256(content).hexdigest()
@@ -281,10 +282,10 @@ class FileBatches:
         )
 
     def _losses(self, file: File, found: Found, keeps_content: bool) -> tuple[Step, ...]:
-        """What else goes with *found* where *file* is brought about.
+        """Return what else is lost with *found* when *file* is written.
 
-        Of somebody else's it is kept with the rest. What could not be put back is refused here already, so
-        that a diff says so too.
+        What is somebody else's is kept with the backup. What could not be restored is refused here already,
+        so that a diff says so too.
         """
         extras = self._root.extras(file.path)
         if not self._is_ours(file) and not file.discard_previous:
@@ -342,7 +343,7 @@ class FileBatches:
     def _present(
         self, file: File, draft: Draft, found: Found, owners: Owners, now_ns: int
     ) -> PresentAt:
-        """*found* in words, with its true hash; without one where it is large and of another size."""
+        """Return *found* in words, with its true hash; without one where it is large and of another size."""
         # One of another size is another, whatever is in it, and may be as large as somebody likes.
         is_hashed = found.size_bytes <= max(len(draft.content), ORIGINAL_MAX_BYTES)
         sha256 = self._sha256(file.path, found, now_ns) if is_hashed else ""
@@ -417,7 +418,7 @@ class FileBatches:
         return {draft.path: found}
 
     def _write(self, plans: Sequence[_Plan], done: _Done) -> None:
-        """All together; if that fails, one by one, so that each has its own error."""
+        """Write all *plans* together; if that fails, one by one, so that each has its own error."""
         try:
             found = self._root.write_many([plan.draft for plan in plans])
         except CapabilityError as error:
@@ -431,7 +432,7 @@ class FileBatches:
 
 
 def _in_words(file: File, draft: Draft, found: Found, owners: Owners, sha256: str) -> PresentAt:
-    """*found* in words. An owner who is the wished one is called as the wish calls them."""
+    """Return *found* in words. An owner who is the desired one is named as in *file*."""
     return PresentAt(
         sha256=sha256,
         mode=f"{found.mode:04o}",

@@ -74,9 +74,9 @@ def resolve_desired(
     replaces_secret: bool = False,
     downloaded: bool = False,
 ) -> DesiredFile:
-    """*file*, with the *content* that it has, or that its secret or asset stands for.
+    """Return *file* with its *content*, or the content of its secret or asset.
 
-    *downloaded*: a download of it was, or would be, fetched for this.
+    *downloaded* says that a download was, or would be, fetched for this.
     """
     if isinstance(content, bytes):
         sha256, held = hashlib.sha256(content).hexdigest(), content
@@ -120,7 +120,7 @@ def steps_due(found: PresentAt | None, desired: DesiredFile) -> tuple[Step, ...]
 
 
 def in_place_of(kind: str, desired: DesiredFile) -> tuple[Step, ...]:
-    """What is to be done where a file of ours was, and a *kind* of something else is now."""
+    """Return the steps to do where a file of ours was, and a *kind* of something else is now."""
     return (Removed(f"a {kind} that had taken its place"), *steps_due(None, desired))
 
 
@@ -149,7 +149,8 @@ def may_be_shown(found: PresentAt, desired: DesiredFile) -> bool:
 
 
 def diff_of(path: str, before: bytes, after: bytes) -> str | None:
-    """A unified diff of text; None when either is not text, or when they are alike. See `may_be_shown`."""
+    """Return a unified diff of text; None when either is not text, or when they are equal. See
+    `may_be_shown`."""
     old, new = _as_lines(before), _as_lines(after)
     if old is None or new is None:
         return None
@@ -160,7 +161,7 @@ def diff_of(path: str, before: bytes, after: bytes) -> str | None:
 
 
 def _as_lines(content: bytes) -> list[str] | None:
-    """Lines that all end in a newline; None for what is not plain text."""
+    """Return lines that all end in a newline; None for what is not plain text."""
     try:
         text = content.decode()
     except UnicodeDecodeError:

@@ -133,16 +133,16 @@ class PosixFiles:
     async def converge(
         self, resources: Sequence[File], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`; calls made at the same time share one pass."""
+        """Converge *resources*. Calls made at the same time share one pass."""
         return await self._gathered.submit([FileRequest(file, apply) for file in resources])
 
     async def prepare(self, resources: Sequence[File]) -> None:
-        """As `Preparing.prepare`: the assets and downloads of files that are not as wished are fetched."""
+        """Fetch the assets and downloads of those files that are not as desired."""
         for error in (await self._fetch([FileRequest(file, True) for file in resources])).values():
             raise error
 
     async def observe(self, key: str) -> FileState | None:
-        """As `Reconciler.observe`. The content is read; nothing remembered is believed."""
+        """Observe *key*. The content is read; nothing remembered is relied on."""
         hidden = "secret" in (self._records.get(_rid(key)) or {})
         return await self._calls.run(self._observe_one, key, hidden)
 
@@ -151,7 +151,7 @@ class PosixFiles:
         return await self._identities.look(resource.path)
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`; calls made at the same time share one pass. Needs its records alone."""
+        """Remove *keys*. Calls made at the same time share one pass. This needs only the records."""
         if not apply:
             return await self._remove_all(keys, apply=False)
         return await self._removals.submit(keys)
@@ -168,11 +168,10 @@ class PosixFiles:
         return Availability(available=True)
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`, by inotify. Not heard: writing through another name of the same file."""
+        """Watch *keys* by inotify. A write through another name of the same file is not noticed."""
         await self._watcher.watch(keys, on_change)
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
         await self._watcher.close()
         self._calls.close()
         self._root.close()
@@ -300,10 +299,10 @@ class PosixFiles:
         return self._records.get(file.id) or {}
 
     async def _keep_backups(self, all_desired: Sequence[FileRequest]) -> Mapping[str, Exception]:
-        """Of what was there before us and is about to be changed, keep what it was: the errors by path.
+        """Keep a backup of what was there before us and is about to be changed. Return the errors by path.
 
-        What could not be looked at is not touched now: at a second look it could be seen, and be written over
-        with nothing kept.
+        What could not be looked at is not touched now: at a second look it could be seen, and be overwritten
+        without a backup.
         """
         found = [
             desired
@@ -359,7 +358,7 @@ class PosixFiles:
     async def _note_secrets_gone(
         self, all_desired: Sequence[FileRequest], results: Sequence[Result]
     ) -> None:
-        """Of what was a secret, and has been written over with what is none, tell everything again."""
+        """Show everything again of what was a secret and has been overwritten with what is none."""
         written = [
             desired.file
             for desired, result in zip(all_desired, results, strict=True)
@@ -372,7 +371,8 @@ class PosixFiles:
                 self._recorded.pop(file.path, None)
 
     async def _note_directories(self, made: Sequence[str]) -> None:
-        """Those that vanished between being found and being needed, and so were made all the same."""
+        """Record those directories that vanished between being found and being needed, and so were made by
+        us."""
         unknown = [
             path
             for path in made

@@ -62,9 +62,9 @@ class FileBackups:
         self._sha256_of = sha256_of
 
     async def keep(self, files: Sequence[File]) -> Mapping[str, Exception]:
-        """Before each of *files* is written over what was there before us: the errors by path.
+        """Keep what was there before us, before each of *files* is overwritten. Return the errors by path.
 
-        `PriorTooLarge`, `UnsafePath` or `WriteFailed`: that file must not be touched.
+        With `PriorTooLarge`, `UnsafePath` or `WriteFailed`, that file must not be touched.
         """
         kept = await asyncio.gather(*map(self._keep, files))
         return {file.path: error for file, error in zip(files, kept, strict=True) if error}

@@ -82,7 +82,7 @@ def kind_in_words(found: Found) -> str:
 def state_of(
     root: Root, owners: Owners, path: str, found: Found, *, hidden: bool
 ) -> PresentAt | NotAFile:
-    """*found* as it is told; *hidden* keeps the hash back."""
+    """Return *found* as it is reported; *hidden* leaves out the hash."""
     if found.kind != "file":
         return NotAFile(kind=kind_in_words(found))
     return PresentAt(
@@ -95,7 +95,8 @@ def state_of(
 
 
 def _sha256_at(root: Root, path: str, found: Found) -> str:
-    """Of a file; empty where it is too large to be hashed, and so nothing that we ever wrote."""
+    """Return the hash of a file; empty where it is too large to be hashed, and so nothing that we ever
+    wrote."""
     return "" if found.size_bytes > HASHED_MAX_BYTES else root.sha256(path)
 
 

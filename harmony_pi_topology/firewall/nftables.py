@@ -128,12 +128,12 @@ class NftablesFirewalls(Firewalls):
         super().__init__(self._nftables, units, records, unit_records, reachability)
 
     async def availability(self) -> Availability:
-        """As `Reconciler.availability`: whether systemd answers."""
+        """Return whether systemd answers."""
         return await self.units.availability()
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`. Heard are its unit, and the one that throws away all rules; what somebody
-        does with nft is found by the periodic pass."""
+        """Watch the firewall's unit, and the one that deletes all rules. What somebody changes with nft is
+        found by the periodic pass."""
 
         def hear(unit: str | None) -> None:
             for key in keys if unit is not None else (None,):
@@ -142,7 +142,6 @@ class NftablesFirewalls(Firewalls):
         await self.units.watch([UNIT, "nftables.service"] if keys else [], hear)
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
         await self.units.close()
         self._bus.close()
         self._nftables.close()

@@ -21,7 +21,7 @@ _PROGRAMS = ("/usr/sbin/nft", "/sbin/nft")
 
 @impl
 def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
-    """Harmony's hook."""
+    """Return the FirewallHost of this device. Implements the hook."""
     why_not = why_no_systemd(place)
     if why_not is None and not any(is_there(Path(program)) for program in _PROGRAMS):
         why_not = f"nftables is not installed; {place.remedy('apt-get install nftables')}"

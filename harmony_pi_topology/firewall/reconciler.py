@@ -195,14 +195,13 @@ class Firewalls:
         return Firewall
 
     async def observe(self, key: str) -> Filtering | None:  # noqa: ARG002 - there is one
-        """As `Reconciler.observe`."""
         async with self._one_at_a_time:
             return _state((await self._filter.look(None)).found)
 
     async def converge(
         self, resources: Sequence[Firewall], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`. A change on trial is NotReady until it has proved itself."""
+        """Converge *resources*. A change on trial is NotReady until it is confirmed."""
         results: list[Change | Exception] = []
         for firewall in resources:
             async with self._one_at_a_time:
@@ -213,7 +212,7 @@ class Firewalls:
         return results
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`. What was there before is not put back: nothing of ours was."""
+        """Remove *keys*. Nothing is restored, because nothing of what was there before is kept."""
         results: list[Change | Exception] = []
         for key in keys:
             rid = resource_id(Firewall.resource_type, key)
@@ -284,8 +283,8 @@ class Firewalls:
         return await self._confirm(plan, record)
 
     async def _on_rolled_back(self, plan: _Plan, record: _Record) -> Change:
-        """It was not us who ended the trial: it was taken back, or we were killed right after its commit, or
-        the device was booted anew."""
+        """Return what to do about a trial that we did not end: it was rolled back, or we were killed right
+        after its commit, or the device was rebooted."""
         if record.proven and plan.is_in_force:
             return await self._confirm(plan, record)
         refused, why = plan.firewall.spec_hash, say_cut_off(plan.firewall.confirm_within_s)
@@ -298,7 +297,7 @@ class Firewalls:
         raise make_rolled_back(plan.id, told)
 
     async def _confirm(self, plan: _Plan, record: _Record) -> Change:
-        """In this order: what is confirmed and not yet on disk is written there by the next look."""
+        """Confirm the rules, in this order: the next look writes what is confirmed and not yet on disk."""
         record = attrs.evolve(
             record.over, confirmed=plan.rules_hash, refused="", refusal="", cut_short=""
         )

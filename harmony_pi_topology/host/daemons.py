@@ -74,12 +74,12 @@ class Hostnamed(DbusInterfaceCommonAsync, interface_name="org.freedesktop.hostna
 
     @dbus_method_async("sb")
     async def set_static_hostname(self, hostname: str, interactive: bool) -> None:
-        """For every boot, and the kernel's at once; empty for none."""
+        """Set the name for every boot, and the kernel's at once; empty for none."""
         raise NotImplementedError
 
     @dbus_method_async("sb")
     async def set_hostname(self, hostname: str, interactive: bool) -> None:
-        """The kernel's."""
+        """Set the kernel's name."""
         raise NotImplementedError
 
     @dbus_property_async("s")
@@ -138,15 +138,12 @@ class SdbusHost:
     async def converge(
         self, resources: Sequence[HostSetting], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
         return await self._settings.converge(resources, apply=apply)
 
     async def observe(self, key: str) -> HostSettingAt | None:
-        """As `Reconciler.observe`."""
         return await self._daemons.look(key, anew=True)
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
         return await self._settings.remove(keys, apply=apply)
 
     async def availability(self) -> Availability:
@@ -155,11 +152,10 @@ class SdbusHost:
         return await self._daemons.availability()
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`, by inotify. Not heard: a name that only the kernel is told."""
+        """Watch *keys* by inotify. A name that only the kernel has is not noticed."""
         await self._watcher.watch(keys, on_change)
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
         await self._watcher.close()
         self._daemons.close()
 

@@ -26,7 +26,7 @@ _NEEDED = (
 
 @impl
 def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
-    """Harmony's hook."""
+    """Return the HostConfigurator of this device. Implements the hook."""
     if (why_not := why_no_systemd(place) or _why_no_services(place)) is not None:
         return {"HostConfigurator": why_not}
     from .daemons import SdbusHost  # noqa: PLC0415 - needs a D-Bus library

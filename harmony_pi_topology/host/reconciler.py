@@ -53,11 +53,9 @@ class HostSettings:
     async def converge(
         self, resources: Sequence[HostSetting], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
         return [await self._converge_one(each, apply=apply) for each in resources]
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
         return [await self._remove_one(each, apply=apply) for each in keys]
 
     async def _converge_one(self, setting: HostSetting, *, apply: bool) -> Change | Exception:
@@ -87,7 +85,7 @@ class HostSettings:
         return did_it_stick(f"the {name}", desired, found, remedy=_REMEDY)
 
     async def _note(self, setting: HostSetting, found: HostSettingAt) -> None:
-        """Before it is touched: what it was."""
+        """Record, before it is touched, what it was."""
         known = self.records.get(setting.id)
         prior, were = found.value, list[str]()
         if known is not None and "left" not in known:

@@ -17,7 +17,7 @@ __all__ = ["harmony_capabilities"]
 
 @impl
 def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
-    """Harmony's hook."""
+    """Return the JobRunner of this device. Implements the hook."""
     if (why_not := why_no_systemd(place)) is not None:
         return {"JobRunner": why_not}
     from .systemd import SystemdJobs  # noqa: PLC0415 - needs a D-Bus library

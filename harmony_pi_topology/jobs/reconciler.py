@@ -115,7 +115,7 @@ def undo_of(job: Job) -> Job:
 
 
 def question_of(job: Job) -> Job:
-    """Its ``unless``, as a job that can change nothing, and reaches nobody."""
+    """Return the ``unless`` of *job* as a job that can change nothing and has no network."""
     return Job(
         name=job.name,
         command=job.unless,
@@ -125,7 +125,7 @@ def question_of(job: Job) -> Job:
 
 
 def _undo_name(name: str) -> str:
-    """As what the undoing of job *name* is run. No job has a dot in its name."""
+    """Return the name under which the undo command of job *name* runs. No job has a dot in its name."""
     return f"{name}.undo"
 
 
@@ -157,7 +157,7 @@ class Jobs:
         return Job
 
     def ask_again(self, keys: Collection[str] | None) -> None:
-        """As `Remembering.ask_again`: each ``unless``."""
+        """Ask each ``unless`` again."""
         asked = self._known.keys() if keys is None else self._known.keys() & set(keys)
         self._stale.update(name for name in asked if self._known[name].unless)
 
@@ -183,7 +183,6 @@ class Jobs:
             return answer
 
     async def look_again(self, keys: Collection[str]) -> None:
-        """As `Remembering.look_again`."""
         for name in keys:
             job, record = self._known.get(name), self._records.get(_id(name))
             if job is not None and record is not None and not self._was_asked(job, record):
@@ -192,7 +191,6 @@ class Jobs:
     async def converge(
         self, resources: Sequence[Job], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
         return await asyncio.gather(*(self._converge_one(each, apply=apply) for each in resources))
 
     async def observe(self, key: str) -> JobState | None:
@@ -200,8 +198,7 @@ class Jobs:
         return _state(self._records.get(_id(key)))
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`. One that runs is ended. What a job did stays, but for what it says how to
-        undo."""
+        """Remove *keys*. A job that runs is ended. What it did stays, unless the job says how to undo it."""
         return await asyncio.gather(*(self._remove_one(each, apply=apply) for each in keys))
 
     async def _converge_one(self, job: Job, *, apply: bool) -> Change | Exception:
@@ -300,7 +297,7 @@ class Jobs:
             self._uncleared.discard(name)
 
     async def _due(self, job: Job, state: JobState | None, *, apply: bool) -> Change:
-        """It is to be run, unless there is no need."""
+        """Run *job*, unless there is no need."""
         if not apply:
             return _plan_one(job, state, is_needed=job.name in self._needed)
         self._uncleared.add(job.name)  # perhaps by what runs with an older specification
@@ -336,8 +333,8 @@ class Jobs:
             raise
 
     async def _leave(self, job: Job, state: JobState | None, said: str) -> Change:
-        """There is nothing to do, as its question has *said*. Noted, unless that is known of this boot
-        already."""
+        """Return that there is nothing to do, as the job's question has *said*. Record that, unless it is
+        known of this boot already."""
         record = self._records.get(job.id)
         if (
             record is not None
@@ -463,7 +460,7 @@ class Jobs:
         return Change(resource=_id(name), steps=(UNDONE,), before=state, diff=script(undo))
 
     async def _undo_it(self, undo: Job) -> NotReady | None:
-        """None once it has been run to its end; `JobAttemptFailed` where it has failed."""
+        """Return None once *undo* has been run to its end. Raise `JobAttemptFailed` where it has failed."""
         name = _undo_name(undo.name)
         sight = await self._engine.look(name)
         if sight is None:

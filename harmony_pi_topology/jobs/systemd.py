@@ -75,7 +75,6 @@ class SystemdJobs(Jobs):
     async def converge(
         self, resources: Sequence[Job], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
         for job in resources:
             self._watcher.note(job)
         return await super().converge(resources, apply=apply)
@@ -91,7 +90,6 @@ class SystemdJobs(Jobs):
         await self._watcher.watch(keys, on_change)
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
         await self._watcher.close()
         self._bus.close()
         self._systemd.close()

@@ -49,12 +49,11 @@ class QuestionWatcher:
                 self._files.find_anew(job.name)
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`."""
         self._keys, self._on_change = frozenset(keys), on_change
         await self._files.watch([key for key in keys if self._paths.get(key)], self._hear)
 
     async def mend(self) -> None:
-        """As `PathWatcher.mend`."""
+        """Try again to watch what could not be watched; see `PathWatcher.mend`."""
         await self._files.mend()
 
     async def close(self) -> None:

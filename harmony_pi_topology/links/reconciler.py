@@ -87,18 +87,15 @@ class Links:
         return SymbolicLink
 
     async def observe(self, key: str) -> LinkState | None:
-        """As `Reconciler.observe`."""
         found = await self.disk.look(key)
         return found.state if isinstance(found, FoundLink) else found
 
     async def converge(
         self, resources: Sequence[SymbolicLink], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
         return [await self._converge_one(each, apply=apply) for each in resources]
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
         return [await self._remove_one(each, apply=apply) for each in keys]
 
     async def _converge_one(self, link: SymbolicLink, *, apply: bool) -> Change | Exception:
@@ -162,7 +159,7 @@ class Links:
         return did_it_stick(path, desired, await self.observe(path), remedy=_REMEDY)
 
     async def _note(self, link: SymbolicLink, found: FoundLink | NotALink | None) -> None:
-        """Before it is touched: whose it is, and what it led to."""
+        """Record, before it is touched, whose it is and what it led to."""
         known = self.records.get(link.id)
         if known is None or "left" in known:
             prior = attrs.asdict(found) if isinstance(found, FoundLink) else None

@@ -232,14 +232,13 @@ class Mounts:
         return MountPoint
 
     async def observe(self, key: str) -> MountState | None:
-        """As `Reconciler.observe`."""
         found = await self.table.look(key)
         return _state(found, awaits_access=found is not None and found.type == _AUTOFS)
 
     async def converge(
         self, resources: Sequence[MountPoint], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`. Those above come before those below."""
+        """Converge *resources*. A mount point comes before those below it."""
         results: dict[int, Change | Exception] = {}
         for index in sorted(range(len(resources)), key=lambda n: resources[n].where):
             mount = resources[index]
@@ -251,7 +250,7 @@ class Mounts:
         return [results[index] for index in range(len(resources))]
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`. Those below come before those above."""
+        """Remove *keys*. A mount point comes after those below it."""
         results: dict[str, Change | Exception] = {}
         for where in sorted(keys, reverse=True):
             rid = resource_id(MountPoint.resource_type, where)
@@ -412,7 +411,7 @@ class Mounts:
         )
 
     async def _note(self, plan: _Plan) -> None:
-        """Before it is touched: that it is ours, and which directories are made for it."""
+        """Record, before it is touched, that it is ours, and which directories are made for it."""
         mount = plan.mount
         before = self.records.get(mount.id) or {}
         stays = plan.found is not None
@@ -462,7 +461,7 @@ class Mounts:
         await self._note_options(mount)
 
     async def _note_options(self, mount: MountPoint) -> None:
-        """What is mounted from now on is mounted with its options."""
+        """Record the options with which it is mounted from now on."""
         record = self.records.get(mount.id) or {}
         await self.records.put(mount.id, {**record, "options": list(mount.options)})
 

@@ -42,7 +42,7 @@ class SystemdMounts(Mounts):
         )
 
     async def availability(self) -> Availability:
-        """As `Reconciler.availability`: whether systemd answers."""
+        """Return whether systemd answers."""
         await self._disks.mend()
         availability = await self.units.availability()
         if not self._has_collected:
@@ -52,7 +52,7 @@ class SystemdMounts(Mounts):
         return availability
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`. Not heard: options that somebody changes by remounting."""
+        """Watch *keys*. Options that somebody changes by remounting are not noticed."""
 
         def hear_unit(name: str | None) -> None:
             on_change(None if name is None else path_of_unit(name))
@@ -62,7 +62,6 @@ class SystemdMounts(Mounts):
         await self.units.watch(names, hear_unit)
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
         await self._disks.close()
         await self.units.close()
         self._kernel.close()

@@ -36,7 +36,7 @@ class _OpenHow(ctypes.Structure):
 
 
 def open_by_openat2(directory: int, relative: str, flags: int) -> int:
-    """One system call; OSError ENOSYS or EPERM where there is no openat2."""
+    """Open *relative* with one system call. Raise OSError with ENOSYS or EPERM where there is no openat2."""
     how = _OpenHow(flags | os.O_CLOEXEC, 0, _NO_MAGICLINKS | _NO_SYMLINKS | _BENEATH)
     path = os.fsencode(relative)
     number = 0
@@ -58,7 +58,7 @@ def open_by_openat2(directory: int, relative: str, flags: int) -> int:
 
 
 def open_by_walking(directory: int, relative: str, flags: int) -> int:
-    """One component at a time, following nothing."""
+    """Open *relative* one component at a time, without following links."""
     *parents, last = relative.split("/")
     current = os.dup(directory)
     try:

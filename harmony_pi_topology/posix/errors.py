@@ -32,7 +32,7 @@ _REMEDIES = {
 def make_write_failed(
     path: str, error: OSError, *, doing: str = "written", at: int | None = None
 ) -> WriteFailed:
-    """*path* could not be *doing*, and why. What stood there is intact.
+    """Return the error that *path* could not be *doing*, and why. What was there is intact.
 
     *at* is a descriptor on the file system concerned, which is asked where the number alone says too little.
     """
@@ -44,7 +44,7 @@ def make_write_failed(
 def translate_errors(
     path: str, *, doing: str = "written", at: int | None = None
 ) -> Generator[None]:
-    """Any OSError becomes `WriteFailed`; *at* is as in `make_write_failed`."""
+    """Raise `WriteFailed` in place of any OSError in the block; *at* is as in `make_write_failed`."""
     try:
         yield
     except OSError as error:
@@ -93,7 +93,8 @@ def _read_only_for_us(at: int) -> str | None:
 
 @contextmanager
 def translate_path_errors(path: str) -> Generator[None]:
-    """What is wrong with the way to *path*, in words. FileNotFoundError stays what it is."""
+    """Raise an error that explains what is wrong with the way to *path*. FileNotFoundError stays what it
+    is."""
     try:
         yield
     except FileNotFoundError:

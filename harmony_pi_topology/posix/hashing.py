@@ -16,9 +16,10 @@ _BLOCK_BYTES = 256 * 1024
 
 
 def sha256_of(descriptor: int, path: str) -> str:
-    """Hex, of the whole content of *descriptor*. `UnsafePath` where that is more than `HASHED_MAX_BYTES`.
+    """Return the hexadecimal SHA-256 of the whole content of *descriptor*.
 
-    OSError as the disk tells it; `TimedOut` in a call that was given up.
+    Raise `UnsafePath` where that is more than `HASHED_MAX_BYTES`, OSError as the disk reports it, and
+    `TimedOut` in a call that was given up.
     """
     size_bytes = os.fstat(descriptor).st_size
     if size_bytes > HASHED_MAX_BYTES:

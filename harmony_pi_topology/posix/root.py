@@ -84,7 +84,8 @@ class Root:
                 return look_in(directory, name)
 
     def look_many(self, paths: Sequence[str]) -> list[Found | CapabilityError | None]:
-        """`look` at each, in order; an error is its path's answer. Each directory is opened once."""
+        """Return what `look` returns for each path, in order; an error is its path's answer. Each directory
+        is opened once."""
         answers: list[Found | CapabilityError | None] = [None] * len(paths)
         for parent, inside in _by_parent(paths, answers).items():
             first = paths[inside[0][0]]
@@ -116,8 +117,8 @@ class Root:
             return content
 
     def sha256(self, path: str) -> str:
-        """Hex, of the whole content. FileNotFoundError, or `UnsafePath` for what is not a file or has more
-        than `HASHED_MAX_BYTES`."""
+        """Return the hexadecimal SHA-256 of the whole content. Raise FileNotFoundError, or `UnsafePath` for
+        what is not a file or has more than `HASHED_MAX_BYTES`."""
         with self._open_regular(path) as descriptor, translate_errors(path, doing="read"):
             return sha256_of(descriptor, path)
 
@@ -175,7 +176,8 @@ class Root:
         return frozenset()
 
     def identities_many(self, paths: Sequence[str]) -> list[frozenset[str] | CapabilityError]:
-        """`identities` of each, in order; an error is its path's answer. Each directory is opened once."""
+        """Return the `identities` of each path, in order; an error is its path's answer. Each directory is
+        opened once."""
         answers: list[frozenset[str] | CapabilityError] = [frozenset()] * len(paths)
         for parent, inside in _by_parent(paths, answers).items():
             try:
@@ -407,7 +409,7 @@ class Root:
             return error
 
     def _stage(self, draft: Draft, directories: dict[str, int], held: ExitStack) -> Staged:
-        """*draft* in its directory; both are given back with *held*."""
+        """Write *draft* to its directory, under no name yet. *held* closes both."""
         parent, name = _split(draft.path)
         with translate_errors(draft.path):
             if parent not in directories:
@@ -438,7 +440,8 @@ class Root:
 
     @staticmethod
     def _open_to_all(directory: int) -> None:
-        """Whatever the umask says. Where the file system keeps no modes it has the one that it has."""
+        """Let everybody enter *directory*, whatever the umask says. Where the file system keeps no modes,
+        leave it."""
         try:
             os.fchmod(directory, 0o755)
         except OSError as error:
@@ -486,7 +489,7 @@ class Root:
 
     @contextmanager
     def _directory(self, path: str, wanted: str) -> Generator[int]:
-        """The directory *path* (the root is ""), on the way to *wanted*; FileNotFoundError."""
+        """Open the directory *path* (the root is ""), on the way to *wanted*. Raise FileNotFoundError."""
         step(wanted)
         with translate_path_errors(wanted):
             descriptor = self._open(self._fd, path[1:] or ".", _DIRECTORY)
@@ -497,7 +500,7 @@ class Root:
 
     @contextmanager
     def _parent(self, path: str) -> Generator[tuple[int | None, str]]:
-        """The directory above *path* (None when there is none) and the last component."""
+        """Yield the directory above *path* (None when there is none) and the last component."""
         check_path(path)
         parent, name = _split(path)
         with ExitStack() as held:
@@ -510,7 +513,7 @@ class Root:
 
     @contextmanager
     def _open_regular(self, path: str) -> Generator[int]:
-        """A regular file, for reading."""
+        """Open a regular file for reading."""
         check_path(path)
         step(path)
         with translate_path_errors(path):
@@ -558,7 +561,8 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _by_parent(paths: Sequence[str], answers: list[Any]) -> dict[str, list[tuple[int, str]]]:
-    """The indices and names of *paths* in each directory; for unsafe ones, the answer instead."""
+    """Return the indices and names of *paths* in each directory; enter the error in *answers* for unsafe
+    ones."""
     inside: dict[str, list[tuple[int, str]]] = {}
     for index, path in enumerate(paths):
         parent, name = _split(path)

@@ -142,8 +142,10 @@ def refuse_unsafe(path: str, *, mode: int, uid: int, gid: int, allowed: int = _P
 
 @contextmanager
 def stage(draft: Draft, directory: int) -> Generator[Staged]:
-    """*draft*, whole and on disk in *directory*, but not under its name. Unpublished, it vanishes
-    with the block; *directory* must stay open so long."""
+    """Write *draft*, whole and durable, to *directory*, but not under its name.
+
+    If it is not published, it vanishes with the block; *directory* must stay open until then.
+    """
     step(draft.path)
     with translate_errors(draft.path, at=directory):
         file = _create(draft, directory)

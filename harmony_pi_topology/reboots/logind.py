@@ -58,7 +58,7 @@ class LogindManager(DbusInterfaceCommonAsync, interface_name="org.freedesktop.lo
 
     @dbus_method_async("", "a(ssssuu)")
     async def list_inhibitors(self) -> list[tuple[str, str, str, str, int, int]]:
-        """(what, who, why, mode, user, process) of each."""
+        """Return (what, who, why, mode, user, process) of each."""
         raise NotImplementedError
 
 
@@ -81,10 +81,9 @@ class LogindReboots(Reboots):
         return await self._logind.availability()
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`: nobody but the agent itself has the rule."""
+        """Return at once: only the agent itself has the rule, so there is nothing to watch."""
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
         self._logind.close()
 
 

@@ -21,7 +21,7 @@ _SERVICE = Path("/usr/share/dbus-1/system-services/org.freedesktop.login1.servic
 
 @impl
 def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
-    """Harmony's hook."""
+    """Return the RebootHost of this device. Implements the hook."""
     why_not = why_no_systemd(place)
     if why_not is None and not is_there(_SERVICE):
         remedy = place.remedy("apt install systemd dbus")

@@ -56,24 +56,19 @@ class Reboots:
     async def converge(
         self, resources: Sequence[RebootRule], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
         return [await self._converge_one(each, apply=apply) for each in resources]
 
     async def observe(self, key: str) -> RebootRuleAt | None:  # noqa: ARG002 - there is one
-        """As `Reconciler.observe`."""
         return self.read_rule()
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
         return [await self._remove_one(key, apply=apply) for key in keys]
 
     def read_rule(self) -> RebootRuleAt | None:
-        """As `Rebooting.read_rule`."""
         record = self._records.get(RULE_ID)
         return None if record is None else RebootRuleAt(**record)
 
     def read_note(self) -> RebootNote:
-        """As `Rebooting.read_note`."""
         record = self._records.get(NOTE_ID) or {}
         read: dict[str, Any] = {
             name: tuple(each) if name in _LISTS else each for name, each in record.items()
@@ -83,7 +78,6 @@ class Reboots:
         return RebootNote(**read)
 
     async def note(self, note: RebootNote) -> None:
-        """As `Rebooting.note`."""
         if note == RebootNote():
             await self._records.forget(NOTE_ID)
             return
@@ -93,15 +87,12 @@ class Reboots:
         await self._records.put(NOTE_ID, {**record, **lists, "helped": helped})
 
     async def find_system_reasons(self) -> Collection[str]:
-        """As `Rebooting.find_system_reasons`."""
         return await self._daemon.find_system_reasons()
 
     async def find_obstacles(self) -> Collection[str]:
-        """As `Rebooting.find_obstacles`."""
         return await self._daemon.find_obstacles()
 
     async def reboot(self) -> None:
-        """As `Rebooting.reboot`."""
         await self._daemon.reboot()
 
     async def _converge_one(self, rule: RebootRule, *, apply: bool) -> Change | Exception:

@@ -154,7 +154,7 @@ class HealthCheck:
         raise make_not_ready_in_time(unit, unit.ready, reason, tail, was_ready=was_ready)
 
     def forget(self, names: Iterable[str]) -> None:
-        """They are gone."""
+        """Forget *names*, which are gone."""
         for name in names:
             self._told.pop(name, None)
             self._answered.pop(name, None)

@@ -91,7 +91,7 @@ def _running(
 
 
 def to_pending(unit: SystemdUnit, verdict: NotReady | Broken | None) -> NotReady | None:
-    """*verdict* as a plan tells it, which fails nobody: what is broken is not in order."""
+    """Return *verdict* as a plan reports it: a plan fails nobody, and what is broken is not ready."""
     if isinstance(verdict, Broken):
         return NotReady(f"{unit.name} {verdict.how}", resource=unit.id)
     return verdict
@@ -131,7 +131,7 @@ _EXITS = {
 
 
 def describe_job_end(result: str, found: FoundUnit) -> str:
-    """The same, of a start whose job ended with *result*, which is not "done"."""
+    """Return in words how a start failed whose job ended with *result*, which is not "done"."""
     if result == "failed" and found.lacking:
         return (
             f"was not started, since {', '.join(found.lacking)}, which it starts, is not loaded; have that "
@@ -145,7 +145,7 @@ def describe_job_end(result: str, found: FoundUnit) -> str:
 
 
 def describe_held_socket(socket: str, services: Iterable[str]) -> str:
-    """The same, of *socket* while *services*, which it starts, run."""
+    """Return in words why *socket* is not started while *services*, which it starts, run."""
     held = " ".join(services)
     return (
         f"is not started anew while {held} runs: systemd starts a socket only while its service does not "
@@ -154,7 +154,7 @@ def describe_held_socket(socket: str, services: Iterable[str]) -> str:
 
 
 def describe_stop_end(result: str, name: str) -> str:
-    """The same, of a stop that has left it running."""
+    """Return in words how a stop failed that has left the unit running."""
     if result == "frozen":
         return describe_frozen(name)
     how = _STOP_ENDS.get(result, f"systemd's job ended with {result!r}")
@@ -168,14 +168,14 @@ _STOP_ENDS = {
 
 
 def make_not_ready(unit: SystemdUnit, probe: Probe, reason: str) -> NotReady:
-    """It is up, and its *probe* was answered with *reason*."""
+    """Return that *unit* is up, and its *probe* was answered with *reason*."""
     return NotReady(f"{unit.name} runs, but {reason}", resource=unit.id, look_again_s=probe.every_s)
 
 
 def make_not_ready_in_time(
     unit: SystemdUnit, probe: Probe, reason: str, tail: str, *, was_ready: bool = False
 ) -> NotReadyInTime:
-    """The same, once its time is over, or after it was ready already. *tail* ends the message."""
+    """Return that *unit* is up, but not ready in time, or no longer ready. *tail* ends the message."""
     how = "answers no more" if was_ready else f"was not ready within {probe.within_s:g} s"
     return NotReadyInTime(
         f"{unit.name} runs, but {how}: {reason}{tail}",

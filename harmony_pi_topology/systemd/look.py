@@ -222,8 +222,8 @@ def _is_local(drop_in: str, name: str) -> bool:
 
 
 def _of_its_type(bus: SdBus, name: str) -> asyncio.Future[tuple[str, str, int, int, int]]:
-    """Type, Result, NRestarts and ExecMainStatus of a service, LastTriggerUSec of a timer; asked for at once,
-    before this returns."""
+    """Return Type, Result, NRestarts and ExecMainStatus of a service, LastTriggerUSec of a timer. Send the
+    question before this returns."""
     path = encode_unit_path(name)
     if name.endswith(".service"):
         service = Service.new_proxy(SYSTEMD, path, bus)

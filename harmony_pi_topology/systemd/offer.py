@@ -17,7 +17,7 @@ __all__ = ["harmony_capabilities", "why_no_systemd"]
 
 @impl
 def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
-    """Harmony's hook."""
+    """Return the SystemdHost of this device. Implements the hook."""
     if (why_not := why_no_systemd(place)) is not None:
         return {"SystemdHost": why_not}
     from .reconciler import SdbusSystemd  # noqa: PLC0415 - needs a D-Bus library

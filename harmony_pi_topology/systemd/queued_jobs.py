@@ -58,7 +58,7 @@ class Jobs:
             del self._queued[unit]
 
     def under_way_s(self, unit: str) -> float:
-        """For how long one has been under way; 0 when none is."""
+        """Return for how many seconds a job of *unit* has been under way; 0 when none is."""
         queued = self._queued.get(unit)
         under_way = queued is not None and not queued.end.done()
         return time.monotonic() - queued.at_s if queued is not None and under_way else 0.0

@@ -134,10 +134,10 @@ class SdbusSystemd:
     async def converge(
         self, resources: Sequence[SystemdUnit], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`. Ends within seconds of the slowest answer, never waits for a unit.
+        """Converge *resources*. End within seconds of the slowest answer; never wait for a unit.
 
-        `UnitFailed` and `NotReadyInTime` end with the unit's last lines. `PolicyRefused` for a masked
-        unit, `InvalidResource` for one that systemd refuses or that cannot be enabled.
+        `UnitFailed` and `NotReadyInTime` end with the unit's last lines. `PolicyRefused` for a masked unit,
+        `InvalidResource` for one that systemd refuses or that cannot be enabled.
         """
         self._watcher.note(resources)
         results: dict[int, Change | Exception] = {}
@@ -154,11 +154,10 @@ class SdbusSystemd:
         return unit_identities(resource, found, self._files.path(resource.name))
 
     async def observe(self, key: str) -> UnitState | None:
-        """As `Reconciler.observe`."""
         return (await self._bus.look(key)).state
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`. A unit that had been there before is left, and the Change says so."""
+        """Remove *keys*. A unit that was there before us is left, and the Change says so."""
         results: dict[int, Change | Exception] = {}
         for numbers in _rounds(keys):
             names = [keys[number] for number in numbers]
@@ -174,24 +173,23 @@ class SdbusSystemd:
         ]
 
     async def availability(self) -> Availability:
-        """As `Reconciler.availability`; within four seconds."""
+        """Return whether systemd answers, within four seconds."""
         await self._watcher.mend()
         return await availability_by(self._bus.ping)
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`: systemd's own signals, the unit files and drop-ins on the disk, and that
-        a unit that was ready answers no more."""
+        """Watch systemd's own signals, the unit files and drop-ins on the disk, and whether a unit that was
+        ready stops answering."""
         self._liveness.watch(keys, on_change)
         await self._watcher.watch(keys, on_change)
 
     async def logs(
         self, key: str, *, lines: int, since: datetime | None = None, after: str | None = None
     ) -> Sequence[LogLine]:
-        """As `Logged.logs`: what the journal has of the unit, and what systemd has to say of it."""
+        """Return what the journal has of the unit, and what systemd says about it."""
         return await self._journal.lines(key, lines=lines, since=since, after=after)
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
         await self._liveness.close()
         await self._watcher.close()
         self._bus.close()
@@ -263,8 +261,8 @@ class SdbusSystemd:
         return plan
 
     async def _is_unread(self, on_disk: OnDisk) -> bool:
-        """Whether something that the unit uses has changed since systemd has read all: it may be what a
-        generator makes the unit from, as a Quadlet is."""
+        """Return whether something that the unit uses has changed since systemd read all files: a generator
+        may make the unit from it, as from a Quadlet."""
         if not on_disk.uses_changed_at_s:
             return False
         changed_at_s = max(on_disk.uses_changed_at_s.values())

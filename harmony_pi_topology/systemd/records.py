@@ -45,9 +45,10 @@ def list_contents(
     uses: Mapping[str, str],
     drop_ins: Collection[str] = (),
 ) -> Contents:
-    """*content* is that of the unit file, counted only if it is ours; *uses* are digests already.
+    """Return the digests of what the unit is made from.
 
-    *drop_ins* are the paths of those that systemd has read.
+    *content* is that of the unit file, counted only if it is ours; *uses* are digests already. *drop_ins* are
+    the paths of those that systemd has read.
     """
     if unit.content is None:
         return dict(uses)
@@ -55,7 +56,8 @@ def list_contents(
 
 
 def with_drop_ins(contents: Contents, drop_ins: Collection[str]) -> Contents:
-    """*contents* with these drop-ins in place of others; without any, where the unit's file is not ours."""
+    """Return *contents* with these drop-ins in place of others; without any, where the unit's file is not
+    ours."""
     kept = {name: each for name, each in contents.items() if not name.startswith(_DROP_IN)}
     if ITS_FILE not in kept:
         return kept
@@ -64,7 +66,8 @@ def with_drop_ins(contents: Contents, drop_ins: Collection[str]) -> Contents:
 
 
 def digest(content: bytes | None) -> str:
-    """Hex SHA-256; None is a file that is not there, which differs from an empty one."""
+    """Return the hexadecimal SHA-256 of *content*; None is a file that is not there, which differs from an
+    empty one."""
     return ABSENT if content is None else hashlib.sha256(content).hexdigest()
 
 
@@ -233,12 +236,12 @@ class UnitRecord:
 
     @classmethod
     def first(cls, found: FoundUnit) -> Self:
-        """Of a unit that was never touched."""
+        """Return the record of a unit that was never touched."""
         return cls(was_enabled=found.enabled is True, was_active=not found.is_dead)
 
     @classmethod
     def read(cls, record: JsonRecord) -> Self:
-        """As `written`; fields that a newer agent wrote are ignored."""
+        """Return the record that `written` wrote, without the fields of a newer agent."""
         known = {field.name for field in attrs.fields(cls)}
         return cls(**{name: value for name, value in record.items() if name in known})
 
@@ -259,12 +262,13 @@ class UnitRecord:
         return unit.content is not None and self.wrote and not self.left
 
     def replacing_with(self, its_digest: str) -> Self:
-        """With what is about to be written over a file that existed; a kill may come before it is."""
+        """Return the record with what is about to be written over a file that existed; a kill may come before
+        that is done."""
         others = [each for each in self.replaced_with if each != its_digest]
         return attrs.evolve(self, replaced_with=[*others[-1:], its_digest])
 
     def of_run(self, found: FoundUnit, started_from: Contents) -> Self:
-        """With the invocation that *found* is, or was, started from these contents."""
+        """Return the record with the invocation that *found* is, or was, started from these contents."""
         return attrs.evolve(
             self,
             invocation=found.invocation,

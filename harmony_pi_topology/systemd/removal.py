@@ -272,7 +272,7 @@ class Remover:
         return removal
 
     async def _observe(self, removal: _UnitRemoval) -> _UnitRemoval:
-        """What is told of it in the end is what is there."""
+        """Look at the unit after the removal, since what is reported in the end is what is there."""
         acted = bool(removal.due.in_order) or removal.reloads
         now = (
             await self._bus.look(removal.name) if acted and not removal.stopping else removal.found
@@ -280,8 +280,11 @@ class Remover:
         return attrs.evolve(removal, left=now.state)
 
     async def _forget_backup(self, name: str) -> None:
-        """Last: as long as the record says that it is there, it is. Also one that no record ever spoke of,
-        or does not any more: whoever was here before may have been killed in between."""
+        """Forget the backup, after everything else: as long as the record says that it exists, it does.
+
+        Forget also one that no record mentions, or mentions no longer: an earlier run may have been killed in
+        between.
+        """
         rid = resource_id(SystemdUnit.resource_type, name)
         written = self._records.get(rid)
         if written is None or UnitRecord.read(written).left:

@@ -288,7 +288,7 @@ class SystemdBus:
             wait_s = min(2 * wait_s, _LOOK_LAST_S)
 
     async def _stop_if_loaded(self, unit: str) -> Job | None:
-        """None where systemd has forgotten it since it was looked at."""
+        """Stop *unit*; return None where systemd has unloaded it since it was looked at."""
 
         async def stop(link: _Link) -> Job | None:
             try:
@@ -363,7 +363,7 @@ class SystemdBus:
         return await self._ask(f"looking at {unit}", ask)
 
     async def _forgiving(self, what: str, ask: Callable[[_Link], Awaitable[None]]) -> None:
-        """For what need not succeed, as long as somebody answers."""
+        """Call *ask*, which need not succeed, as long as somebody answers."""
 
         async def ask_forgiving(link: _Link) -> None:
             try:

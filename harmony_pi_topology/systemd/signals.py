@@ -64,7 +64,6 @@ class UnitSignals:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`."""
         self._on_change = on_change
         self._ids = {key: self._ids.get(key, "") for key in keys}
         self._index()
@@ -76,7 +75,7 @@ class UnitSignals:
         self._index()
 
     async def mend(self) -> None:
-        """Where the bus does not answer within two seconds, begin to connect to it anew."""
+        """Begin to connect again where the bus does not answer within two seconds."""
         if self._on_change is None or not self._ids:
             return
         connection = self._connection
@@ -99,7 +98,7 @@ class UnitSignals:
             self._connection.close()
 
     async def _listening(self) -> Connection:
-        """A connection on which everything is heard."""
+        """Return a connection on which all signals arrive."""
         async with self._connecting:
             if self._connection is None or not self._connection.open:
                 connection = Connection(
@@ -149,7 +148,7 @@ class UnitSignals:
         self._last = {each: last for each, last in self._last.items() if each[0] in self._keys}
 
     def _start_again(self) -> None:
-        """The bus has hung up, or could not be reached."""
+        """Connect again, because the bus has hung up or could not be reached."""
         if self._on_change is not None and self._ids and not self._connecting.locked():
             task = asyncio.get_running_loop().create_task(self._again())
             self._tasks.add(task)

@@ -156,7 +156,7 @@ class UnitFiles:
             return error
 
     def _with_attributes(self, there: OnDisk, path: str, found: Found) -> OnDisk:
-        """*there*, with what has to be kept of a file that may be about to be replaced."""
+        """Return *there* with what has to be kept of a file that may be about to be replaced."""
         attributes = {"mode": found.mode, "uid": found.uid, "gid": found.gid}
         try:
             extras = self._root.extras(path)

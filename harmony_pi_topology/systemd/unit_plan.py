@@ -119,8 +119,8 @@ class UnitPlan:
         )
 
     def _with_run(self, record: UnitRecord) -> UnitRecord:
-        """Also with what was found running: once files are written and read, it could not be told any more
-        what it was started from."""
+        """Return *record* with what was found running: once files are written and read, nobody could tell
+        from what it was started."""
         if (self.found.is_up or self.found.is_coming) and not record.is_of(self.found):
             return record.of_run(self.found, self._origin(self.record, self.found))
         return record

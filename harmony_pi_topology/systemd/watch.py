@@ -45,7 +45,7 @@ class UnitWatcher:
         self._watched: frozenset[str] = frozenset()
 
     def note(self, units: Iterable[SystemdUnit]) -> None:
-        """What *units* use is watched with them from now on."""
+        """Watch what *units* use, with them, from now on."""
         for unit in units:
             if self._used.get(unit.name, ()) != unit.uses:
                 self._used[unit.name] = unit.uses
@@ -53,12 +53,11 @@ class UnitWatcher:
                     self._files.find_anew(unit.name)
 
     def forget(self, names: Iterable[str]) -> None:
-        """They use nothing any more."""
+        """Forget what *names* use."""
         for name in names:
             self._used.pop(name, None)
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`."""
         self._watched = frozenset(keys)
         results = await asyncio.gather(
             self._signals.watch(keys, on_change),
@@ -74,7 +73,6 @@ class UnitWatcher:
         await asyncio.gather(self._signals.mend(), self._files.mend())
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
         self._signals.close()
         await self._files.close()
 
@@ -90,7 +88,8 @@ class UnitWatcher:
         }
 
     def _files_of(self, key: str) -> Iterator[str]:
-        """Its file and its drop-ins wherever systemd looks for them; an instance's template's too."""
+        """Yield the unit's file and its drop-ins wherever systemd looks for them, and those of an instance's
+        template."""
         name, at, rest = key.partition("@")
         names = {key, f"{name}@.{rest.rpartition('.')[2]}"} if at else {key}
         for directory in (self._own, *self._others):

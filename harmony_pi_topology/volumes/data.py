@@ -104,25 +104,27 @@ class VolumeDisk:
         self._worker = Worker("volume data", threads=1, timeout_s=_ANY_LENGTH_S)
 
     async def count(self, place: Path) -> int:
-        """As `count_bytes`."""
+        """Return how many bytes are in *place*; see `count_bytes`."""
         return await self._cut_short(count_bytes, place)
 
     async def write_archive(
         self, place: Path, into: Path, of_bytes: int, tell: TellBytes
     ) -> ArchivedVolume:
-        """As `harmony_pi_topology.volumes.archive.write_archive`; cut short with its caller."""
+        """Write the content of *place* to an archive, and stop when the caller is cancelled; see
+        `harmony_pi_topology.volumes.archive.write_archive`."""
         return await self._cut_short(write_archive, place, into, of_bytes, tell)
 
     async def look_through(self, archive: Path) -> Extent:
-        """As above."""
+        """Return what *archive* contains, and stop when the caller is cancelled; see `look_through` of the
+        archive module."""
         return await self._cut_short(look_through, archive)
 
     async def extract(self, archive: Path, into: Path, extent: Extent, like: Path) -> None:
-        """As above."""
+        """Extract *archive*, and stop when the caller is cancelled; see `extract` of the archive module."""
         await self._cut_short(extract, archive, into, extent, like)
 
     async def exchange(self, one: Path, other: Path) -> None:
-        """As above."""
+        """Exchange two directories of one parent, at one instant and durably."""
         await self._run(exchange, one, other)
 
     async def identify(self, path: Path) -> int | None:
@@ -134,7 +136,8 @@ class VolumeDisk:
         await self._run(_rename, path, name)
 
     async def remove(self, path: Path) -> None:
-        """As above."""
+        """Delete *path*, if it is there, with all that is in it, but not what is mounted there. Raise
+        `WriteFailed`."""
         await self._run(remove, path)
 
     def close(self) -> None:
@@ -174,7 +177,7 @@ class VolumeData:
     async def save(
         self, volume: str, into: Path, *, stop: bool, settle: Settle, tell: TellBytes
     ) -> ArchivedVolume:
-        """As `KeepsVolumeData.save_volume`."""
+        """Save *volume* to *into*; see `KeepsVolumeData.save_volume`."""
         async with self._alone():
             place = await self._holders.find_place(volume)
             of_bytes = await self._disk.count(place)
@@ -194,7 +197,7 @@ class VolumeData:
     async def load(
         self, volume: str, archive: Path, *, keep_previous: bool, settle: Settle
     ) -> LoadedVolume:
-        """As `KeepsVolumeData.load_volume`."""
+        """Load *archive* into *volume*; see `KeepsVolumeData.load_volume`."""
         async with self._alone():
             place = await self._holders.find_place(volume)
             extent = await self._disk.look_through(archive)
@@ -222,7 +225,7 @@ class VolumeData:
             return loaded
 
     async def recover(self) -> str:
-        """As `KeepsVolumeData.recover_volumes`."""
+        """Finish what was interrupted; see `KeepsVolumeData.recover_volumes`."""
         if self._records.get(TRANSFER) is None:
             return ""
         self._require_free()
@@ -231,7 +234,7 @@ class VolumeData:
 
     @asynccontextmanager
     async def _alone(self) -> AsyncGenerator[None]:
-        """Nobody else is at it meanwhile, and nothing of an earlier one is left to be done."""
+        """Let nobody else do this within the block, and finish what an earlier one left undone."""
         self._require_free()
         async with self._one_at_a_time:
             if (record := self._records.get(TRANSFER)) is not None:
@@ -269,7 +272,8 @@ class VolumeData:
     async def _at_rest(
         self, record: JsonRecord, settle: Settle
     ) -> AsyncGenerator[Mapping[str, Any]]:
-        """Who has the volume is at rest in the block, or this raises `VolumeBusy` at its end."""
+        """Stop those who have the volume within the block. Raise `VolumeBusy` at its end if one was not at
+        rest."""
         await self._records.put(TRANSFER, record)
         try:
             rested = await self._bring_to_rest(settle)

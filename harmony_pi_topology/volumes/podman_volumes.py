@@ -43,21 +43,17 @@ class PodmanVolumes(Volumes):
     async def save_volume(
         self, name: str, into: Path, *, stop: bool, settle: Settle, tell: TellBytes
     ) -> ArchivedVolume:
-        """As `KeepsVolumeData.save_volume`."""
         return await self._data.save(name, into, stop=stop, settle=settle, tell=tell)
 
     async def load_volume(
         self, name: str, archive: Path, *, keep_previous: bool, settle: Settle
     ) -> LoadedVolume:
-        """As `KeepsVolumeData.load_volume`."""
         return await self._data.load(name, archive, keep_previous=keep_previous, settle=settle)
 
     async def recover_volumes(self) -> str:
-        """As `KeepsVolumeData.recover_volumes`."""
         return await self._data.recover()
 
     async def list_volumes(self) -> Sequence[FoundUse]:
-        """As `ListsVolumes.list_volumes`."""
         found = await self._podman.list_volumes()
         sizes: Mapping[str, int] = {}
         with suppress(TimedOut):  # so many files that counting takes too long
@@ -73,15 +69,14 @@ class PodmanVolumes(Volumes):
         ]
 
     async def availability(self) -> Availability:
-        """As `Reconciler.availability`. Does not wake podman, but when it did not answer last time."""
+        """Return whether podman is expected to answer. Start podman only if it did not answer last time."""
         reason = await self._podman.is_expected_to_answer()
         return Availability(available=reason is None, reason=reason or "")
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """Never tells anything."""
+        """Return at once: volumes are not watched."""
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
         self._disk.close()
         self._podman.close()
 

@@ -64,18 +64,16 @@ class Volumes:
     async def converge(
         self, resources: Sequence[Volume], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
         results = await gather_results(resources, partial(self._converge, apply=apply))
         return [
             name_resource(result, each.id) for each, result in zip(resources, results, strict=True)
         ]
 
     async def observe(self, key: str) -> VolumePresent | None:
-        """As `Reconciler.observe`."""
         return self._state(await self._store.look(key))
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`: its data stays, unless its Score has said otherwise."""
+        """Remove *keys*. The data stays, unless the Score says otherwise."""
         results = await gather_results(keys, partial(self._remove, apply=apply))
         return [name_resource(result, _id(key)) for key, result in zip(keys, results, strict=True)]
 
