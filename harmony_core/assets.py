@@ -16,28 +16,28 @@ class Assets(Protocol):
     """Content by its hash, as files of the agent's own. They are copied, never changed."""
 
     async def fetch(self, content: Asset | Download, *, resource: str) -> None:
-        """Return once the whole content of *content* is here, and is what its hash says.
+        """Return once the whole of *content* is here, and its hash is right.
 
-        `NotReady`, with progress, while it is being fetched for *resource*: asking again goes on with it.
-        Of an asset `AssetMissing`, `AssetDamaged`, and `InvalidResource` for one that was never pushed; of a
-        download `DownloadFailed`, `DownloadRefused`, `PolicyRefused`; of both `AssetsFull`.
+        Raise `NotReady`, with progress, while it is being fetched for *resource*: call again to go on. For an
+        asset, raise `AssetMissing`, `AssetDamaged`, and `InvalidResource` for one that was never pushed; for
+        a download, `DownloadFailed`, `DownloadRefused`, `PolicyRefused`; for both, `AssetsFull`.
         """
         ...
 
     def find(self, content: Asset | Download) -> Path | None:
-        """Return the file that has the content of *content*; None where it is not here whole."""
+        """Return the file that contains *content*; None where it is not here whole."""
         ...
 
     async def drop(self, content: Asset | Download) -> None:
-        """Keep nothing of *content*: what was kept has turned out to be something else."""
+        """Delete *content*: what was kept has turned out to be something else."""
         ...
 
     async def refuse_without_room(self, contents: Collection[Asset], *, resource: str) -> None:
-        """Raise `AssetsFull` unless *contents*, of which an image consists, can be kept here all at once."""
+        """Raise `AssetsFull` unless there is room here for all *contents* of an image at once."""
         ...
 
     async def let_go(self, contents: Collection[Asset]) -> None:
-        """Keep *contents* no longer for the image that consists of them. What is needed as a file, too,
+        """Stop keeping *contents* for the image that consists of them. What is also needed as a file
         stays."""
         ...
 

@@ -76,7 +76,7 @@ def calendar_problem(text: str) -> str | None:
 def window_problem(text: str) -> str | None:
     """Return why *text* does not say when a window of time begins, and what to do; None where it does.
 
-    As `calendar_problem`, in whole minutes of the device's own time zone.
+    This is `calendar_problem`, limited to whole minutes of the device's own time zone.
     """
     if (problem := calendar_problem(text)) is not None:
         return problem
@@ -92,10 +92,11 @@ def window_problem(text: str) -> str | None:
 
 
 def last_begin(text: str, now: datetime, zone: tzinfo | None, within: timedelta) -> datetime | None:
-    """Return when the calendar time *text* was last, less than *within* before *now*; None where it was not.
+    """Return when the calendar time *text* last occurred, less than *within* before *now*; None where it did
+    not.
 
-    *text* is one that `window_problem` has nothing against, and is meant in *zone*; None: in this process's
-    own. *now* knows its time zone.
+    *text* is one that `window_problem` accepts. It is in *zone*; None is this process's own time zone. *now*
+    is an aware datetime.
     """
     days, date, time = _split(text)
     minute = now.astimezone(UTC).replace(second=0, microsecond=0)
@@ -129,8 +130,7 @@ _AS_DATES = {
 
 
 def _split(text: str) -> tuple[frozenset[int], re.Match[str] | None, re.Match[str] | None]:
-    """Return the weekdays that *text* names, its date and its time; nothing for those that are any day, and
-    midnight."""
+    """Return the weekdays that *text* names, its date and its time; empty for any day, and for midnight."""
     words, rest = _days_of(_AS_DATES.get(text.lower(), text))
     days: set[int] = set()
     for each in words.removesuffix(",").split(",") if words else ():
@@ -222,7 +222,7 @@ def _check_moment(seconds: str) -> None:
 
 
 def _without_zone(text: str) -> tuple[str, str]:
-    """Return *text* without the time zone that it ends with, and that."""
+    """Return *text* without the time zone at its end, and the time zone."""
     rest, space, last = text.rpartition(" ")
     if not space:
         return text, ""
@@ -244,7 +244,7 @@ def _without_zone(text: str) -> tuple[str, str]:
 
 
 def _is_zone(name: str) -> bool:
-    """Return whether there is such a time zone; also where this machine knows none at all."""
+    """Return whether there is such a time zone; True also where this machine has no list of time zones."""
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -257,8 +257,8 @@ def _is_zone(name: str) -> bool:
 
 
 def _days_of(text: str) -> tuple[str, str]:
-    """Return the weekdays that *text* begins with, and what follows them; `ValueError` for days that are
-    none."""
+    """Return the weekdays that *text* begins with, and what follows them. Raise `ValueError` for wrong
+    weekdays."""
     if not _DAY.match(text):
         return "", text
     days, _, rest = text.partition(" ")
@@ -314,8 +314,8 @@ def _check_part(part: str, text: str) -> None:
 
 
 def _item(part: str, text: str) -> _Item:
-    """Return first, last and step of *text*: last is where the last step in a range leads, step is 0 for
-    none."""
+    """Return first, last and step of *text*. The last value is the last one that the step reaches; the step
+    is 0 for none."""
     number = _FRACTION if part == "second" else _NUMBER
     found = re.fullmatch(rf"({number})(?:\.\.({number}))?(?:/({number}))?", text)
     if found is None:
@@ -338,7 +338,7 @@ def _item(part: str, text: str) -> _Item:
 
 
 def _check_item(part: str, text: str, item: _Item, place: int) -> None:
-    """Refuse what begins, ends or comes again out of bounds. It is at *place* in its sorted list."""
+    """Raise where a value begins, ends or repeats out of bounds. It is at *place* in its sorted list."""
     low, high = _BOUNDS[part]
     first, last, step = item
     # From the end of a month it is counted backwards; and systemd's bound there falls from item to item.
@@ -366,7 +366,7 @@ def _round_to_micros(digits: str) -> Decimal:
 
 
 def _from_crontab(text: str) -> str | None:
-    """Return what a line of a crontab would be here; None where *text* is none."""
+    """Return what the crontab line *text* would be here; None where it is no crontab line."""
     parts = text.split()
     if not _CRONTAB.fullmatch(text):
         return None
@@ -412,7 +412,7 @@ def _cron_words(text: str) -> tuple[str, str | None, str | None]:
 
 
 def _cron_days(text: str) -> str:
-    """Return the weekdays, by their names; there 0 and 7 are Sunday. Empty for all."""
+    """Return the weekdays by their names; in a crontab, 0 and 7 are Sunday. Empty for all."""
     numbers: set[int] = set()
     for each in text.split(","):
         first, last, step = _cron_words(each)

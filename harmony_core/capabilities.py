@@ -95,26 +95,26 @@ class Capability(Protocol[ResourceT_contra, StateT_co]):
     """The verbs of every capability. A Protocol deriving from this directly is a capability."""
 
     async def ensure(self, *resources: ResourceT_contra) -> Changes:
-        """Make the device match *resources*, all of them in one batch, and say what changed.
+        """Make the device match *resources*, all of them in one batch, and return what changed.
 
-        Idempotent: what is already so is left alone, to the inode. Give many at once where there are
-        many: flushes to disk and systemd reloads are paid once a call.
+        This is idempotent: what is already as desired is left alone, down to the inode. Give many resources
+        at once: flushes to disk and systemd reloads are done once per call.
 
-        Raises `NotReady` when a resource is in place but does not serve yet, and a `CapabilityError`
-        when the device could not do it. Neither needs catching: the Stage turns both into the Outcome.
+        Raise `NotReady` when a resource is in place but does not serve yet, and a `CapabilityError` when the
+        device could not do it. Catch neither: the Stage turns both into the Outcome.
         """
         ...
 
     async def absent(self, *keys: str) -> Changes:
-        """Take away what Harmony made under these keys. Idempotent; `NotOurs` for anybody else's.
+        """Remove what Harmony made under these keys. Idempotent; raise `NotOurs` for anybody else's.
 
-        `OwnershipConflict` for what another Score wants. To let go of what is no longer needed, and may be
-        another's too, do not name it.
+        Raise `OwnershipConflict` for what another Score wants. To release something that is no longer needed,
+        and that another Score may need too, do not name it.
         """
         ...
 
     async def observe(self, key: str) -> StateT_co | None:
-        """Return what is there now; None when nothing is. Never changes anything."""
+        """Return what is there now; None when nothing is. Never change anything."""
         ...
 
 
@@ -294,8 +294,8 @@ class HasReboots(Protocol):
 def offers_of(topology: object) -> Mapping[str, type]:
     """Return the capabilities that *topology* (an offer Protocol or a topology class) has, by attribute.
 
-    ``offers_of(HasSystemd) == {"systemd": SystemdHost}``. The one reader of these annotations: what a
-    Score requires and what a topology offers are both named by it, so the two cannot drift apart.
+    ``offers_of(HasSystemd) == {"systemd": SystemdHost}``. Nothing else reads these annotations: both what a
+    Score requires and what a topology offers are found by this function, so the two cannot differ.
     """
     if not inspect.isclass(topology):
         raise TypeError(f"not a topology class or Protocol: {topology!r}")

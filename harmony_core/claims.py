@@ -43,24 +43,25 @@ class Identifying(Protocol):
     """A `Reconciler` that knows by which other names its device has a thing."""
 
     async def identities(self, resource: Any) -> frozenset[str]:
-        """Return the claims of what stands, or would stand, under the name of *resource*.
+        """Return the claims of what exists, or would exist, under the name of *resource*.
 
-        Such as ``unit:ALIAS`` for a unit. Equal for two resources only where they are one thing. Changes
-        nothing, and raises only `CapabilityError`s.
+        An example is ``unit:ALIAS`` for a unit. Two resources have equal claims only where they are one
+        thing. Change nothing, and raise only `CapabilityError`s.
         """
         ...
 
 
 def alike(claim: str, wish: str) -> str:
-    """Return *claim* as one that others may have too, as long as they have the same *wish* for it."""
+    """Return *claim* as one that others may share, as long as they have the same *wish* for it."""
     return f"{claim}{_ALIKE}{wish}"
 
 
 def tree_claims(source: str, *, is_written: bool) -> Iterator[str]:
-    """Yield what keeps the directories above *source* apart from those that containers may write.
+    """Yield the claims that keep the directories above *source* apart from those that containers may write.
 
-    A source is resolved by its path whenever it is mounted. A container is root in what it may write: it
-    could put a link to the whole device in the place of another one's source. *is_written*: a container may.
+    A source is resolved by its path whenever it is mounted. A container is root in the directories that it
+    may write: it could replace the source of another container by a link to the whole device. *is_written*
+    says that a container may write here.
     """
     if is_written:
         yield alike(f"tree:{source}", "written by containers")
@@ -83,7 +84,7 @@ def path_of(resource_id: str) -> str | None:
 
 
 def find_in_the_way(ids: Iterable[str], wanted: Collection[str]) -> set[str]:
-    """Return those of *ids* that cannot stay where *wanted* are to be: what lies below something that is no
+    """Return those of *ids* that conflict with *wanted* by their path: what is below something that is no
     directory, and what is no directory above something."""
     solid = {path for rid in wanted if _is_solid(rid) and (path := path_of(rid)) is not None}
     paths = {path for rid in wanted if (path := path_of(rid)) is not None}
@@ -105,14 +106,14 @@ def _parents(path: str) -> Iterator[str]:
 
 
 def slot_of(claim: str) -> str:
-    """Return what is equal for any two claims that may collide."""
+    """Return a value that is equal for any two claims that may collide."""
     thing = claim.partition(_ALIKE)[0]
     port = _PORT.fullmatch(thing) if thing.startswith("port:") else None
     return f"port:{port['rest']}" if port else thing
 
 
 def collide(one: str, other: str) -> bool:
-    """Return whether *one* and *other* cannot both be had."""
+    """Return whether *one* and *other* exclude each other."""
     (thing, _, wish), (other_thing, _, other_wish) = (
         each.partition(_ALIKE) for each in (one, other)
     )
@@ -125,14 +126,14 @@ def collide(one: str, other: str) -> bool:
 
 
 def in_words(claim: str) -> str:
-    """Return *claim* as a person reads it."""
+    """Return *claim* in words for people."""
     thing, _, wish = claim.partition(_ALIKE)
     return f"{thing} ({wish})" if wish else thing
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Return whether a port at address *one* takes the same port at *other*. Both empty and ``::`` are all of
-    them: an IPv6 socket that is bound to ``::`` has the IPv4 addresses, too."""
+    """Return whether a port at address *one* takes the same port at *other*. An empty address and ``::`` are
+    all addresses: an IPv6 socket that is bound to ``::`` has the IPv4 addresses, too."""
     first, second = _address(one), _address(other)
     if first is None or second is None or first == second:
         return True
@@ -140,7 +141,8 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """Return the address in *text*; None for all there are, and for what is none and may so be any."""
+    """Return the address in *text*; None for all addresses, and for a text that is no address and may be
+    any."""
     try:
         address = ip_address(text)
     except ValueError:

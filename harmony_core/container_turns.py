@@ -35,26 +35,29 @@ class ContainerTurns:
         self._at_rest: dict[str, _Rest] = {}
 
     def take(self, containers: Iterable[str]) -> AbstractAsyncContextManager[None]:
-        """Be alone at work on *containers*, from here to the end of the block."""
+        """Let nobody else work on *containers* from here to the end of the block."""
         return self._locks.take(containers)
 
     def keep_at_rest(self, resource: str, containers: Collection[str]) -> None:
-        """Have nobody start *containers* until *resource*, which they stand on, lets them go: beside those
-        that it keeps at rest already, which may be off it by now. Only for a while: say so again."""
+        """Keep *containers* stopped until *resource*, which they use, releases them.
+
+        They are added to those that it keeps stopped already, which may no longer use it. This ends by itself
+        after a while: call it again.
+        """
         kept = self.list_at_rest(resource) | frozenset(containers)
         self._at_rest[resource] = _Rest(kept, self._monotonic_s() + _REST_S)
 
     def let_go(self, resource: str) -> None:
-        """Let what was kept at rest for *resource* be started again."""
+        """Allow the containers that are kept stopped for *resource* to be started again."""
         self._at_rest.pop(resource, None)
 
     def find_keeper(self, container: str) -> str | None:
-        """Return the id of the resource for which *container* is at rest; None for none."""
+        """Return the id of the resource for which *container* is kept stopped; None for none."""
         found = (each for each in self._at_rest if container in self.list_at_rest(each))
         return next(found, None)
 
     def list_at_rest(self, resource: str) -> frozenset[str]:
-        """Return the containers that *resource* keeps at rest."""
+        """Return the containers that *resource* keeps stopped."""
         rest = self._at_rest.get(resource)
         if rest is None or self._monotonic_s() >= rest.until_s:
             return frozenset()

@@ -171,7 +171,7 @@ class HarmonyError(Exception):
         self.resource = resource
 
     def __copy__(self) -> Self:
-        """Return an error that says the same, also of a class that asks for more than a message."""
+        """Return an error with the same content, also for a class that requires more than a message."""
         found = type(self).__new__(type(self), *self.args)
         found.__dict__.update(self.__dict__)
         found.__cause__ = self.__cause__

@@ -39,5 +39,5 @@ class FormerSpec(BaseModel, ABC, Generic[NextT_co]):
 
     @abstractmethod
     def upgrade(self) -> NextT_co:
-        """Return the same wish as the Score says it now, or as a later `FormerSpec` did. Changes nothing
-        else."""
+        """Return the same specification in today's fields, or in those of a later `FormerSpec`. Change
+        nothing else."""

@@ -58,7 +58,7 @@ class Hold(BaseModel):
 
 
 def read_hold(data: bytes) -> Hold | str:
-    """Return the hold that *data* says; else what is wrong with it: it holds nothing."""
+    """Return the hold in *data*; else what is wrong with it: then it holds nothing."""
     try:
         return Hold.model_validate(
             strict_json.loads(data, max_bytes=HOLD_MAX_BYTES, max_depth=_DEPTH_MOST)
@@ -74,9 +74,10 @@ class Holding(Protocol):
     """A reconciler of what may put off changes."""
 
     async def find_hold(self, key: str) -> NotReady | None:
-        """Return why *key* is not to be changed now; None when it may be. Cheap where nothing is held."""
+        """Return why *key* must not be changed now; None when it may be. This is cheap where nothing is
+        held."""
         ...
 
     async def release(self, key: str) -> bool:
-        """Let the hold of *key* hold no longer; False where there is none."""
+        """End the hold of *key*. Return False where there is none."""
         ...

@@ -63,10 +63,10 @@ def parse_image(reference: str) -> ImageName:
 
 
 def names_elsewhere(document: bytes) -> bool:
-    """Return whether a manifest or an index has `urls`, by which a part of it is fetched from another place.
+    """Return whether a manifest or an index has `urls`, which have a part of it fetched from another place.
 
-    However that is written: Go, in which podman is, takes ``URLS`` for it too. ValueError or RecursionError
-    for what is no JSON.
+    Upper and lower case are the same: podman, which is written in Go, takes ``URLS`` for it too. Raise
+    ValueError or RecursionError for what is no JSON.
     """
     found: list[str] = []
 

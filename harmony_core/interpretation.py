@@ -60,7 +60,7 @@ _OUTCOMES = (Success, Noop, Running, Failure)
 
 
 async def interpret(score: AnyScore, inventory: Inventory, stage: Stage) -> Verdict:
-    """Run ``score.interpret`` on *stage* and judge it. Raises nothing but cancellation."""
+    """Run ``score.interpret`` on *stage* and return its Verdict. Raise nothing but cancellation."""
     last = await _run_interpret(score, inventory, stage)
     # What it began and did not wait for lands all the same, and counts.
     await stage.wait_idle()
@@ -75,7 +75,7 @@ async def interpret(score: AnyScore, inventory: Inventory, stage: Stage) -> Verd
 async def _run_interpret(
     score: AnyScore, inventory: Inventory, stage: Stage
 ) -> Outcome | HarmonyError | NotReady:
-    """Return what came out at the end, whatever that was."""
+    """Return what `interpret` returned or raised."""
     returned: Any = None
     try:
         returned = await score.interpret(inventory, stage.topology(score.needs))
@@ -96,7 +96,8 @@ async def _run_interpret(
 
 
 def _find_in_stage(stage: Stage, error: BaseException) -> HarmonyError | None:
-    """Return what the Stage has made of *error*, where that is all that *error* is: no author's defect."""
+    """Return the error that the Stage has seen, where *error* is that and nothing else: no author's
+    defect."""
     seen = {id(each): each for each in stage.errors}
     seen |= {id(each.__cause__): each for each in stage.errors if each.__cause__ is not None}
     found = [seen.get(id(each)) for each in leaves_of(error)]
@@ -111,7 +112,7 @@ def _to_verdict(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdic
 
 
 def _worst(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdict:
-    """Return the worst of what the Stage saw and what came out at the end."""
+    """Return the worst of what the Stage saw and what `interpret` returned or raised."""
     errors = list(stage.errors)
     if isinstance(last, HarmonyError) and last not in errors:
         said = last.__cause__
@@ -142,7 +143,7 @@ def _failed(
     errors: list[HarmonyError],
     signals: list[NotReady],
 ) -> Verdict:
-    """Return the FAILURE that tells all *errors*, with the code of the worst: a permanent one, if there is
+    """Return the FAILURE that reports all *errors*, with the code of the worst: a permanent one, if there is
     one."""
     worst = min(errors, key=lambda error: isinstance(error, TransientError))
     told = list(dict.fromkeys(_name(error) for error in errors))
@@ -170,14 +171,14 @@ def _failed(
 
 
 def _name(error: HarmonyError) -> str:
-    """Return what *error* says, with the id of its resource where it does not name that itself."""
+    """Return the message of *error*, with the id of its resource where the message does not name that."""
     resource = error.resource or ""
     is_named = ResourceId.parse(resource).key in error.message.partition("\n")[0]
     return error.message if is_named else f"{resource}: {error.message}"
 
 
 def _say_also(outcome: Outcome, message: str) -> Outcome:
-    """Return *outcome*, a FAILURE, with what the Score itself has said of its other parts."""
+    """Return *outcome*, a FAILURE, with what the Score itself has said about its other parts."""
     if not isinstance(outcome, Failure):
         return outcome
     error = attrs.evolve(outcome.error, message=f"{outcome.error.message}\n{message}")
@@ -188,7 +189,7 @@ _NAMED_MOST = 3
 
 
 def _not_ready(signals: Sequence[NotReady], said: str = "") -> Verdict:
-    """Return RUNNING for what *signals* wait for, and *said*, what the Score has said itself."""
+    """Return RUNNING for what *signals* wait for, and *said*, which the Score has said itself."""
     first = signals[0]
     told = list(dict.fromkeys([*(each.message for each in signals), *filter(None, [said])]))
     more = f"; and {len(told) - _NAMED_MOST} more" if len(told) > _NAMED_MOST else ""
@@ -202,7 +203,7 @@ def _is_permanent(error: HarmonyError) -> bool:
 
 
 def failure_of(error: HarmonyError) -> Verdict:
-    """Return the Verdict that *error* stands for."""
+    """Return the Verdict for *error*."""
     info = ErrorInfo(code=error.code, message=error.message, resource=error.resource)
     return Verdict(
         outcome=Failure(error=info, message=error.message.partition("\n")[0]),
@@ -212,7 +213,7 @@ def failure_of(error: HarmonyError) -> Verdict:
 
 
 def verdict_of(why: HarmonyError | NotReady) -> Verdict:
-    """Return what *why*, alone, makes of a Score."""
+    """Return the Verdict of a Score for which *why* is the only problem."""
     return _not_ready([why]) if isinstance(why, NotReady) else failure_of(why)
 
 

@@ -88,7 +88,7 @@ class Inventory:
         return frozenset(self._read)
 
     def answers(self, names: Iterable[str]) -> dict[str, object]:
-        """Return what is answered today to those names of `read`. Asking so is not remembered."""
+        """Return today's answers to those names of `read`. They are not remembered as read."""
         return {name: self._answer(name) for name in names}
 
     def _answer(self, name: str) -> object:

@@ -18,7 +18,7 @@ class KeyLocks:
 
     @asynccontextmanager
     async def take(self, keys: Iterable[str]) -> AsyncGenerator[None]:
-        """Be alone at work on *keys*, from here to the end of the block."""
+        """Let nobody else work on *keys* from here to the end of the block."""
         async with AsyncExitStack() as held:
             for key in sorted(set(keys)):  # in one order, or two might wait for each other
                 await held.enter_async_context(self._locks[key])

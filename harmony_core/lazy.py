@@ -10,9 +10,9 @@ __all__ = ["load_attribute"]
 
 
 def load_attribute(package: str, modules: Mapping[str, str], name: str) -> object:
-    """Return *name*, for a ``__getattr__`` of *package*: from the one of its *modules*, by name, that has it.
+    """Return *name* from the one of *modules* that has it, for a ``__getattr__`` of *package*.
 
-    It is found without asking from then on. `AttributeError` for any other.
+    Python finds it without this function from then on. Raise `AttributeError` for any other name.
     """
     if name not in modules:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")

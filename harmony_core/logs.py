@@ -40,17 +40,16 @@ class Logged(Protocol):
     async def logs(
         self, key: str, *, lines: int, since: datetime | None = None, after: str | None = None
     ) -> Sequence[LogLine]:
-        """Return what was logged under *key*, oldest first: at most *lines*, those of an earlier life
-        included.
+        """Return what was logged under *key*, oldest first: at most *lines*, those of earlier runs included.
 
-        With *after*, the cursor of a line, what follows it, the oldest of that: asked again and again,
-        nothing is missed and nothing told twice, as long as the log itself is kept. Else the newest, of
-        those since *since*. Nothing when there is no such log. Raises `CapabilityError`; ends within
-        seconds, and holds nothing open.
+        With *after*, the cursor of a line, return the oldest lines that follow it: who calls this again and
+        again misses no line and gets none twice, as long as the log itself is kept. Without it, return the
+        newest lines, since *since* if given. Return nothing when there is no such log. Raise
+        `CapabilityError`; end within seconds, and keep nothing open.
         """
         ...
 
 
 def cut_line(text: str) -> str:
-    """Return *text* as a line's: what is very long is cut, and ends with an ellipsis."""
+    """Return *text* as one line: a very long one is cut, and ends with an ellipsis."""
     return cut(text, _TEXT_MOST_CHARS)

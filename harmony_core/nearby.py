@@ -15,11 +15,11 @@ class Blobs(Protocol):
     Whoever reads compares that."""
 
     def find_size(self, digest: str) -> int | None:
-        """Return how many bytes ``sha256:…`` has; None where it is not here."""
+        """Return how many bytes the blob ``sha256:…`` has; None where it is not here."""
         ...
 
     def read(self, digest: str) -> Iterator[bytes]:
-        """Yield its content, in parts. OSError. Called in any thread."""
+        """Yield the content of the blob, in parts. Raise OSError. May be called in any thread."""
         ...
 
 
@@ -31,7 +31,7 @@ class NearbyImages:
     """None while there are none."""
 
     def find(self, digest: str | None) -> Blobs | None:
-        """Return what has the image of that *digest*; None where its registry is to be asked."""
+        """Return the source that has the image of that *digest*; None where its registry is to be asked."""
         if self.blobs is None or digest is None or self.blobs.find_size(digest) is None:
             return None
         return self.blobs

@@ -44,5 +44,5 @@ names its own; what these depend on goes with none of them unnoticed."""
 
 
 def is_needed_package(name: str) -> bool:
-    """Return whether the device, or whoever looks after it, cannot do without the package *name*."""
+    """Return whether the device, or the people who look after it, need the package *name*."""
     return any(fnmatchcase(name, each) for each in NEEDED_PACKAGES)

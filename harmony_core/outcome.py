@@ -91,7 +91,7 @@ def outcome_of(*parts: Changes | Outcome) -> Outcome: ...
 def outcome_of(*parts: Changes | Outcome) -> Outcome:
     """Return SUCCESS if anything was changed, else NOOP: what most Scores return.
 
-    *parts* may also be the Outcomes of other Scores, which this one is made of: the worst of them counts,
+    *parts* may also be the Outcomes of other Scores, of which this one is made: the worst of them counts,
     FAILURE before RUNNING.
     """
     for worse in (Failure, Running):

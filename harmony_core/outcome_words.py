@@ -15,8 +15,7 @@ _SHA256 = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
 
 
 def describe_outcome(outcome: Outcome) -> str:
-    """Return an Outcome in words: what it waits for, how far it is, or what is wrong, its last lines
-    included."""
+    """Return an Outcome in words: what it waits for, its progress, or what is wrong, with its last lines."""
     match outcome:
         case Failure(error=error):
             retry = f"again at {error.retry_at}" if error.retry_at else "permanent"
@@ -40,16 +39,16 @@ def _how_far(progress: Progress) -> str:
 
 
 def status_word(outcome: Outcome) -> str:
-    """Return an Outcome's status for people: what was so already is unchanged."""
+    """Return an Outcome's status for people: NOOP is "unchanged"."""
     return "unchanged" if isinstance(outcome, Noop) else outcome.status
 
 
 def indent(text: str, by: int = 4) -> str:
-    """Return `visible` *text* with every line but the first moved in: what others wrote never begins a line
-    of ours."""
+    """Return `visible` *text* with every line but the first indented: text of others never begins a line of
+    ours."""
     return visible(text).replace("\n", "\n" + " " * by)
 
 
 def shorten(text: str) -> str:
-    """Return *text* with its digests cut to what people compare."""
+    """Return *text* with its digests cut to the length that people compare."""
     return _SHA256.sub(r"\1…", text)

@@ -50,7 +50,7 @@ def check_path(path: str) -> None:
 
 
 def is_on_disk(path: str) -> bool:
-    """Tell, by its name alone, whether what is at *path* is still there after a reboot."""
+    """Return, by the path alone, whether what is at *path* is still there after a reboot."""
     return not path.startswith(_IN_MEMORY)
 
 

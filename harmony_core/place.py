@@ -52,7 +52,7 @@ class Place:
         return f"this device is the folder {self.root}, which offers files and directories only"
 
     def remedy(self, command: str) -> str:
-        """Return the words that tell somebody to run *command*, after which the agent must look again."""
+        """Return the words that tell somebody to run *command* and then restart the agent."""
         return f"run: {command}, and then systemctl restart harmony-agent"
 
     def scoped(self, name: str) -> Place:

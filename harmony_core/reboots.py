@@ -43,7 +43,7 @@ class RebootNote:
     """What boots of the last day have brought into force, and when each of these was asked for."""
 
     def in_words(self) -> str:
-        """Return what is told of those that are in vain, with what to do."""
+        """Return in words which reboots were in vain, with what to do."""
         named = ", ".join(" ".join(each.split(" ")[:2]) for each in self.in_vain[:_NAMED_MOST])
         return (
             f"{named}: {self.why}; look on the device why (journalctl -b), and change the Score that asks "
@@ -67,12 +67,12 @@ class Rebooting(Protocol):
         """Remember *note*, durably once this returns."""
 
     async def find_system_reasons(self) -> Collection[str]:
-        """Return for what the system itself says that it must be booted, such as the names of packages."""
+        """Return why the system itself says that it must be rebooted, such as the names of packages."""
         ...
 
     async def find_obstacles(self) -> Collection[str]:
-        """Return who says that the device must not go down now, and why. Raises a `CapabilityError`."""
+        """Return who says that the device must not go down now, and why. Raise a `CapabilityError`."""
         ...
 
     async def reboot(self) -> None:
-        """Have the device end all that runs in order, and boot. Returns once that is begun."""
+        """Stop everything that runs, in order, and reboot the device. Return once that has begun."""

@@ -66,12 +66,12 @@ class Reconciler(Protocol[ResourceT, StateT_co]):
     async def converge(
         self, resources: Sequence[ResourceT], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """Bring each of *resources* to what it says and answer with one result each, in order.
+        """Make each of *resources* as it says, and return one result for each, in order.
 
-        With ``apply=False`` nothing is changed, and each Change is what ``apply=True`` would do next.
-        A resource that cannot be converged is answered with its error, beside the others' Changes; one of
-        which nothing is done before something has come, such as its content, with `NotReady`.
-        A call that was cancelled or killed at any instruction is made whole by the next one.
+        With ``apply=False``, change nothing: each Change is what ``apply=True`` would do next. For a resource
+        that cannot be converged, return its error, beside the others' Changes; `NotReady` for one that has to
+        wait for something, such as its content, before anything is done. The next call completes one that was
+        cancelled or killed at any instruction.
         """
         ...
 
@@ -80,11 +80,12 @@ class Reconciler(Protocol[ResourceT, StateT_co]):
         ...
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """Take away what was made under each key. Needs nothing but its `Records`; idempotent."""
+        """Remove what was made under each key. This needs nothing but its `Records`, and is idempotent."""
         ...
 
     async def availability(self) -> Availability:
-        """Ask the daemon, briefly. What stopped hearing of changes is mended here, and *on_change* None."""
+        """Ask the daemon, briefly. Repair watching here if it has stopped, and then call *on_change* with
+        None."""
         ...
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
@@ -102,7 +103,7 @@ class Reconciler(Protocol[ResourceT, StateT_co]):
         ...
 
     async def close(self) -> None:
-        """Give up connections, threads and watches; nothing is told after this returns. Idempotent."""
+        """Give up connections, threads and watches. Nothing is reported after this returns. Idempotent."""
         ...
 
 
@@ -131,9 +132,9 @@ class Preparing(Protocol):
     def resource_class(self) -> type[Resource]: ...
 
     async def prepare(self, resources: Sequence[Any]) -> None:
-        """Have ready what `converge` will need for *resources*. Changes nothing of what is there.
+        """Prepare what `converge` will need for *resources*. Change nothing that is there.
 
-        Raises `NotReady` while that takes its time, and the `CapabilityError` that `converge` would meet.
+        Raise `NotReady` while that takes its time, and the `CapabilityError` that `converge` would raise.
         """
 
 
@@ -145,16 +146,16 @@ class Remembering(Protocol):
     def resource_class(self) -> type[Resource]: ...
 
     def ask_again(self, keys: Collection[str] | None) -> None:
-        """Look anew at each of *keys* in the next `Reconciler.converge` that applies: a person has asked.
+        """Have the next `Reconciler.converge` that applies look at each of *keys* again: a person has asked.
 
-        None stands for all. Returns at once; until then a plan answers `UnknownUntilApplied`.
+        None stands for all keys. Return at once; until then a plan answers `UnknownUntilApplied`.
         """
         ...
 
     async def look_again(self, keys: Collection[str]) -> None:
-        """Look now at those of *keys* of which a plan would answer `UnknownUntilApplied`; change nothing.
+        """Look now at those of *keys* for which a plan would answer `UnknownUntilApplied`; change nothing.
 
-        For a Score of which drift is only told: the plan that follows says what is so.
+        This is for a Score whose drift is only reported: the plan that follows says what is so.
         """
         ...
 
@@ -194,11 +195,11 @@ class Records(Protocol):
         ...
 
     async def put(self, resource_id: str, record: JsonRecord) -> None:
-        """Remember *record*, durably once this returns. Writes nothing when it is what is there."""
+        """Store *record*, durably once this returns. Write nothing when it is the same as before."""
         ...
 
     async def forget(self, resource_id: str) -> None:
-        """Remember nothing; durable once this returns."""
+        """Delete the record; durable once this returns."""
         ...
 
 
@@ -228,7 +229,7 @@ class Backups(Protocol):
     async def keep(self, resource_id: str, content: bytes) -> None:
         """Keep *content*, durably once this returns, in place of what was kept before.
 
-        `PriorTooLarge` where that is more than is kept, of one or of all.
+        Raise `PriorTooLarge` where that is more than may be kept, for one resource or for all.
         """
 
     async def get(self, resource_id: str) -> bytes | None:
@@ -236,7 +237,7 @@ class Backups(Protocol):
         ...
 
     async def forget(self, resource_id: str) -> None:
-        """Keep nothing; durable once this returns."""
+        """Delete what was kept; durable once this returns."""
 
 
 class MemoryBackups:
@@ -259,9 +260,9 @@ class Reachability(Protocol):
     """Whether the device can be told what to do: what a change of its network must not end."""
 
     async def reachable(self) -> bool:
-        """Return whether the control plane answers a *new* connection, made now, by whatever route.
+        """Return whether the control plane answers a *new* connection, made now, by any route.
 
-        Bounded by some ten seconds; never raises. An older connection proves nothing: it may have been
-        made by a way that is gone.
+        This takes at most some ten seconds and never raises. An older connection proves nothing: it may have
+        been made by a route that is gone.
         """
         ...

@@ -88,8 +88,8 @@ def find_references(spec: object) -> tuple[Reference, ...]:
 
 
 def find_in_bytes(value: object) -> Iterator[tuple[Path, str]]:
-    """Yield the references in *value* that stand in bytes, where nothing is put in for them: where, and each
-    as it is written. *value* is a Score, or what is in one."""
+    """Yield the references in *value* that are in bytes, where they are not replaced: each with where it is
+    and how it is written. *value* is a Score, or a part of one."""
     for path, content in _bytes_in(value, ()):
         for each in _REFERENCE.finditer(content.decode("latin-1")):
             if not each[1] and _fault_of(each) is None:
@@ -108,8 +108,10 @@ def find_faults(spec: object) -> Iterator[tuple[Path, str]]:
 
 
 def find_near_misses(spec: object) -> Iterator[str]:
-    """Yield, in words, what in *spec* is nearly written as a reference and is none, such as
-    ``${secrets.db}``. It stays as it is, and may be meant so: other programs have ``${…}`` of their own."""
+    """Yield, in words, what in *spec* looks nearly like a reference and is none, such as ``${secrets.db}``.
+
+    It stays as it is, and may be meant so: other programs have a ``${…}`` of their own.
+    """
     for _, text in _texts(spec, ()):
         for each in _LIKE_A_REFERENCE.finditer(text):
             name = each[1].lower()
@@ -118,7 +120,7 @@ def find_near_misses(spec: object) -> Iterator[str]:
 
 
 def find_fault(text: str) -> str | None:
-    """Return what is wrong with the first reference in *text* that is none; None where all is well."""
+    """Return what is wrong with the first faulty reference in *text*; None where all are right."""
     faults = (_fault_of(each) for each in _REFERENCE.finditer(text) if not each[1])
     return next((each for each in faults if each is not None), None)
 
@@ -129,18 +131,17 @@ def find_secrets(spec: object) -> tuple[str, ...]:
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether a secret can be called *name*."""
+    """Return whether *name* can be the name of a secret."""
     return _SECRET.fullmatch(name) is not None
 
 
 def suggest_secret_name(name: str) -> str:
-    """Return what a secret can be called that is *name* elsewhere."""
+    """Return a possible name here for a secret that is called *name* elsewhere."""
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).lstrip("._-")[:63] or "db"
 
 
 def replace_references(spec: Any, value_of: Callable[[Reference], str]) -> Any:
-    """Return *spec* with *value_of* each reference in its place, and ``$${…}`` as the text that it stands
-    for."""
+    """Return *spec* with each reference replaced by its *value_of*, and ``$${…}`` by the text ``${…}``."""
 
     def replace(found: re.Match[str]) -> str:
         if found[1]:
@@ -151,7 +152,7 @@ def replace_references(spec: Any, value_of: Callable[[Reference], str]) -> Any:
 
 
 def look_up(reference: Reference, inventory: Inventory) -> str:
-    """Return what *reference*, which is no secret, stands for on this device. `FactMissing` where that is not
+    """Return the value on this device of *reference*, which is no secret. Raise `FactMissing` where it is not
     known."""
     if reference.namespace == "labels":
         return inventory.labels[reference.member]

@@ -39,7 +39,10 @@ _PLACE: Final = re.compile(
 
 def place_run_by_root(path: str) -> str | None:
     """Return the file or directory, *path* or above it, from which root runs programs; None where there is
-    none. The same for ``.ssh``: who may log in as somebody is as somebody."""
+    none.
+
+    The same counts for ``.ssh``: who may log in as a user can act as that user.
+    """
     found = _PLACE.fullmatch(path)
     return found[1] if found else None
 
@@ -80,9 +83,9 @@ def is_read_at_boot(path: str) -> bool:
 
 
 def is_harmless_at_boot(text: str) -> bool:
-    """Return whether a setting of config.txt, or a word of cmdline.txt, has nothing else run than before.
+    """Return whether a setting of config.txt, or a word of cmdline.txt, lets nothing else run than before.
 
-    Others name a kernel, another file with settings, or what is run first (``init=``). What is not known to
-    be harmless is not.
+    Others name a kernel, another file with settings, or what runs first (``init=``). What is not known to be
+    harmless is not harmless.
     """
     return _HARMLESS.fullmatch(text) is not None

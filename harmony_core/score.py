@@ -49,10 +49,10 @@ class Score(BaseModel, ABC, Generic[TopologyT_contra]):
 
     @abstractmethod
     async def interpret(self, inventory: Inventory, topology: TopologyT_contra) -> Outcome:
-        """Make the device match this Score, through *topology* only, and say what happened.
+        """Make the device match this Score, through *topology* only, and return what happened.
 
-        Must be idempotent and must not wait: what is not ready yet is raised by the capability and
-        becomes RUNNING, and the Score is interpreted again. May be cancelled between any two verbs.
+        Must be idempotent and must not wait: the capability raises for what is not ready yet, which becomes
+        RUNNING, and the Score is interpreted again. May be cancelled between any two verbs.
         """
 
     @classmethod
@@ -75,7 +75,7 @@ AnyScore: TypeAlias = Score[Any]
 
 
 def _needs(score: type[AnyScore]) -> type:
-    """Find ``X`` in the ``Score[X]`` that *score* derives from."""
+    """Return ``X`` of the ``Score[X]`` that *score* derives from."""
     for base in score.__mro__:
         metadata = base.__dict__.get("__pydantic_generic_metadata__")
         if metadata and metadata["origin"] is Score:

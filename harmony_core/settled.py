@@ -13,14 +13,14 @@ __all__ = ["count_held_removals", "has_failed", "is_done"]
 
 
 def has_failed(outcome: Outcome) -> bool:
-    """Return whether that is a failure; not while the device is about to roll back: how that
-    ends is the answer."""
+    """Return whether the Score has failed; not while the device is about to roll back: then the end of the
+    rollback is the answer."""
     return isinstance(outcome, Failure) and outcome.reason != WILL_ROLL_BACK
 
 
 def is_done(outcome: Outcome, *, behind_failure: bool) -> bool:
-    """Return whether nothing of it is under way; *behind_failure*: another Score has failed, for which it may
-    wait."""
+    """Return whether nothing of the Score is under way. *behind_failure* says that another Score, for which
+    it may wait, has failed."""
     match outcome:
         case Success() | Noop():
             return True
@@ -32,7 +32,7 @@ def is_done(outcome: Outcome, *, behind_failure: bool) -> bool:
 
 
 def count_held_removals(outcome: Outcome) -> int:
-    """Return how many resources are held back from removing, until that is confirmed; 0 for none."""
+    """Return how many removals of resources are pending until they are confirmed; 0 for none."""
     match outcome:
         case Running(reason="Held", progress=Progress(total=int(total), unit="resources")):
             return total

@@ -80,14 +80,14 @@ class Claims(Protocol):
         """
 
     async def may_remove(self, resource_ids: Sequence[str]) -> None:
-        """Return when nobody else wants any of these. What nobody has is nobody else's.
+        """Return when nobody else wants any of these. What has no owner counts as nobody's.
 
-        `OwnershipConflict` when another Score wants one; if this one shared it, it has let go of it then.
-        `NotReady` while that is not decided, or another has not yet let go.
+        Raise `OwnershipConflict` when another Score wants one; if this one shared it, it has released it
+        then. Raise `NotReady` while that is not decided, or another has not released it yet.
         """
 
     async def release(self, resource_ids: Sequence[str]) -> None:
-        """Note that they are gone."""
+        """Note that these are gone."""
 
 
 class Audit(Protocol):
@@ -163,14 +163,15 @@ class Stage:
         )
 
     async def wait_idle(self) -> None:
-        """Wait until no verb of this Stage is under way. Not cut short by the verb's own failure."""
+        """Wait until no verb of this Stage is under way. A verb's own failure does not cut this short."""
         if any(_is_not_begun(work) for _, work in self._called):
             await asyncio.sleep(0)  # what has become a task of its own has its turn now
         while self._under_way:
             await asyncio.wait(self._under_way)
 
     def called(self, verb: str, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-        """Remember that *verb*, such as ``topology.files.ensure``, was called. Returns *work*, to await."""
+        """Remember that *verb*, such as ``topology.files.ensure``, was called. Return *work*, to be
+        awaited."""
         self._called.append((verb, work))
         return work
 
@@ -256,8 +257,8 @@ class Stage:
         return self._remember_all([each.id for each in resources], results)
 
     def _refuse_misplaced_secret(self, resource: Resource) -> None:
-        """Raise `InvalidResource` where the word for a secret stands where its value would not come, or is
-        that of a secret of another Score."""
+        """Raise `InvalidResource` where the word for a secret is in a place where its value would not be put
+        in, or is that of a secret of another Score."""
         if not self._secret_words and not resource.secret_fields:
             return
         if self._secret_words:
@@ -280,7 +281,7 @@ class Stage:
     ) -> None:
         """Remember the other names of *resources*, if *reconciler* is `Identifying`.
 
-        Whose names nobody can tell now has none: its own failure is told by whoever looks at it.
+        A resource whose names cannot be read now has none: whoever looks at it reports that failure.
         """
         # No isinstance: asked for each verb, and a Protocol's takes as long as all else here.
         ask: Callable[[Any], Awaitable[frozenset[str]]] | None
@@ -301,14 +302,14 @@ class Stage:
             self.identities[resource.id] = answer
 
     def _preview(self, resource: Resource, result: Change | Exception) -> Change | Exception:
-        """Return *result* as it will be: by then files have other content than the reconciler has found."""
+        """Return *result* as it will be once files have other content than the reconciler has found."""
         if isinstance(result, Exception):
             return result
         steps = resource.preview_steps(result.steps, result.before, self.rewritten)
         return attrs.evolve(result, steps=steps) if steps != result.steps else result
 
     async def _look_at(self, reconciler: Reconciler[Any, State], resource: Resource) -> None:
-        """Remember how a resource is that could not be brought about: whoever reads of it wants to know."""
+        """Remember the state of a resource that could not be converged, so that it can be reported."""
         try:
             state = await without_exit(reconciler.observe, resource.key)
         except Exception:  # noqa: BLE001 - what was done meanwhile is still to be remembered
@@ -427,12 +428,12 @@ class Stage:
             self.errors.append(as_harmony_error(error))
 
     def _has_seen(self, error: Exception) -> bool:
-        """Return whether *error* is the answer of a reconciler, which was remembered with whose it is."""
+        """Return whether *error* is the answer of a reconciler, which was remembered with its resource."""
         return any(each is error or each.__cause__ is error for each in self.errors)
 
 
 def _may_pass(error: HarmonyError) -> bool:
-    """Return whether what the Scores before this one change may be what *error* is about."""
+    """Return whether the Scores before this one may change what *error* is about."""
     return isinstance(error, TransientError) and not isinstance(error, _UNANSWERED)
 
 

@@ -50,7 +50,8 @@ class Step(ABC):
 
     @abstractmethod
     def __str__(self) -> str:
-        """Return what was done, as the wire and people have it, such as ``restarted: its file changed``."""
+        """Return what was done, in the words of the wire and for people, such as ``restarted: its file
+        changed``."""
 
 
 @attrs.frozen

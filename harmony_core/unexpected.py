@@ -40,9 +40,10 @@ def as_harmony_error(error: BaseException, *, resource: str | None = None) -> Ha
 
 
 async def without_exit(call: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Await ``call(*args)``, which is somebody's who may be a stranger.
+    """Await ``call(*args)``, which may be foreign code.
 
-    What would end the process, or only looks like a cancellation, is an `InternalError` like any other.
+    Turn what would end the process, or only looks like a cancellation, into an `InternalError` like any
+    other.
     """
     try:
         return await call(*args, **kwargs)
@@ -55,7 +56,7 @@ async def without_exit(call: Callable[P, Awaitable[T]], /, *args: P.args, **kwar
 
 
 def leaves_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield *error*, or the errors that it is a group of."""
+    """Yield *error*, or the errors of which it is a group."""
     if isinstance(error, BaseExceptionGroup):
         for each in cast("BaseExceptionGroup[BaseException]", error).exceptions:
             yield from leaves_of(each)
@@ -72,7 +73,8 @@ def place_of(error: BaseException) -> str:
 def is_cancelled_by_others() -> bool:
     """Return whether somebody asked for the cancellation that is passing through the current task.
 
-    Otherwise what was awaited cancelled itself: an error like any other, and nobody's wish to end.
+    Otherwise what was awaited cancelled itself: that is an error like any other, and nobody wanted this task
+    to end.
     """
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0

@@ -53,7 +53,8 @@ def find_broken_section(text: str) -> str | None:
 
 
 def resolve_specifiers(word: str, unit: str) -> str | None:
-    """Return *word* as systemd reads it in the file of *unit*; None where more than its name counts."""
+    """Return *word* as systemd reads it in the file of *unit*; None where that depends on more than its
+    name."""
     if "%" not in word:
         return word
     whole = unit.rpartition(".")[0]
@@ -77,8 +78,8 @@ def _list_lines(text: str, section: str) -> Iterator[str]:
 
 
 def _whole_lines(text: str) -> Iterator[str]:
-    """Yield each line with those that go on in it, as systemd reads them: a comment neither goes on nor ends
-    what does."""
+    """Yield each line with its continuation lines, as systemd reads them: a comment neither continues nor
+    ends one."""
     begun = ""
     for line in _LINE_END.split(text.removeprefix(_BYTE_ORDER_MARK)):
         if line.lstrip(_SPACE).startswith(_COMMENTS):

@@ -30,7 +30,7 @@ def unit_of_path(path: str, unit_type: str) -> str:
 
 
 def path_of_unit(name: str) -> str | None:
-    """Return the path that the unit *name* is named by; None where it is of another type."""
+    """Return the path after which the unit *name* is named; None where it is of another type."""
     stem, _, unit_type = name.rpartition(".")
     if unit_type not in BY_PATH:
         return None

@@ -12,16 +12,17 @@ __all__ = ["command_line", "escape_specifiers", "quote", "script"]
 
 
 def script(text: str, *words: str) -> tuple[str, ...]:
-    """Return the command that runs *text* with sh, as ``$1`` and so on with *words*; it ends where anything
+    """Return the command that runs *text* with sh, with *words* as ``$1`` and so on; it ends where anything
     fails.
 
-    A device has a language of its own, in which programs answer; the script is to read what they say.
+    It sets the language to C: a device has a language of its own, and the script has to read what programs
+    answer.
     """
     return ("/bin/sh", "-eu", "-c", f"export LC_ALL=C\n{text}", "sh", *words)
 
 
 def command_line(command: Sequence[str]) -> str:
-    """Return *command* as ``ExecStart=`` has it. The program's path has only plain characters."""
+    """Return *command* for ``ExecStart=``. The program's path has only plain characters."""
     program, *arguments = command
     return " ".join([program, *(quote(each.replace("$", "$$")) for each in arguments)])
 

@@ -16,7 +16,7 @@ _UNSEEN = re.compile(
 
 
 def visible(text: str) -> str:
-    """Return *text* with everything written out that would steer a terminal or hide: colours, cursor,
+    """Return *text* with everything escaped that would control a terminal or hide text: colours, cursor,
     direction.
 
     Line ends and tabs stay.
@@ -25,10 +25,10 @@ def visible(text: str) -> str:
 
 
 def word(text: str) -> str:
-    """Return `visible` *text* on one line: for a name, or whatever else has none of its own."""
+    """Return `visible` *text* on one line: for a name, and for other text that has one line."""
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def cut(text: str, most: int) -> str:
-    """Return *text*; of a longer one so much that it has *most* characters with the ellipsis at its end."""
+    """Return *text*; cut a longer one to *most* characters, with the ellipsis at its end."""
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -39,7 +39,7 @@ class ListsVolumes(Protocol):
     """A reconciler that knows all volumes of its device."""
 
     async def list_volumes(self) -> Sequence[FoundUse]:
-        """Return all volumes there are, by name. Raises `CapabilityError`; ends within seconds."""
+        """Return all volumes, by name. Raise `CapabilityError`; end within seconds."""
         ...
 
 
@@ -81,11 +81,11 @@ class KeepsVolumeData(Protocol):
         settle: Callable[[], Awaitable[None]],
         tell: TellBytes,
     ) -> ArchivedVolume:
-        """Write all that is in volume *name* as a tar archive to *into*, which is not there yet.
+        """Write everything in volume *name* as a tar archive to *into*, which does not exist yet.
 
-        Those who have it are paused meanwhile; *stop*: stopped, so that what they hold back is written.
-        `VolumeMissing`, `VolumeBusy`, `NoRoom`, `ArchiveRefused` where it could not be loaded again, or what
-        the device itself raises.
+        Pause the containers that have the volume meanwhile; with *stop*, stop them, so that they write what
+        they have in memory. Raise `VolumeMissing`, `VolumeBusy`, `NoRoom`, `ArchiveRefused` where it could
+        not be loaded again, or what the device itself raises.
         """
         ...
 
@@ -97,17 +97,19 @@ class KeepsVolumeData(Protocol):
         keep_previous: bool,
         settle: Callable[[], Awaitable[None]],
     ) -> LoadedVolume:
-        """Have in volume *name* what is in *archive*, and nothing else. Those who have it are stopped
-        meanwhile, and must stay up with it, or all is taken back: `LoadTakenBack`.
+        """Put what is in *archive*, and nothing else, into volume *name*.
 
-        `ArchiveRefused` and `NoRoom` before anything is touched; else as `save_volume`.
+        Stop the containers that have the volume meanwhile. They must stay up with the new data; otherwise
+        restore the old data and raise `LoadTakenBack`. Raise `ArchiveRefused` and `NoRoom` before anything is
+        touched; else as `save_volume`.
         """
         ...
 
     async def recover_volumes(self) -> str:
-        """Finish what the end of the process has cut short: say what, or "" where there is nothing.
+        """Finish what the end of the process has interrupted. Return what that was, or "" where there is
+        nothing.
 
-        Raises `CapabilityError` where it cannot be finished yet, and `VolumeBusy` where a volume is being
-        saved or loaded just now; then it is to be called again.
+        Raise `CapabilityError` where it cannot be finished yet, and `VolumeBusy` where a volume is being
+        saved or loaded just now; then call it again.
         """
         ...

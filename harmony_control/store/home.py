@@ -121,7 +121,7 @@ class Enrolled:
 
     @property
     def fingerprint(self) -> str:
-        """As `harmony_core.wire.enrolment.fingerprint`."""
+        """What people compare; see `harmony_core.wire.names.fingerprint`."""
         return fingerprint(self.nkey, self.report_key)
 
 

@@ -31,7 +31,7 @@ class DeferredScore:
     """Of its specification, those that can be read: its formers' and its own."""
 
     def load(self) -> type[AnyScore]:
-        """Import it. `UnknownKind` for what cannot be imported, or is not what was said."""
+        """Import the class. Raise `UnknownKind` if it cannot be imported, or is not what was announced."""
         try:
             score: object = getattr(import_module(self.module), self.kind)
             problem = why_unusable(score)

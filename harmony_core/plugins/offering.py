@@ -128,7 +128,7 @@ class _Found:
             self.unused.append(value)
 
     def _unfit(self, name: str, value: object) -> str | None:
-        """Say why *value* cannot stand behind the capability *name*."""
+        """Return why *value* cannot be the capability *name*."""
         if isinstance(value, str):
             return None if value.strip() else f"{name}: an empty reason says nothing; write why"
         if not _is_reconciler(value):

@@ -55,11 +55,11 @@ class Provider:
         return list(self.hook.harmony_capabilities(place=place))
 
     def failed(self, error: BaseException) -> KindError:
-        """Say that this one provides less than it says, because of *error*."""
+        """Note that this provider offers less than it announces, because of *error*."""
         return self.wrong(f"{type(error).__name__}: {error}")
 
     def wrong(self, reason: str) -> KindError:
-        """Say that this one provides less than it says, and why."""
+        """Note that this provider offers less than it announces, and why."""
         return KindError(entry_point=self.description, reason=reason)
 
 
@@ -98,8 +98,8 @@ class _Package:
     is_own: bool
 
     def why_refused(self, same: _Package | None) -> str | None:
-        """Return why an entry point of it is not loaded, None if it is. *same* is Harmony, under another
-        version, where that has the same one."""
+        """Return why an entry point of it is not loaded; None if it is. *same* is Harmony in another version,
+        where that has the same entry point."""
         if self.is_own and same is not None:
             return (
                 f"Harmony is installed twice in {self.directory}, as {same.version} and as {self.version}, "
@@ -149,7 +149,7 @@ def _order(found: tuple[_Package, metadata.EntryPoint]) -> tuple[bool, str, str]
 
 
 def _normalize(name: str) -> str:
-    """Return what packages' names are compared by, as the specification of packages says."""
+    """Return the form in which names of packages are compared, as the specification of packages says."""
     return re.sub(r"[-_.]+", "-", name or "").lower()
 
 
@@ -164,7 +164,7 @@ def _has_brought_us(package: metadata.Distribution) -> bool:
 
 
 def _edited_in(package: metadata.Distribution) -> Path | None:
-    """Return the folder from which *package* is installed to be edited."""
+    """Return the folder from which *package* is installed as editable."""
     try:
         origin: Any = json.loads(package.read_text("direct_url.json") or "{}")
         if origin["dir_info"]["editable"]:

@@ -92,7 +92,7 @@ class Registry:
 
 
 def _of_version(score: type[AnyScore], entry: SerializedScore) -> type[BaseModel]:
-    """Return what an entry of that version is read as."""
+    """Return the class as which an entry of that version is read."""
     if entry.version == score.version:
         return score
     for former in score.formers:

@@ -25,9 +25,9 @@ _INSTEAD = "derive it from harmony_core.Spec, or set model_config = ConfigDict(e
 
 
 def why_unusable(score: object) -> str | None:
-    """Say why *score* is not a kind, in a sentence that names the class; None when it is one.
+    """Return why *score* is not a kind, in a sentence that names the class; None when it is one.
 
-    Never raises: a class that cannot even be asked is answered with what it raised.
+    Never raise: for a class that cannot even be asked, return what it raised.
     """
     if not is_score(score):
         return f"harmony_scores returned {score!r}, which is not a class derived from Score"
@@ -38,7 +38,7 @@ def why_unusable(score: object) -> str | None:
 
 
 def is_score(value: object) -> TypeGuard[type[AnyScore]]:
-    """Tell whether *value* is a class derived from Score, usable or not."""
+    """Return whether *value* is a class derived from Score, usable or not."""
     return inspect.isclass(value) and issubclass(value, Score)
 
 
@@ -96,9 +96,9 @@ def _is_former(value: object) -> TypeGuard[type[FormerSpec[Any]]]:
 
 
 def _loose_field(model: type[BaseModel]) -> str | None:
-    """Say which part of *model*'s fields would let a misspelt field pass, or could be changed later.
+    """Return which part of *model*'s fields would accept a misspelt field, or could be changed later.
 
-    A misspelt field in a part is otherwise ignored without a word, and the part has its default.
+    A misspelt field in a part is otherwise ignored silently, and the part has its default.
     """
     for part, path in _parts(model, model.__name__, set()):
         if (what := _looseness(part)) is not None:
@@ -107,7 +107,7 @@ def _loose_field(model: type[BaseModel]) -> str | None:
 
 
 def _parts(model: type[Any], path: str, seen: set[type]) -> Iterator[tuple[type[Any], str]]:
-    """Find every class with fields of its own that *model* is made of, itself first, with where it stands."""
+    """Yield every class with fields of its own that *model* is made of, itself first, with its position."""
     if model in seen:
         return
     seen.add(model)

@@ -46,7 +46,7 @@ __all__ = [
 
 
 def resource_id(resource_type: str, key: str) -> str:
-    """Return the id under which the whole system speaks of one thing: ``file:/etc/motd``."""
+    """Return the id of a resource in the whole system: ``file:/etc/motd``."""
     return f"{resource_type}:{key}"
 
 
@@ -58,7 +58,7 @@ class ResourceId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the parts of ``file:/etc/motd``. A key may itself contain colons, a type none."""
+        """Return the parts of ``file:/etc/motd``. A key may itself contain colons, a type may not."""
         resource_type, _, key = text.partition(":")
         return cls(resource_type, key)
 
@@ -113,7 +113,8 @@ class Resource(BaseModel):
         return frozenset()
 
     def __copy__(self) -> Self:
-        """Copy the fields alone: `model_copy` may give others, and what was computed is computed anew."""
+        """Copy only the fields: `model_copy` may change them, and what was computed from them is computed
+        again."""
         copied = super().__copy__()
         held = vars(copied)
         for computed in held.keys() - type(self).model_fields.keys():
@@ -126,8 +127,8 @@ class Resource(BaseModel):
         before: State | None,  # noqa: ARG002
         rewritten: Collection[str],  # noqa: ARG002
     ) -> tuple[Step, ...]:
-        """Return the steps that will be taken in place of *steps*, which a look at *before* has planned, once
-        the files *rewritten* have other content."""
+        """Return the steps that will be taken in place of *steps*, which were planned from *before*, once the
+        files *rewritten* have other content."""
         return steps
 
     @cached_property
@@ -142,19 +143,20 @@ class Resource(BaseModel):
 
     @classmethod
     def paths_of(cls, key: str) -> tuple[str, ...] | None:  # noqa: ARG003 - the types' to answer
-        """Say which paths the thing of this *key* is made of: all that is written for it, and taken away.
+        """Return which paths the thing of this *key* consists of: all that is written for it, and removed.
 
-        The device's policy asks, before anything happens. () says that it is made of no files. None, as
-        here, says nothing, and what nothing is known of is refused on every device.
+        The device's policy asks, before anything happens. () says that it has no files. None, as here, says
+        nothing, and every device refuses a resource about which nothing is known.
         """
         return None
 
     @classmethod
     def units_of(cls, key: str) -> tuple[str, ...] | None:  # noqa: ARG003 - the types' to answer
-        """Say which of systemd's units are started, stopped, reloaded or changed for the thing of this *key*.
+        """Return which of systemd's units are started, stopped, reloaded or changed for the thing of this
+        *key*.
 
-        They are judged as those of Scores are. () says none. None, as here, says nothing, and what nothing is
-        known of is refused on a device that allows only what it lists (the preset appliance).
+        The policy judges them like those of Scores. () says none. None, as here, says nothing, and a device
+        that allows only what it lists (the preset appliance) refuses a resource about which nothing is known.
         """
         return None
 
@@ -168,9 +170,9 @@ class Resource(BaseModel):
 
     @classmethod
     def survives_reboot(cls, key: str) -> bool:  # noqa: ARG003 - the types' to answer
-        """Tell whether the thing of this *key* is still there when the device has started anew.
+        """Return whether the thing of this *key* is still there after the device was rebooted.
 
-        If so, one that is missing then was taken away by somebody, and that is told as drift.
+        If so, a missing one was removed by somebody, and that is reported as drift.
         """
         return False
 
@@ -180,10 +182,10 @@ class Resource(BaseModel):
         return frozenset()
 
     def overridden_by(self, state: State) -> tuple[str, ...]:  # noqa: ARG002 - others may have to look
-        """Return the ids of what, in *state*, stands beside this thing and makes it another than was wished
-        for.
+        """Return the ids of what, in *state*, exists beside this thing and overrides it.
 
-        Such a thing is not this one's to change. It is told, unless it is wished for itself.
+        Such a thing does not belong to this resource, which must not change it. It is reported, unless it is
+        itself desired.
         """
         return ()
 
@@ -211,7 +213,7 @@ class State:
 
 
 def in_words(remedy: str) -> WrapValidator:
-    """Return a validator for an Annotated type that answers what does not fit with *remedy*, not with a
+    """Return a validator for an Annotated type that answers a wrong value with *remedy*, not with a
     pattern."""
 
     def validate(value: object, handler: ValidatorFunctionWrapHandler) -> object:
@@ -226,9 +228,9 @@ def in_words(remedy: str) -> WrapValidator:
 def first_problem(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     """Return the first thing that is wrong, as ``field: what, and what was given instead``.
 
-    Of fields that are missing, all are named, since they are added at once; but an unknown one comes first,
-    since a field is often missing because its name was mistyped. What concerns several fields names them
-    itself. With the *model* that refused it, an unknown field is answered with the known ones.
+    Of missing fields, name all, since they are added at once; but name an unknown one first, since a field is
+    often missing because its name was mistyped. A problem of several fields names them itself. With the
+    *model* that refused it, name the known fields after an unknown one.
     """
     problems = _problems_of(error)
     first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
@@ -255,9 +257,9 @@ def all_problems(
 
 
 def _problems_of(error: ValidationError) -> list[ErrorDetails]:
-    """Return what pydantic found, without its own names of what a value may be either of.
+    """Return what pydantic found, without its own names for the alternatives of a value.
 
-    Where a value is neither, what is wrong inside one is told alone: that is the one that was meant.
+    Where a value is neither alternative, report only what is wrong in the one that was meant.
     """
     found = error.errors(include_url=False, include_context=False)
     deepest: dict[tuple[int | str, ...], int] = {}
@@ -356,7 +358,7 @@ _PLAIN_WORDS = {
 
 
 def _in_words(problem: str, message: str, given: object) -> str:
-    """Return what pydantic says of a *problem*, with the remedy where it leaves that out."""
+    """Return what pydantic says of a *problem*, with the remedy where pydantic leaves that out."""
     match problem:
         case "string_type" if isinstance(given, int | float):
             return f'must be text; put it in quotes: "{str(given).lower()}"'

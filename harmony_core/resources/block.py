@@ -181,7 +181,7 @@ class Line(_InSection):
         return f"line:{self._place}/{_quoted(self.line)}"
 
     def claims(self, path: str) -> frozenset[str]:
-        """Return the settings that it may be one of several of: who sets one of them alone is met."""
+        """Return the settings to which this line adds a value: others conflict if they set one alone."""
         parts = self.line.split("=")
         names = ("=".join(parts[:count]) for count in range(1, len(parts)))
         section = self.section or ""
@@ -245,10 +245,10 @@ def _quoted(text: str) -> str:
 
 
 def split_block_key(key: str) -> tuple[str, str, tuple[str, ...]]:
-    """Return the path, the kind of part and what selects it, of the *key* of a `Block`.
+    """Return the path, the kind of part and its selector, from the *key* of a `Block`.
 
-    Of what is in a section that is the section, with ``^`` before it where the top belongs to it too, and
-    the setting's name or the line.
+    For a part of a section, the selector is the section, with ``^`` before it where the top belongs to it
+    too, and the setting's name or the line.
     """
     path, _, selector = key.rpartition("#")
     kind, _, names = selector.partition(":")

@@ -415,7 +415,7 @@ class ContainerFields(BaseModel):
         return tuple(target for _, target in self.targets_by_field())
 
     def targets_by_field(self) -> Iterator[tuple[str, str]]:
-        """Yield each with the field that it is from."""
+        """Yield each target with the field that it is from."""
         yield from (("mounts", each.target) for each in self.mounts)
         yield from (("volumes", each.target) for each in self.volumes)
         yield from (("tmpfs", each.target) for each in self.tmpfs)
@@ -448,7 +448,7 @@ class ContainerFields(BaseModel):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        """Refuse what podman refuses only when it is started, or leaves out without a word."""
+        """Refuse what podman refuses only at the start of the container, or leaves out silently."""
         problems = (
             *_image_problems(self),
             *_network_problems(self),

@@ -145,7 +145,7 @@ class ContainerNetwork(Resource):
 
 
 def overlap(one: IPv4Network | IPv6Network, other: IPv4Network | IPv6Network) -> bool:
-    """Return whether an address is in both."""
+    """Return whether the two subnets have an address in common."""
     if isinstance(one, IPv4Network) and isinstance(other, IPv4Network):
         return one.overlaps(other)
     if isinstance(one, IPv6Network) and isinstance(other, IPv6Network):

@@ -32,7 +32,8 @@ _QUERY = re.compile(r"([!$&-;=?-Z_a-z~\[\]]|%[0-9A-Fa-f]{2})*")
 
 
 def check_url(url: str) -> str:
-    """Return *url*. ValueError, with the remedy, for all but an https address that reads in one way only."""
+    """Return *url*. Raise ValueError, with the remedy, unless it is an https address with one meaning
+    only."""
     if find_words(url):
         raise ValueError(
             "a secret cannot stand in an address, which reports and logs show; choose one that needs none, "

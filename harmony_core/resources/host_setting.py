@@ -45,7 +45,7 @@ _MOST = 64
 
 
 def check_hostname(name: str) -> str:
-    """Return *name*; ValueError for what is no name of a host."""
+    """Return *name*. Raise ValueError if it is no name of a host."""
     if len(name) > _MOST or not _HOSTNAME.fullmatch(name):
         raise ValueError(
             f"write a name of at most {_MOST} lower-case letters, digits and inner hyphens, as in kiosk-1"
@@ -54,21 +54,22 @@ def check_hostname(name: str) -> str:
 
 
 def check_timezone(name: str) -> str:
-    """Return *name*; ValueError for what is no name of a time zone. The device knows which there are."""
+    """Return *name*. Raise ValueError if it cannot be a time zone. Only the device knows which ones exist."""
     if len(name) > _MOST or not _TIMEZONE.fullmatch(name):
         raise ValueError("write the name of a time zone, as in Europe/Berlin")
     return name
 
 
 def check_locale(name: str) -> str:
-    """Return *name*; ValueError for what is no name of a locale. The device knows which it can have."""
+    """Return *name*. Raise ValueError if it cannot be a locale. Only the device knows which ones it can
+    have."""
     if len(name) > _MOST or not _LOCALE.fullmatch(name):
         raise ValueError("write the name of a locale, as in en_GB.UTF-8")
     return name
 
 
 def check_keyboard(name: str) -> str:
-    """Return *name*; ValueError for what is no layout of a keyboard, with its variant."""
+    """Return *name*. Raise ValueError if it is no layout of a keyboard, with its variant."""
     if len(name) > _MOST or not _KEYBOARD.fullmatch(name):
         raise ValueError("write a layout, with its variant if need be, as in gb or de(nodeadkeys)")
     return name

@@ -57,9 +57,10 @@ def _check_place(place: str) -> str:
 
 
 def check_certificates(text: str) -> str:
-    """Return the certificates in *text*, which is PEM, and nothing else of it. ValueError for what has none.
+    """Return the certificates in *text*, which is PEM, and nothing else of it. Raise ValueError if it has
+    none.
 
-    Their dates are not looked at, nor whether they may sign others: podman also takes a server's own.
+    Do not check their dates, or whether they may sign others: podman also accepts a server's own certificate.
     """
     if "PRIVATE KEY" in text:
         raise ValueError(
@@ -99,7 +100,7 @@ def host_of_place(place: str) -> str:
 
 
 def mirrors_path(place: str) -> str:
-    """Return the file in which podman is told of the mirrors of *place*."""
+    """Return the file that tells podman the mirrors of *place*."""
     return f"{_CONFIGURATION}/harmony-{quote(place, safe=':')}.conf"
 
 
@@ -109,7 +110,7 @@ def certificates_directory(place: str) -> str:
 
 
 def certificates_path(place: str) -> str:
-    """Return the file with the certificates by which podman believes the registry of *place*."""
+    """Return the file with the certificates by which podman trusts the registry of *place*."""
     return f"{certificates_directory(place)}/harmony.crt"
 
 

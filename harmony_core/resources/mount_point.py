@@ -67,7 +67,7 @@ _USER: Final = frozenset({"user", "username"})
 
 
 def _in_a_unit(text: str) -> str:
-    """Return *text*, which systemd reads in a line of a unit as it is."""
+    """Return *text*, which systemd reads unchanged in a line of a unit."""
     if not text.isprintable() or text != text.strip() or "\\" in text or '"' in text:
         raise ValueError("write it on one line, without spaces around it, quotes and backslashes")
     return text

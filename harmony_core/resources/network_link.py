@@ -351,7 +351,7 @@ class Wifi(NetworkPart):
 
 
 def refuse_scope(text: str) -> str:
-    """Return *text*, an address. ValueError where it names its interface, as in ``fe80::1%eth0``."""
+    """Return *text*, an address. Raise ValueError where it names its interface, as in ``fe80::1%eth0``."""
     if "%" in text:
         raise ValueError(f"{text!r} names an interface behind %; write the address alone")
     return text

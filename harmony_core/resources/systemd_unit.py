@@ -56,7 +56,7 @@ SliceName = Annotated[UnitName, AfterValidator(_slice)]
 
 
 def _plain_unit_file(text: str) -> str:
-    """Refuse what would read differently to systemd than to a person."""
+    """Refuse a file that systemd would read differently than a person."""
     for character in text:
         if character in "\n\t":
             continue
@@ -199,7 +199,7 @@ class SystemdUnit(Resource):
         return (*(each for each in steps if each != planned), restart)
 
     def overridden_by(self, state: State) -> tuple[str, ...]:
-        """Return its drop-ins, where its whole file is desired; but for those that it uses."""
+        """Return its drop-ins, where its whole file is desired; without those that it uses."""
         if self.content is None or not isinstance(state, Active | Activating | Inactive | Failed):
             return ()
         others = (path for path in state.drop_ins if path not in self.uses)

@@ -20,7 +20,7 @@ _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 
 
 def check_wireguard_key(text: str) -> str:
-    """Return *text*, which is a key as ``wg`` writes it. ValueError else."""
+    """Return *text*, which is a key as ``wg`` writes it. Raise ValueError if it is none."""
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

@@ -130,14 +130,14 @@ class ScoreStatus:
         return f'{{"observed_generation":{self.observed_generation},{looked}{self._rest}'
 
     def as_of(self, looked_at: str | None) -> ScoreStatus:
-        """Return the same page, resting on a look at that time."""
+        """Return the same status, based on a look at that time."""
         _ = self._rest  # shared by both, and made once
         page = object.__new__(ScoreStatus)
         page.__dict__.update(self.__dict__, looked_at=looked_at)
         return page
 
     def under(self, generation: int) -> ScoreStatus:
-        """Return the same page, found to be so again under *generation*."""
+        """Return the same status, confirmed under *generation*."""
         if generation == self.observed_generation:
             return self
         # Not by `attrs.evolve`, which would make every field anew: a hundred pages are a hundred of these.
@@ -375,12 +375,12 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 def _dumps(value: object) -> str:
-    """Compact JSON. A lone surrogate, as in the name of some file, becomes a question mark."""
+    """Return compact JSON. A lone surrogate, as in the name of some file, becomes a question mark."""
     return _ENCODER.encode(value).encode(errors="replace").decode()
 
 
 def to_json(value: ActualState | Heartbeat) -> bytes:
-    """Compact UTF-8 JSON, without lone surrogates."""
+    """Return compact UTF-8 JSON, without lone surrogates."""
     if isinstance(value, Heartbeat):
         beat = fields_of(value)
         vitals = beat.pop("vitals")
@@ -406,10 +406,10 @@ def to_json(value: ActualState | Heartbeat) -> bytes:
 
 
 def state_to_json(state: State) -> Mapping[str, Any]:
-    """Return a resource's state as it stands in ``resources``: its fields, ``state``, and ``ready`` where it
-    is not.
+    """Return a resource's state as it is written in ``resources``: its fields, ``state``, and ``ready`` where
+    it is not ready.
 
-    Equal to what is read back, so that whoever starts again tells nothing anew.
+    This is equal to what is read back, so that a restarted agent reports nothing twice.
     """
     fields = fields_of(state).items()
     told = {"state": state.state} | {name: _as_read_back(value) for name, value in fields}
@@ -449,7 +449,7 @@ def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def score_from_json(fields: Mapping[str, Any]) -> ScoreStatus:
-    """Return the page that `score_to_json` made these fields of."""
+    """Return the status that `score_to_json` made these fields from."""
     return _PAGE(fields)
 
 

@@ -57,16 +57,17 @@ def explain_slot(labels: Mapping[str, str]) -> str:
 
 
 def find_step(rollout: Rollout, place: int, labels: Mapping[str, str]) -> int:
-    """Return in which wave of *rollout* the device of that *place* is: the first for a canary."""
+    """Return the number of the wave of *rollout* that has the device of that *place*: the first for a
+    canary."""
     if rollout.canary is not None and parse_selector(rollout.canary).matches(labels):
         return 0
     return next(at for at, step in enumerate(rollout.steps) if place < step.places)
 
 
 def is_let_in(gate: Gate, place: int, labels: Mapping[str, str]) -> bool:
-    """Return whether *gate* is open for the device, as far as it says itself: what is cheap to know.
+    """Return whether *gate* is open for the device, as far as the gate itself says: this is cheap to know.
 
-    Whether its slot has come, only the class manifest says: `may_begin`.
+    Whether the device's slot has come is only in the class manifest: see `may_begin`.
     """
     if gate.state == "done":
         return True
@@ -105,8 +106,8 @@ def may_begin(
 ) -> Choice:
     """Return whether the device at that *place*, with these *labels*, may begin with *manifest* at *now*.
 
-    *zone* is the device's own; None is that of the operating system. *by_operator*: an operator has signed
-    the gate, who may have it go faster than the class manifest says.
+    *zone* is the device's own; None is that of the operating system. *by_operator* says that an operator has
+    signed the gate, who may let it go faster than the class manifest says.
     """
     freeze = index.freeze
     if freeze is not None and (freeze.until is None or freeze.until > now):
@@ -145,10 +146,10 @@ def _find_shut(gate: Gate, step: int, place: int, labels: Mapping[str, str]) -> 
 def find_next_opening(
     windows: Sequence[Window], now: datetime, zone: tzinfo | None = None
 ) -> datetime | None:
-    """Return *now* if one of *windows* is open, or there is none; else when one opens next.
+    """Return *now* if one of *windows* is open, or there is none; else when the next one opens.
 
-    In local time of *zone*. A time that the clock leaps over is the next one that there is; of one that comes
-    twice, the first is meant. None where none opens within eight days, which cannot be.
+    Windows are in local time of *zone*. If the clock skips the time, the next existing time counts; if a time
+    comes twice, the first one counts. Return None where none opens within eight days, which cannot be.
     """
     if not windows:
         return now

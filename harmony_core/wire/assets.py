@@ -45,12 +45,12 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def asset_id(asset: Asset) -> str:
-    """Return by what its pieces are found. `InvalidResource` for one that was never pushed."""
+    """Return the id by which its pieces are found. Raise `InvalidResource` for one that was never pushed."""
     return hashlib.blake2b(_key(asset), digest_size=16, person=b"harmony-asset-id").hexdigest()
 
 
 def chunk_count(asset: Asset) -> int:
-    """Return in how many pieces it comes."""
+    """Return how many pieces it has."""
     return -(-asset.size_bytes // CHUNK_BYTES)
 
 
@@ -60,9 +60,9 @@ def chunk_key(asset: Asset, number: int) -> str:
 
 
 def key_prefix(name: str) -> str:
-    """Return how the keys of all pieces begin of the asset whose id is *name*.
+    """Return the beginning of the keys of all pieces of the asset whose id is *name*.
 
-    With a part of few values, since who lists what is there gets one message for each.
+    It has a part with few values, since who lists what is there gets one message for each.
     """
     return f"{name[0]}.{name}"
 
@@ -78,7 +78,7 @@ def seal_chunk(asset: Asset, number: int, plain: bytes) -> bytes:
 
 
 def open_chunk(asset: Asset, number: int, sealed: bytes) -> bytes:
-    """Return what was sealed as the piece *number* of *asset*. `AssetDamaged` for anything else."""
+    """Return the content of the piece *number* of *asset*. Raise `AssetDamaged` for anything else."""
     from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt  # noqa: PLC0415 - as above
     from nacl.exceptions import CryptoError  # noqa: PLC0415 - as above
 
@@ -108,7 +108,7 @@ def find_assets(spec: object) -> Iterator[Asset]:
 
 
 def find_fetched(spec: object) -> Iterator[str]:
-    """Yield the hash of every asset and download in *spec*: of what a device keeps for it."""
+    """Yield the hash of every asset and download in *spec*: of all that a device keeps for it."""
     for each in _walk(spec):
         if (asset := _read(each)) is not None:
             yield asset.sha256
@@ -117,7 +117,7 @@ def find_fetched(spec: object) -> Iterator[str]:
 
 
 def find_downloads(spec: object) -> Iterator[Mapping[str, object]]:
-    """Yield every download in *spec*, as it stands there: its address may have references, its hash has
+    """Yield every download in *spec*, as it is written: its address may have references, its hash has
     none."""
     for each in _walk(spec):
         if (download := _read_download(each)) is not None:

@@ -36,7 +36,8 @@ class AuditHead:
 
 
 def event_to_text(event: Mapping[str, Any]) -> str:
-    """Return the text of *event*, as it is stored, hashed and told: compact JSON, without lone surrogates."""
+    """Return the text of *event*, as it is stored, hashed and reported: compact JSON, without lone
+    surrogates."""
     return _ENCODER.encode(event).encode(errors="replace").decode()
 
 

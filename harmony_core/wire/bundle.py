@@ -112,7 +112,7 @@ class BundleIndex(Part):
         return self
 
     def to_bytes(self) -> bytes:
-        """Return it as it stands in the archive. It has one length, whatever the hashes are."""
+        """Return it as it is in the archive. Its length is the same, whatever the hashes are."""
         return strict_json.dumps(self.model_dump(mode="json"))
 
 
@@ -130,7 +130,7 @@ def parse_index(data: bytes) -> BundleIndex:
 
 
 def header_of(name: str, size_bytes: int) -> bytes:
-    """Return the header of the file *name* in the archive: always the same for the same."""
+    """Return the header of the file *name* in the archive: always the same for the same file."""
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = size_bytes, 0o644
     return entry.tobuf(tarfile.USTAR_FORMAT, "ascii")
@@ -152,7 +152,7 @@ def index_size(header: bytes) -> int:
 
 
 def padding_of(size_bytes: int) -> int:
-    """Return by how many zero bytes a file of that size is followed in the archive."""
+    """Return how many zero bytes follow a file of that size in the archive."""
     return -size_bytes % BLOCK_BYTES
 
 
@@ -162,8 +162,8 @@ def sealed_size(asset: Asset) -> int:
 
 
 def chunk_at(number: int, size_bytes: int) -> tuple[int, int]:
-    """Return where the piece *number* begins in an asset's file of that size, and how long it is; of one that
-    it does not have, nothing."""
+    """Return where the piece *number* begins in an asset's file of that size, and how long it is; an empty
+    range for a piece that it does not have."""
     piece_bytes = CHUNK_BYTES + _SEAL_BYTES
     begin = min(number * piece_bytes, size_bytes)
     return begin, min(piece_bytes, size_bytes - begin)

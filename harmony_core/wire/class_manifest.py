@@ -111,7 +111,7 @@ class Rollout(Part):
         return self
 
     def opens_at(self, step: int, issued_at: datetime) -> datetime:
-        """Return before when no device begins with *step*."""
+        """Return the time before which no device begins with *step*."""
         return issued_at + timedelta(seconds=sum(each.soak_s for each in self.steps[:step]))
 
 

@@ -32,7 +32,7 @@ REPLY_TYPE = "application/vnd.harmony.reply.v1"
 
 
 def sign(key: SigningKey, content_type: str, content: bytes) -> str:
-    """Return the header's value for *content*, which is signed as what *content_type* says."""
+    """Return the header's value that signs *content* as *content_type*."""
     return base64.b64encode(key.sign(pae(content, content_type))).decode()
 
 

@@ -61,7 +61,8 @@ def text(value: Any) -> str:
 
 
 def whole(value: Any) -> int:
-    """Return a whole number as docs/wire.md has them, of at most 53 bits; true and false are none."""
+    """Return a whole number as docs/wire.md defines them, of at most 53 bits; true and false are no
+    numbers."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise _wrong("a whole number", value)
     if abs(value) >= 2**53:
@@ -76,7 +77,7 @@ def flag(value: Any) -> bool:
 
 
 def as_it_is(value: Any) -> Mapping[str, Any]:
-    """Return an object whose fields are nobody's business here."""
+    """Return an object whose fields are not checked here."""
     return _object(value)
 
 

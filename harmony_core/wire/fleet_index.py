@@ -53,7 +53,7 @@ class ClassRule(Part):
         return self
 
     def find_selector(self, generation: int) -> Selector | None:
-        """Return who belongs to the class by *generation* of it; None where that is not known any more."""
+        """Return the selector of the class by *generation* of it; None where that is no longer known."""
         text = self.find_selector_text(generation)
         return None if text is None else parse_selector(text)
 
@@ -95,7 +95,7 @@ class FleetIndex(Part):
 
     @property
     def order(self) -> tuple[int, int]:
-        """As `Manifest.order`."""
+        """What comparisons use: epoch, then generation, as `Manifest.order`."""
         return (self.epoch, self.generation)
 
     def payload(self) -> bytes:

@@ -27,7 +27,7 @@ class Claims:
 
     @classmethod
     def of(cls, text: str) -> Claims:
-        """Return what *text* says. ValueError for what is no JWT."""
+        """Return the content of *text*. Raise ValueError for what is no JWT."""
         found = decode_jwt(text)
         match found.get("sub"), found.get("iat"), found.get("exp"):
             case str(subject), int(issued_at_s), int() | None as expires_at_s:
@@ -36,9 +36,9 @@ class Claims:
                 raise ValueError("this JWT does not say whom it lets in, or until when")
 
     def renewal_due_in_s(self, now_s: float) -> float | None:
-        """Return how long it lasts until another one should be asked for; None for one that does not expire.
+        """Return in how many seconds a new one should be requested; None for one that does not expire.
 
-        0 where the clock was not set yet: then nobody here knows.
+        Return 0 where the clock was not set yet: then nobody here knows.
         """
         if self.expires_at_s is None:
             return None
@@ -49,7 +49,7 @@ class Claims:
 
 
 def decode_jwt(text: str) -> dict[str, Any]:
-    """Return all that *text* says. ValueError for what is no JWT."""
+    """Return the whole content of *text*. Raise ValueError for what is no JWT."""
     try:
         _, body, _ = text.split(".")
         found = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))

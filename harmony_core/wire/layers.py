@@ -47,7 +47,7 @@ class Merged:
 
 
 def merge(own: Manifest | None, classes: Sequence[ClassLayer]) -> Merged:
-    """Return what *own*, a device's manifest, and its *classes* come to."""
+    """Return the result of *own*, a device's manifest, and its *classes*."""
     entries: dict[str, SerializedScore] = {}
     layers: dict[str, str] = {}
     conflicts: dict[str, tuple[str, ...]] = {}

@@ -29,11 +29,12 @@ _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 def compute_lifetime_s(interval_s: float) -> int:
-    """Return for how long a heartbeat counts that the next one follows after *interval_s*."""
+    """Return for how many seconds a heartbeat counts if the next one follows after *interval_s*."""
     return math.ceil(min(max(_INTERVALS * interval_s, LIFETIME_LEAST_S), LIFETIME_MOST_S))
 
 
 def find_lifetime_s(headers: Mapping[str, str] | None) -> float | None:
-    """Return what these headers of a heartbeat say, at most `LIFETIME_MOST_S`; None where they do not."""
+    """Return the lifetime in these headers of a heartbeat, at most `LIFETIME_MOST_S`; None where there is
+    none."""
     said = (headers or {}).get(LIFETIME_HEADER, "")
     return min(float(said), LIFETIME_MOST_S) if _SECONDS.fullmatch(said) else None

@@ -100,7 +100,7 @@ def _without_repeats(ids: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _find_repeated(ids: Iterable[str]) -> list[str]:
-    """Return which of *ids* stand there more than once, in one walk: there may be very many."""
+    """Return which of *ids* occur more than once, in one walk: there may be very many."""
     return sorted(each for each, times in Counter(ids).items() if times > 1)
 
 
@@ -183,7 +183,7 @@ class Manifest(Part):
         return data
 
     def _left_out(self) -> Sequence[str]:
-        """Return which fields are not written: an agent that knows none of it reads the rest."""
+        """Return which fields are not written: an agent that does not know them reads the rest."""
         return () if self.without else ("without",)
 
     @model_validator(mode="after")
@@ -240,16 +240,16 @@ class Floor:
 
     @property
     def order(self) -> tuple[int, int]:
-        """As `Manifest.order`."""
+        """What comparisons use: epoch, then generation, as `Manifest.order`."""
         return (self.epoch, self.generation)
 
     def counts_in(self, root: Root | None) -> bool:
-        """Return whether its time says how late it is at least, where *root* counts: the date of an epoch
-        that is over may be a thief's."""
+        """Return whether its time is a lower bound of today's, where *root* counts: the date of an epoch that
+        is over may be a thief's."""
         return root is None or self.epoch == root.epoch
 
     def admits(self, accepted: Accepted) -> bool:
-        """Return whether *accepted* is this very manifest, or a newer one."""
+        """Return whether *accepted* is this manifest itself, or a newer one."""
         if accepted.manifest.order == self.order:
             return accepted.payload_sha256 == self.payload_sha256
         return accepted.manifest.order > self.order
@@ -357,7 +357,7 @@ def _refuse_by_root(root: Root, new: Accepted, current: Accepted | None, now: da
 
 
 def _refuse_new_epoch(new: Manifest, floor: Floor | None) -> None:
-    """Raise `WrongEpoch` unless *new*, by no root document, is of the epoch that it is here."""
+    """Raise `WrongEpoch` unless *new*, by no root document, is of the current epoch."""
     epoch = floor.epoch if floor is not None else 0
     if new.epoch != epoch:
         raise WrongEpoch(

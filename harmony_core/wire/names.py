@@ -109,7 +109,7 @@ def target_of(agent_id: str) -> str:
 
 
 def is_mailbox(text: str) -> bool:
-    """Return whether *text* is formed as `new_mailbox` forms it."""
+    """Return whether *text* has the form that `new_mailbox` makes."""
     return _MAILBOX.match(text) is not None
 
 
@@ -129,7 +129,7 @@ def new_mailbox() -> str:
 def fingerprint(nkey: str, report_key: str) -> str:
     """Return what two people compare to see that they mean the same device: 16 hexadecimal digits, in fours.
 
-    Of both its public keys.
+    It depends on both public keys of the device.
     """
     digest = hashlib.sha256(f"{nkey}\n{report_key}".encode()).hexdigest()[:16]
     return "-".join(digest[at : at + 4] for at in range(0, 16, 4))

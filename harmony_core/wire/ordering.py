@@ -32,8 +32,8 @@ def graph_faults(entries: Sequence[SerializedScore]) -> dict[str, EntryRefused]:
 
 
 def _on_cycles(after: dict[str, set[str]]) -> set[str]:
-    """Return what is left when everything that waits for nothing left, or that nothing left waits for, is
-    gone."""
+    """Return what is left after all entries were removed that wait for nothing left, or for which nothing
+    left waits."""
     left = set(after)
     while True:
         awaited = {name for score_id in left for name in after[score_id]}

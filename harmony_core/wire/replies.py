@@ -235,7 +235,7 @@ def to_item(
     | VolumePiece
     | VolumeLoaded,
 ) -> JsonItem:
-    """Return it as it stands in an `Item`."""
+    """Return it as it is written in an `Item`."""
     fields: dict[str, Any] = _CONVERTER.unstructure(value)
     return fields
 
@@ -249,7 +249,7 @@ def item_as(cls: type[T], item: JsonItem) -> T:
 
 
 def to_frame(frame: Frame) -> bytes:
-    """Compact UTF-8 JSON. A lone surrogate, as in the name of some file, becomes a question mark."""
+    """Return compact UTF-8 JSON. A lone surrogate, as in the name of some file, becomes a question mark."""
     fields = {"kind": frame.kind, **_CONVERTER.unstructure(frame)}
     return _ENCODER.encode(fields).encode(errors="replace")
 

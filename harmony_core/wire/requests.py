@@ -362,7 +362,7 @@ class Nonces:
 def new_request(
     ask: Ask, *, fleet: str, agent_id: str, now: datetime, lifetime_s: float = LIFETIME_MOST_S
 ) -> Request:
-    """Return a request of its own nonce, good for *lifetime_s*: by default for as long as any may be."""
+    """Return a request with a nonce of its own, good for *lifetime_s*: by default as long as any may be."""
     issued_at = in_utc(now)
     return Request(
         fleet=fleet,
@@ -376,7 +376,7 @@ def new_request(
 
 
 def seal_request(request: Request, key: Signer) -> bytes:
-    """Return the envelope of *request*. Raises as `Request.payload` does."""
+    """Return the envelope of *request*. Raise as `Request.payload` does."""
     return seal(request.payload(), key, payload_type=REQUEST_TYPE)
 
 

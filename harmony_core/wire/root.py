@@ -160,7 +160,7 @@ class Scope(Part):
         return any(fnmatchcase(name, each) for each in patterns or ())
 
     def is_over(self, now: datetime) -> bool:
-        """Return whether what they sign from *now* on counts no more."""
+        """Return whether what they sign from *now* on counts no longer."""
         return self.until is not None and self.until <= now
 
     def count(self, keyids: Collection[str]) -> int:
@@ -211,9 +211,9 @@ class Root(Part):
     def find_keys(
         self, what: Signed, now: datetime, target: str | None = None
     ) -> Mapping[str, bytes]:
-        """Return the keys that may sign *what* at *now*, by key id, as `open_envelope` takes them.
+        """Return the keys that may sign *what* at *now*, by key id, in the form that `open_envelope` takes.
 
-        For *target*, as `Scope.covers` has it; None: for anything at all.
+        They may sign it for *target*, as in `Scope.covers`; None is for anything at all.
         """
         return pin_keys(
             VerifyKey.from_text(key)
@@ -233,7 +233,7 @@ class Root(Part):
 
 
 def parse_root(payload: bytes) -> Root:
-    """Read a payload. Only what is signed by enough keys may be believed. `RootRejected`."""
+    """Read a payload. Trust only one that enough keys have signed. Raise `RootRejected`."""
     try:
         value = strict_json.loads(payload, max_bytes=ROOT_MAX_BYTES, max_depth=6)
         return Root.model_validate(value)
@@ -467,7 +467,7 @@ def _refuse_few(root: Root, payload: bytes, signatures: Mapping[str, bytes]) -> 
 def _find_valid(
     keys: Mapping[str, bytes], payload: bytes, signatures: Mapping[str, bytes]
 ) -> set[str]:
-    """Return which of *keys* have signed *payload*. A key counts once, whatever it is called."""
+    """Return which of *keys* have signed *payload*. A key counts once, whatever name it has."""
     message = pae(payload, ROOT_TYPE)
     valid = {
         keys[keyid]

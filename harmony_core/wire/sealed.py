@@ -106,7 +106,7 @@ class _Plain(BaseModel):
 
 
 def open_sealed(sealed: SealedSecret, what_for: SealedFor, key: SigningKey) -> str:
-    """Return the value. `SecretRefused` where it is not for this, or not for *key*."""
+    """Return the value. Raise `SecretRefused` where it is not for this, or not for *key*."""
     if not sealed.entry:
         raise SecretRefused(
             f"the secret {what_for.name!r} was sealed by an older harmony, which did not bind it to what its "
@@ -147,8 +147,8 @@ def open_sealed(sealed: SealedSecret, what_for: SealedFor, key: SigningKey) -> s
 
 
 def seal_box(data: bytes, key: VerifyKey) -> str:
-    """Return *data* in a box that only the secret half of *key* opens, in base64. `ConfigError` where it is a
-    key to which nothing can be sealed."""
+    """Return *data* in a box that only the secret half of *key* opens, in base64. Raise `ConfigError` where
+    nothing can be sealed to that key."""
     from nacl.public import SealedBox  # noqa: PLC0415 - few have a secret
 
     return base64.b64encode(SealedBox(_to_box_key(key)).encrypt(data)).decode()
@@ -180,7 +180,7 @@ def _to_box_key(key: VerifyKey) -> PublicKey:
 
 
 def open_box(box: str, key: SigningKey) -> bytes:
-    """Return what is in *box*; ValueError where *key* does not open it."""
+    """Return what is in *box*. Raise ValueError where *key* does not open it."""
     from nacl.exceptions import CryptoError  # noqa: PLC0415 - as above
     from nacl.public import SealedBox  # noqa: PLC0415 - as above
     from nacl.signing import SigningKey as NaclKey  # noqa: PLC0415 - as above

@@ -42,7 +42,7 @@ class Requirement:
     """Whether it is met where that is not so."""
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Return whether *labels* meet it. Who has no such label has none of the values."""
+        """Return whether *labels* match it. A device without such a label has none of the values."""
         found = labels.get(self.label)
         has = found is not None and (self.values is None or found in self.values)
         return has != self.is_met_by_others
@@ -60,15 +60,15 @@ class Selector:
         return not self.requirements
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Return whether a device with these *labels* is meant."""
+        """Return whether a device with these *labels* is selected."""
         return all(each.matches(labels) for each in self.requirements)
 
 
 @lru_cache(maxsize=64)
 def parse_selector(text: str) -> Selector:
-    """Read *text*. `UsageError` says at which character it cannot be read.
+    """Read *text*. Raise `UsageError` with the character at which it cannot be read.
 
-    Read once: a controller asks it of every device.
+    Read it once: a controller uses it for every device.
     """
     if len(text.encode()) > _MOST_BYTES:
         raise UsageError(

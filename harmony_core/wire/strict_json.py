@@ -76,10 +76,10 @@ def loads(data: bytes, *, max_bytes: int, max_depth: int = 32) -> JsonValue:
 
 
 def dumps(value: JsonValue, *, sort_keys: bool = False) -> bytes:
-    """Compact UTF-8 JSON, keys in their own order unless *sort_keys*.
+    """Return compact UTF-8 JSON, keys in their own order unless *sort_keys*.
 
-    `NotJson` for NaN, infinities, lone surrogates and what is not JSON at all. Size, depth, NUL and
-    integers beyond 64 bits are looked at only by `loads`.
+    Raise `NotJson` for NaN, infinities, lone surrogates and what is not JSON at all. Size, depth, NUL and
+    integers beyond 64 bits are checked only by `loads`.
     """
     try:
         return json.dumps(

@@ -80,7 +80,7 @@ class Extras:
 
     @property
     def written(self) -> dict[str, Any]:
-        """As it is kept in a record."""
+        """The form in a record."""
         kept: dict[str, Any] = {"mtime_ns": self.mtime_ns}
         if self.attributes:
             kept["attributes"] = {

@@ -136,7 +136,7 @@ class FoundUnit:
 
     @property
     def has_succeeded(self) -> bool:
-        """It is a oneshot that is over, and came to a good end."""
+        """Whether it is a oneshot that has ended with success."""
         return self.oneshot and self.active == "inactive" and self.result == "success"
 
     @property
@@ -145,7 +145,7 @@ class FoundUnit:
 
     @property
     def is_to_run(self) -> bool:
-        """It runs or starts, or will."""
+        """Whether it runs or starts, or is going to."""
         return self.is_up or self.is_coming or (self.is_dead and self.has_job)
 
     @property
