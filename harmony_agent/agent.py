@@ -113,8 +113,8 @@ class Agent:
                     await self.accept_manifest(delivery.envelope, fetched=delivery.fetched)
 
     async def update_trust(self, source: Source | None = None) -> None:
-        """Go on to the newest root document of *source*, else of the bus, before anything that it may be
-        about."""
+        """Update to the newest root document of *source*, else of the bus, before anything that may depend on
+        it."""
         trust = self.desired.trust
         try:
             async with self._trusting:
@@ -157,9 +157,12 @@ class Agent:
             await self._plan()
 
     async def take_in_all(self, source: Source) -> str:
-        """Go on to all that *source* has, exactly as if it had come by the bus: the root document, this
-        device's own manifest, its classes. Return why some of it does not count; empty where all of it does.
-        `ManifestRejected`, of that manifest; `BusUnreachable`."""
+        """Accept all that *source* has, exactly as if it had come over the bus: the root document, this
+        device's own manifest, its classes.
+
+        Return why some of it does not count; empty where all of it does. Raise `ManifestRejected` for the
+        device's own manifest; `BusUnreachable`.
+        """
         await self.update_trust(source)
         await self._take_in(await source.fetch_desired())
         if await self.class_watch.look_at_all(source):
@@ -174,7 +177,7 @@ class Agent:
         self.controller.statuses.device.set_internal_error(part, why)
 
     async def follow_classes(self) -> None:
-        """Plan what has come into force by a class."""
+        """Plan what has become effective through a class."""
         async with self._planning:
             self.controller.begin()
             await self._plan()

@@ -22,6 +22,6 @@ class Backoff:
     """By how large a part a wait is shorter or longer at random: a fleet must not come back all at once."""
 
     def wait_s(self, failures: int) -> float:
-        """Return how long to wait, in seconds, where as many *failures* in a row came before this one."""
+        """Return how many seconds to wait after *failures* in a row."""
         doubled_s = self.first_s * 2.0 ** min(failures, _DOUBLINGS_MOST)
         return min(self.most_s, doubled_s) * random.uniform(1 - self.jitter, 1 + self.jitter)  # noqa: S311 - spread

@@ -25,8 +25,9 @@ _ANSWERS_WITHIN_S = 5
 
 
 async def check(path: Path) -> int:
-    """Print the findings: 1 when something hinders, such as a daemon that does not answer, a package that is
-    broken, or a server that is not reached; 2 without a configuration. What is not offered hinders nobody."""
+    """Print the findings. Return 1 when something is an obstacle, such as a daemon that does not answer, a
+    package that is broken, or a server that is not reached; 2 without a configuration. What is not offered is
+    no obstacle."""
     registry = plugins.load()
     facts = read_facts(registry.kinds)
     print(f"device        {facts.model or 'unknown model'}, {facts.architecture}, {facts.os}")

@@ -73,7 +73,7 @@ class ClassWatch:
     async def load(
         cls, config: AgentConfig, database: Database, desired: Desired, statuses: StatusStore
     ) -> Self:
-        """Put in force what was followed when the last run ended."""
+        """Make effective what was followed when the last run ended."""
         watch = cls(config, database, desired, statuses)
         if await database.read("SELECT 1 FROM fleet_index"):
             await watch._begin()
@@ -94,7 +94,7 @@ class ClassWatch:
         self._woken.set()
 
     def hint(self, key: str) -> None:
-        """Look at what stands there now, as somebody says who may be anybody."""
+        """Look at what is stored now, after a hint that may come from anybody."""
         bucket, _, name = key.partition(".")
         if bucket != ROLLOUT or len(self._hinted) >= _HINTS_MOST:
             self._everything_at = min(self._everything_at, monotonic_s())
@@ -160,7 +160,7 @@ class ClassWatch:
         return self._statuses.tell_layers()
 
     async def run(self, bus: Bus, put_in_force: Callable[[], Awaitable[None]]) -> None:
-        """Look for ever; have what has come into force planned by *put_in_force*."""
+        """Look for ever; have *put_in_force* plan what has become effective."""
         while True:
             await self._until_due()
             await asyncio.sleep(random.uniform(0, _SPREAD_S))  # noqa: S311 - spread

@@ -22,12 +22,12 @@ _SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
 
 
 def monotonic_s() -> float:
-    """Return the running loop's time in seconds: for waits and distances, since nobody sets it."""
+    """Return the running loop's time in seconds: for waits and durations, since nobody sets it."""
     return asyncio.get_running_loop().time()
 
 
 async def wait_until(event: asyncio.Event, *, latest_s: float | None) -> bool:
-    """Wait for *event* until *latest_s* on the loop's clock, None: for ever. Return whether it came.
+    """Wait for *event* until *latest_s* on the loop's clock; None is for ever. Return whether it came.
 
     Where it did not, it is *latest_s* or later.
     """
@@ -43,18 +43,20 @@ async def wait_until(event: asyncio.Event, *, latest_s: float | None) -> bool:
 
 
 def find_zone() -> object:
-    """Return what tells the time zone of the operating system now from any other, read anew."""
+    """Return what distinguishes the time zone of the operating system now from any other; read again each
+    time."""
     time.tzset()  # a process does not look by itself whether another was set
     return time.timezone, time.altzone, time.tzname
 
 
 def timestamp(*, in_s: float = 0.0) -> str:
-    """Return the device's time, or what it will be *in_s* seconds, as RFC 3339 in UTC."""
+    """Return the device's time, or what it will be in *in_s* seconds, as RFC 3339 in UTC."""
     return rfc3339(datetime.now(UTC) + timedelta(seconds=in_s))
 
 
 def is_set_by_a_time_server() -> bool:
-    """Return whether systemd-timesyncd has set the clock since boot; False where another does that."""
+    """Return whether systemd-timesyncd has set the clock since boot; False where another program does
+    that."""
     try:
         return _SYNCHRONIZED.exists()
     except OSError:  # then nobody knows, and nothing is refused because of it

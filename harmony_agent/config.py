@@ -177,7 +177,7 @@ class AgentConfig(_Table):
 
 
 def _with_newest_jwt(config: AgentConfig) -> AgentConfig:
-    """Return *config* with the JWT that the agent has got since it was enrolled, if that is a newer one."""
+    """Return *config* with the JWT that the agent has got since it was enrolled, if that is newer."""
     first = config.nats.jwt
     if first is None:
         return config

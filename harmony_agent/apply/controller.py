@@ -114,14 +114,15 @@ class Controller:
                 self.drift.baselines.recall(entry, self.ledger.wants(entry.id))
 
     async def plan(self, *, nothing_in_flight: bool) -> None:
-        """Plan the manifest that has come into force. *nothing_in_flight*: for an older one."""
+        """Plan the manifest that has become effective. *nothing_in_flight* says that nothing runs for an
+        older one."""
         self.dependents.reset()
         await self.planner.plan(
             nothing_in_flight=nothing_in_flight, suspects=self.crash_guard.suspects
         )
 
     def give_up_planning(self) -> None:
-        """Leave each Score to its own turn, since the manifest in force cannot be planned as a whole."""
+        """Leave each Score to its own turn, since the effective manifest cannot be planned as a whole."""
         self.planner.give_up()
         self.accept()
 
@@ -137,7 +138,7 @@ class Controller:
                 self.statuses.enter_removing(score_id, "has resources to be removed")
 
     def enter_plans(self) -> set[str]:
-        """Enter what the plans have found in order, without a turn for each; the ids of all others."""
+        """Enter what the plans have found in order, without a turn for each. Return the ids of all others."""
         self.accept()
         left = self.known_scores()
         entered: list[str] = []
@@ -156,7 +157,7 @@ class Controller:
         return left
 
     def _enter_plan(self, entry: SerializedScore, plan: RunResult) -> bool:
-        """Enter *plan*, if nothing more is to be done for *entry*."""
+        """Enter *plan*, if there is nothing left to do for *entry*."""
         if not self.generations.current.nothing_in_flight:
             return False
         # What was in order, and is as it was to the last bit, has nothing to be entered but the generation.
@@ -171,7 +172,7 @@ class Controller:
         return True
 
     async def look_at_settled(self) -> set[str]:
-        """Look at everything that is settled, in few calls; the ids of what is to have a turn."""
+        """Look at everything that is settled, in few calls. Return the ids of what needs a turn."""
         entries = [
             each for each in self.desired.entries.values() if self.drift.baselines.get(each.id)
         ]
@@ -185,16 +186,16 @@ class Controller:
         return self.generations.current.planned
 
     def known_scores(self) -> set[str]:
-        """Return every id that there is something to do for: wanted, or made once and not wanted any more."""
+        """Return every id for which there is something to do: wanted, or made once and no longer wanted."""
         # One that was only ever planned has no claim and no status: whom it waits for is noted of it.
         made = {*self.ledger.scores(), *self.statuses.known, *self.revisions.known}
         return {*self.desired.entries, *made}
 
     def sort_by_turn(self, scores: Iterable[str]) -> list[str]:
-        """Return *scores*, those last that wait for another.
+        """Return *scores*, with those last that wait for another.
 
-        Only so many have their turn at once: what could begin would stand behind what only says that it
-        waits, and a layer would be brought about, and flushed, in several parts.
+        Only a limited number have their turn at once: otherwise what could begin would wait behind what can
+        only say that it waits, and a layer would be made, and flushed, in several parts.
         """
         entries = self.desired.entries
         return sorted(scores, key=lambda score: score in entries and bool(entries[score].after))
@@ -242,11 +243,11 @@ class Controller:
         return Running(reason="Blocked", message=f"waits for {', '.join(waits_for)}")
 
     async def _look_during_backoff(self, entry: SerializedScore, queue: WorkQueue) -> Next | None:
-        """Return when to look again at what has failed and is not to be tried again yet; None to go on.
+        """Return when to look again at what has failed and must not be tried again yet; None to go on.
 
-        Going on before the time is for what somebody else has put right: that is told at once. What
-        was in vain is tried again where the device, or what it answers, is not what it was then. Whoever
-        keeps changing something has to wait for its repair too. Either way, what was seen is told.
+        Go on before the time if somebody else has repaired it: that is reported at once. Try again where the
+        device, or its answer, is not what it was at the failure. Who keeps changing something has to wait for
+        its repair too. In each case, report what was seen.
         """
         left_s = queue.backoff_left_s(entry.id)
         repair_wait_s = self.drift.waits_s(entry.id)
@@ -273,7 +274,7 @@ class Controller:
         return RequeueAfter(min(look_s, left_s))
 
     def _enter_states(self, entry: SerializedScore, looked: RunResult) -> None:
-        """Enter how the resources of what has failed were found. The Outcome stays: nothing was tried."""
+        """Enter the states of the resources of what has failed. The Outcome stays: nothing was tried."""
         status = self.statuses.status_of(entry.id)
         if status is not None and isinstance(status.outcome, Failure) and looked.interpreted:
             self.statuses.enter(
@@ -288,7 +289,7 @@ class Controller:
     def _enter_postponed(
         self, entry: SerializedScore, looked: RunResult, repair_wait_s: float
     ) -> None:
-        """Enter that *entry* was found drifted, and is put right in *repair_wait_s*."""
+        """Enter that *entry* was found drifted, and will be repaired in *repair_wait_s* seconds."""
         status = self.statuses.status_of(entry.id)
         retry_at = timestamp(in_s=repair_wait_s)
         if status is not None and isinstance(status.outcome, Failure) and is_left_drifted(status):
@@ -301,7 +302,8 @@ class Controller:
     def _enter_left(
         self, entry: SerializedScore, looked: RunResult, outcome: Failure
     ) -> Sequence[str]:
-        """Enter *outcome* of *entry*, which was found drifted; what was rolled back stays told so."""
+        """Enter *outcome* of *entry*, which was found drifted; a Score that was rolled back is still reported
+        so."""
         status = self.statuses.status_of(entry.id)
         assert status is not None, f"{entry.id} was in order, and has no status"
         self.plan_cache.record(looked)  # it is none that can be replayed
@@ -363,7 +365,8 @@ class Controller:
         return {}
 
     async def _apply_hold(self, entry: SerializedScore, plan: RunResult | None) -> RunResult | None:
-        """Return what to enter where an application has asked for time, and there is something to change."""
+        """Return what to enter where an application has asked for a hold, and there is something to
+        change."""
         if plan is not None and plan.is_noop and not self.planner.find_unnamed(plan):
             return None
         if (why := await self.holds.find_hold(entry.id)) is None:
@@ -376,7 +379,7 @@ class Controller:
     def _needs_no_run(self, plan: RunResult) -> bool:
         """Return whether applying would change nothing: all is in order, and known to be this Score's.
 
-        What was claimed only now, or cut short, goes through its reconciler once: it has records to make.
+        What was claimed only now, or interrupted, goes through its reconciler once: it has records to make.
         """
         return (
             self.generations.current.nothing_in_flight
@@ -388,8 +391,8 @@ class Controller:
         )
 
     async def _release_exclusive(self, plan: RunResult) -> Verdict | None:
-        """Take away what holds a port, or a place, that *plan* needs for something else. The verdict if that
-        fails, or has to be approved."""
+        """Remove what holds a port, or a place, that *plan* needs for something else. Return the verdict if
+        that fails, or has to be approved."""
         if plan.has_missing_inputs:
             return None
         score = plan.entry.id
@@ -411,7 +414,7 @@ class Controller:
         return await self._remove(score, doomed)
 
     def _is_rollback(self, entry: SerializedScore) -> bool:
-        """Return whether *entry* is an earlier one, which the Score goes back to."""
+        """Return whether *entry* is an earlier one, to which the Score is rolled back."""
         return self.desired.entries.get(entry.id) is not entry
 
     async def _remove(self, score: str, resource_ids: list[str]) -> Verdict | None:
@@ -423,7 +426,7 @@ class Controller:
         return None
 
     async def _finish(self, entry: SerializedScore, result: RunResult, queue: WorkQueue) -> Next:
-        """Collect, enter the Outcome, and say when to look again."""
+        """Prune, enter the Outcome, and return when to look again."""
         # The order matters. What was seen is noted for ownership first, since what is pruned depends on it;
         # then what is no longer named is taken away, and only then is the Score in order. Its own deadline
         # may turn the verdict (`rollback.evaluate`) before it is put in words for the report. Last come the
@@ -457,7 +460,8 @@ class Controller:
     def _settle(
         self, entry: SerializedScore, result: RunResult, outcome: Outcome, *, attempts: int
     ) -> Sequence[str]:
-        """Enter *outcome*, and what goes with it; who may begin now because it has converged."""
+        """Enter *outcome*, and what belongs to it. Return which Scores may begin now because this one has
+        converged."""
         if isinstance(outcome, Success | Noop):
             changed = self.statuses.get_change(entry.id)
             if changed is not None:
@@ -474,7 +478,8 @@ class Controller:
     def _enter(
         self, entry: SerializedScore, result: RunResult, outcome: Outcome, *, attempts: int
     ) -> Sequence[str]:
-        """Enter *outcome*, unless what is good must wait; who may begin now because it has converged."""
+        """Enter *outcome*, unless what is good must wait. Return which Scores may begin now because this one
+        has converged."""
         has_converged_in_generation = self.statuses.has_converged_in_generation_and_run(entry.id)
         self.dependents.note_result(result)
         outcome = self.dependents.check(entry.id, outcome)
@@ -497,7 +502,7 @@ class Controller:
     async def _prune(
         self, entry: SerializedScore, result: RunResult, queue: WorkQueue
     ) -> Verdict | None:
-        """Take away what a settled run no longer names. The verdict where that is not at its end."""
+        """Remove what a settled run no longer names. Return the verdict where that is not complete."""
         left = self.planner.find_unnamed(result)
         if not left:
             return None
@@ -531,6 +536,6 @@ class Controller:
 
 
 def _summarize(looked: RunResult) -> Look:
-    """Return what *looked*, a dry run, has found and come to."""
+    """Return the result of *looked*, a dry run."""
     actions = [(change.resource, change.actions) for change in looked.changes]
     return looked.verdict.outcome, dict(looked.found or {}), dict(looked.answers), actions

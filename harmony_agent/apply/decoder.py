@@ -61,7 +61,8 @@ class SecretOpener:
     """The words that were lent to what is only previewed; None where it is in force."""
 
     def open(self, entry: SerializedScore, name: str) -> str:
-        """Return the word that stands for the secret *name* of *entry*. `SecretMissing`, `SecretRefused`."""
+        """Return the word that stands for the secret *name* of *entry*. Raise `SecretMissing`,
+        `SecretRefused`."""
         sealed = entry.secrets.get(name)
         if sealed is None:
             raise SecretMissing(
@@ -127,7 +128,7 @@ class Decoder:
 
     @contextmanager
     def aside(self) -> Generator[Decoder]:
-        """Yield a decoder for what is not in force, of which nothing stays."""
+        """Yield a decoder for what is not effective; nothing of it is kept."""
         lent: list[str] = []
         try:
             yield Decoder(self._registry, attrs.evolve(self._secrets, lent=lent))
@@ -135,12 +136,12 @@ class Decoder:
             self._secrets.values.take_back(lent)
 
     def forget_earlier(self, score_id: str) -> None:
-        """Keep of the secrets of this Score those of its newest decoding alone. Not while it is run."""
+        """Keep only the secrets of this Score's newest decoding. Do not call this while it is run."""
         known = self._decoded.get(score_id)
         self._secrets.values.keep_only(score_id, known.secret_words if known is not None else ())
 
     def forget_all_but(self, score_ids: Iterable[str]) -> None:
-        """Keep nothing of Scores that nobody wants any more."""
+        """Keep nothing of Scores that are no longer wanted."""
         wanted = set(score_ids)
         self._decoded = {key: value for key, value in self._decoded.items() if key in wanted}
         self._secrets.values.forget_all_but(wanted)

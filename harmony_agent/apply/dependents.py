@@ -51,7 +51,7 @@ class Dependents:
         return self._overtaken.pop(score, None) is not None
 
     def note_result(self, result: RunResult) -> None:
-        """Remember what the Score of *result* stands on."""
+        """Remember what the Score of *result* depends on."""
         if result.interpreted:
             uses = (each for wanted in result.wanted.values() for each in _uses(wanted))
             self._stands_on[result.entry.id] = frozenset([*result.referenced, *uses])

@@ -41,7 +41,7 @@ class AppHolds:
         return None
 
     async def release(self, score: str) -> None:
-        """Put off no longer what concerns *score*; `NotHeld` where nothing is."""
+        """Release the hold on changes of *score*. Raise `NotHeld` where there is none."""
         released = [await holding.release(key) for holding, key in self._find_holding(score)]
         if not any(released):
             raise NotHeld(f"Score {score!r} has no postponed changes: there is nothing to release")

@@ -16,9 +16,9 @@ _OVERLAY_WORDS = ("boot=overlay", "overlayroot=tmpfs")
 
 
 def why_not_kept(directory: Path, proc: Path = Path("/proc")) -> str:
-    """Return why what is written to *directory* is gone after a boot; empty where it is kept, or may be.
+    """Return why what is written to *directory* is lost by a reboot; empty where it is kept, or may be.
 
-    *proc* is where the device's /proc is seen.
+    *proc* is the device's /proc.
     """
     mounts = mounts_of("self", proc)
     mount = mount_on_the_way_to(str(directory), mounts)

@@ -156,7 +156,7 @@ class DevicePolicy:
         return self._made_of(resource_class, key)
 
     def _made_of(self, resource_class: type[Resource], key: str) -> str | None:
-        """Judge the paths, which may be directories, and the units that a thing is made of."""
+        """Judge the paths, which may be directories, and the units that a resource consists of."""
         paths, units = resource_class.paths_of(key), resource_class.units_of(key)
         if paths is None:
             return _says_nothing(resource_class, "paths_of")
@@ -185,7 +185,7 @@ class DevicePolicy:
         return None
 
     def _privileges(self, resource: Resource) -> str | None:
-        """Say which of what *resource* may do is not allowed here: as a job is, so is anything that runs."""
+        """Return which privileges of *resource* are not allowed here: what runs is judged as a job is."""
         privileges = resource.privileges
         if privileges is None:
             return _says_nothing(type(resource), "privileges")
@@ -270,7 +270,8 @@ class DevicePolicy:
         )
 
     def _part(self, path: str) -> str | None:
-        """Judge a part of the file at *path*. What the device boots with is text with parts for others."""
+        """Judge a part of the file at *path*. Files that the device boots with are text with parts for
+        others."""
         if unit_of(path) is not None:
             return (
                 f"{path} is of a unit, and has to be judged whole; use a SystemdServiceScore, or a file of "
@@ -305,8 +306,8 @@ class DevicePolicy:
         )
 
     def _installed(self, unit: str, text: str) -> str | None:
-        """Judge the units that *unit* takes the names of, enables, starts, or is started with, by its own
-        *text*."""
+        """Judge the units whose names *unit* takes, and that it enables, starts or is started with, by its
+        own *text*."""
         for section, setting in _JUDGED:
             for word in read_words(text, section, setting):
                 other = resolve_specifiers(word, unit)
@@ -331,7 +332,7 @@ class DevicePolicy:
         return next((each for each in refusals if each), None)
 
     def _beyond_itself(self, container: Container) -> Iterator[str | None]:
-        """Judge what *container* has of the device beside mounts and ports. An appliance has to list it."""
+        """Judge what *container* gets of the device besides mounts and ports. An appliance has to list it."""
         for mount in container.mounts:
             if (how := mount.propagation) != "rprivate":
                 why = f"the mount {mount.source} is not to be {how}"
@@ -364,13 +365,13 @@ class DevicePolicy:
         return next((each for each in refusals if each), None)
 
     def _named(self, resource_class: type[Resource], name: str) -> str | None:
-        """Judge a thing of which nothing but its name is listed."""
+        """Judge a thing of which only its name is listed."""
         field, words = _LISTED_BY_NAME[resource_class]
         return self._unlisted(field, name, f"{words.format(name)} is not a Score's")
 
     def _judge_source(self, mount: MountPoint) -> str | None:
-        """Judge what *mount* shows: of the device by another path, at which it would be judged by that; or
-        which disk or server."""
+        """Judge what *mount* shows: a part of the device by another path, which is then judged by that path;
+        or which disk or server."""
         match mount.kind_of_source:
             case "path":
                 return self._mount(mount.what, f"at {mount.where}")
@@ -411,7 +412,7 @@ class DevicePolicy:
         return None
 
     def _registry(self, registry: ImageRegistry) -> str | None:
-        """Judge where images of *registry* come from then: a mirror is as good as the registry itself."""
+        """Judge where images of *registry* then come from: a mirror is as good as the registry itself."""
         if not self._rules.is_appliance:
             return None
         listed = below(*self._rules.registries)
@@ -450,14 +451,14 @@ class DevicePolicy:
         return self._named(NetworkProfile, profile.name)
 
     def _outside(self, field: str, path: str, why: str) -> str | None:
-        """Refuse, in an appliance, a *path* that is in none of what *field* lists."""
+        """Refuse, in an appliance, a *path* that is in nothing that *field* lists."""
         listed: tuple[str, ...] = getattr(self._rules, field)
         if not self._rules.is_appliance or inside(path, below(*listed)):
             return None
         return f"{why}; {self._rules.refused_by(field, path)}"
 
     def _unlisted(self, field: str, name: str, why: str) -> str | None:
-        """Refuse, in an appliance, a *name* that none of what *field* lists fits."""
+        """Refuse, in an appliance, a *name* that matches nothing that *field* lists."""
         patterns: tuple[str, ...] = getattr(self._rules, field)
         if not self._rules.is_appliance or any(fnmatchcase(name, each) for each in patterns):
             return None
@@ -465,7 +466,7 @@ class DevicePolicy:
 
 
 def _is_named(entries: Iterable[str], path: str, place: str) -> bool:
-    """Return whether *path*, which is in the system's *place*, is in one of *entries* that is so too.
+    """Return whether *path*, which is in the system's *place*, is in one of *entries* that is in it, too.
 
     An entry for more than the place does not mean the place: who lists /srv has not thought of /srv/x/.ssh.
     """

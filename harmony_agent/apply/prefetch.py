@@ -36,14 +36,15 @@ class Prefetch:
     generations: Generations
 
     def is_due(self, score: str) -> bool:
-        """Return whether *score* was not ready when last asked: its next plan is to be asked about, too."""
+        """Return whether *score* was not ready at the last question: its next plan must be asked about,
+        too."""
         return score in self.generations.current.not_prefetched
 
     async def prepare(self, plan: RunResult) -> NotReady | Mapping[str, HarmonyError]:
-        """Have everything ready that *plan* needs. Nothing else changes.
+        """Prepare everything that *plan* needs. Change nothing else.
 
-        What is waited for; or the errors of what could not be prepared, by the resource's id, which is asked
-        again before the next deed.
+        Return what it waits for; or the errors of what could not be prepared, by resource id. It is asked
+        again before the next change.
         """
         signals: list[NotReady] = []
         errors: dict[str, HarmonyError] = {}
@@ -60,7 +61,7 @@ class Prefetch:
         return errors if errors or not signals else signals[0]
 
     async def _prepare(self, plan: RunResult) -> Mapping[str, object]:
-        """Return what came of each resource that can be prepared."""
+        """Return the result for each resource that can be prepared."""
         results: dict[str, object] = {}
         for reconciler in self.device.offers.values():
             wanted = [

@@ -64,7 +64,7 @@ class Preview:
         return [attrs.evolve(each, held=bool(each.removals)) for each in plans]
 
     def _with_conflicts(self, results: Collection[RunResult]) -> list[RunResult]:
-        """Return *results*, with what would come of them where another Score owns what they want."""
+        """Return *results*, with the conflicts where another Score owns what they want."""
         index = DesiredIndex(each.entry for each in results)
         foreseen = Ownership(self.ledger, Generations(Generation(index=index)))
         for each in results:
@@ -86,8 +86,7 @@ class Preview:
     async def _look_ahead(
         self, entry: SerializedScore, seen: Mapping[str, RunResult], aside: Planner
     ) -> RunResult:
-        """Plan *entry*, *aside* where it is not in force, and say of what was rolled back, or is held, that
-        it is."""
+        """Plan *entry*, *aside* where it is not effective, and mark it if it was rolled back or is held."""
         tried = self.rollback.effective(entry)
         known = self.planner.desired.entries.get(entry.id)
         in_force = None if known is None else self.rollback.effective(known)

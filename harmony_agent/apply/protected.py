@@ -172,7 +172,7 @@ def inside(path: str, directories: Collection[str]) -> str | None:
 
 
 def find_place(path: str) -> tuple[str, str, str] | None:
-    """Return the place of the system's in which *path* is, whose it is, and what to do instead."""
+    """Return the place of the system that contains *path*, whose place it is, and what to do instead."""
     for places, whose, instead in _PLACES:
         if (place := inside(path, places)) is not None:
             return place, whose, instead
@@ -180,8 +180,11 @@ def find_place(path: str) -> tuple[str, str, str] | None:
 
 
 def find_unmountable(source: str) -> str | None:
-    """Return the place by which a container that sees *source* would have the device: it is in that, or it
-    is that, or holds such a place. None where there is none."""
+    """Return the place by which a container that sees *source* would control the device; None where there is
+    none.
+
+    *source* is in such a place, is one, or contains one.
+    """
     if place := inside(source, _HOLDING) or place_run_by_root(source):
         return place
     holds = any(each.startswith(f"{source.rstrip('/')}/") for each in _HOLDING)
@@ -189,7 +192,7 @@ def find_unmountable(source: str) -> str | None:
 
 
 def keeps_running(unit: str) -> bool:
-    """Return whether the device cannot do without that unit, or would go down with it."""
+    """Return whether the device needs that unit, or stops with it."""
     if unit.startswith("-.") or unit in _SLICES:
         return True  # -. is the root of all mounts, or of all slices
     if unit.endswith(".slice") and unit.startswith(_WITHIN_SLICES):
@@ -201,15 +204,16 @@ def keeps_running(unit: str) -> bool:
 
 
 def mounted_at(unit: str) -> str | None:
-    """Return where *unit* mounts something; None where it does not. Such units are named by it."""
+    """Return where *unit* mounts something; None where it does not. Such units are named after it."""
     return path_of_unit(unit) if unit.endswith(_MOUNT_TYPES) else None
 
 
 def protected_of_many(unit: str) -> str | None:
-    """Return what, of all the units that drop-ins for *unit* are for, is not a Score's to change.
+    """Return which of all the units that drop-ins for *unit* apply to a Score must not change.
 
-    None where *unit* is a single one, or all that have its prefix are a Score's. systemd reads the drop-ins
-    of ``service.d`` for every service, and those of ``cam-.service.d`` for each whose name begins with cam-.
+    Return None where *unit* is a single one, or a Score may change all that have its prefix. systemd reads
+    the drop-ins of ``service.d`` for every service, and those of ``cam-.service.d`` for each whose name
+    begins with cam-.
     """
     if unit in _TYPES:
         return f"every {unit}, also for those that this device needs as they are"
@@ -227,13 +231,13 @@ def protected_of_many(unit: str) -> str | None:
 
 
 def why_kept_up(unit: str) -> str | None:
-    """Return for what this device needs *unit*, which a Score may have running and no more: the device, or
-    who looks after it by hand, may be cut off without it. None where it does not need it."""
+    """Return why this device needs *unit*, which a Score may only have running: without it the device, or who
+    looks after it by hand, may be cut off. None where the device does not need it."""
     return _KEPT_UP.get(_stem_of_all(unit))
 
 
 def only_keeps_up(unit: SystemdUnit) -> bool:
-    """Return whether *unit* is wanted enabled or running at most, by its own file, and never restarted."""
+    """Return whether *unit* is at most wanted enabled or running, with its own file, and never restarted."""
     is_left = unit.content is None and not unit.uses
     return is_left and unit.enabled is not False and unit.state != "stopped"
 
@@ -247,7 +251,7 @@ def unit_of(path: str) -> str | None:
 
 
 def is_of_the_system(directory: str) -> bool:
-    """Return whether *directory* came with the system, which needs it as it is."""
+    """Return whether *directory* belongs to the operating system, which needs it as it is."""
     if inside(directory, below("/usr")) and not inside(directory, below("/usr/local")):
         return True
     return directory in _SYSTEM_DIRECTORIES or unit_of(f"{directory}/x") == "x"

@@ -138,9 +138,9 @@ class WorkQueue:
         item.backoff_until = None
 
     def notify(self, key: str, *, after_s: float = 0.0) -> None:
-        """Look at *key* in *after_s*, or sooner if that is planned already. Does not end its back-off.
+        """Look at *key* in *after_s*, or sooner if that is planned already. Do not end its back-off.
 
-        What may only be the echo of its own turn is put off by a moment, and by no more.
+        Put off for a moment, and not longer, what may only be the echo of its own turn.
         """
         item = self._items.get(key)
         if item is not None and item.task is not None:
@@ -181,12 +181,12 @@ class WorkQueue:
         item.cancel()
 
     def next_backoff_s(self, key: str) -> float:
-        """Return how long *key*, having failed once more, should wait."""
+        """Return how many seconds *key* should wait after one more failure."""
         return _BACKOFF.wait_s(self.attempts(key))
 
     @contextmanager
     def pause(self) -> Generator[None]:
-        """Begin nothing meanwhile. What runs goes on, and the queue is still seen to advance."""
+        """Begin nothing within the block. What runs goes on, and the queue still counts as advancing."""
         self._pauses += 1
         try:
             yield
@@ -195,9 +195,9 @@ class WorkQueue:
             self._wake.set()
 
     async def probe(self) -> int:
-        """Send an empty item through the queue: its number, once the dispatcher has seen it.
+        """Send an empty item through the queue. Return its number, once the dispatcher has seen it.
 
-        What a heartbeat rests on: it proves that the queue advances, not that a process lives.
+        A heartbeat relies on it: it proves that the queue advances, not only that a process lives.
         """
         waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)

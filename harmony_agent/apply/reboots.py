@@ -142,7 +142,7 @@ class Reboots:
     """One of those who boot it at a time: a look, or a request."""
 
     async def look(self) -> None:
-        """Say what awaits a boot, and ask for one where it may be."""
+        """Report what needs a reboot, and request one where it is allowed."""
         async with self._lock:
             rebooting = self._find_rebooting()
             causes = await self._find_causes(rebooting)
@@ -158,10 +158,11 @@ class Reboots:
     async def answer(
         self, boot_id: str, signed_by: Sequence[str], *, if_needed: bool
     ) -> AsyncGenerator[RebootAsked]:
-        """Boot the device out of the boot *boot_id*, as *signed_by* have asked; yield how it is, just before.
+        """Reboot the device out of the boot *boot_id*, as *signed_by* have asked. Yield how it is, just
+        before.
 
-        *if_needed*: only where something awaits it, and none was in vain. What the rule says is about boots
-        that nobody asks for. Raises what `permit` does, `MissingCapability`, `BootedSince`, `RebootPostponed`
+        *if_needed* reboots only where something needs it, and none was in vain. The rule is about reboots
+        that nobody asks for. Raise what `permit` does, `MissingCapability`, `BootedSince`, `RebootPostponed`
         while something is under way, somebody says "not now", or the device refuses.
         """
         async with self._lock:
@@ -194,7 +195,7 @@ class Reboots:
                 raise RebootPostponed(wait.words)
 
     def _find_under_way(self) -> str:
-        """Return what is waited for, in words."""
+        """Return in words what is waited for."""
         names = self.statuses.list_under_way()
         named = ", ".join(names[:_NAMED_MOST]) + (" …" if len(names) > _NAMED_MOST else "")
         return f"{_UNDER_WAY}: {named}" if named else _UNDER_WAY
@@ -206,7 +207,7 @@ class Reboots:
         self.statuses.device.set_reboot_required(*told)
 
     async def _find_causes(self, rebooting: Rebooting | None) -> dict[str, str]:
-        """Return all that awaits a boot, with words for each."""
+        """Return everything that needs a reboot, with words for each."""
         causes = dict(self._list_of_scores())
         if rebooting is not None:
             for each in await rebooting.find_system_reasons():
@@ -214,7 +215,8 @@ class Reboots:
         return causes
 
     def _find_asked(self, rebooting: Rebooting | None) -> _Wait | None:
-        """Return that a boot was asked for in this one, and has not come yet; None where it is not so."""
+        """Return the reboot that was requested in this boot and has not come yet; None where there is
+        none."""
         note = rebooting.read_note() if rebooting is not None else RebootNote()
         if note.boot_id != self.statuses.identity.boot_id:
             return None
@@ -225,14 +227,14 @@ class Reboots:
         return reconciler if isinstance(reconciler, Rebooting) else None
 
     def _list_of_scores(self) -> Mapping[str, str]:
-        """Return each resource that awaits a boot, as it is, with words for it."""
+        """Return each resource that needs a reboot, with words for it."""
         return {
             f"{score} {resource} {_digest(state)}": f"{score} ({resource})"
             for score, resource, state in self.statuses.list_awaiting_reboot()
         }
 
     async def _judge(self, rebooting: Rebooting, causes: Collection[str]) -> None:
-        """Note what a boot did not help, once that can be told; and forget what awaits it no more."""
+        """Note what a reboot did not help, once that is known; and forget what no longer needs one."""
         note = before = rebooting.read_note()
         if note.boot_id == self.statuses.identity.boot_id:
             self._asked_at = monotonic_s() if self._asked_at is None else self._asked_at
@@ -274,7 +276,7 @@ class Reboots:
     async def _find_wait(
         self, rebooting: Rebooting | None, causes: Collection[str]
     ) -> _Wait | None:
-        """Return why the device is not to be booted now for *causes*; None where it is."""
+        """Return why the device must not be rebooted now for *causes*; None where it may."""
         rule = rebooting.read_rule() if rebooting is not None else None
         if rebooting is None or rule is None:
             return _Wait("NoRule", _NO_RULE)
@@ -287,7 +289,7 @@ class Reboots:
         )
 
     async def _find_lasting_wait(self) -> _Wait | None:
-        """Return why it may not be asked for, or not yet, whatever the rule says."""
+        """Return why a reboot may not be requested at all, or not yet, whatever the rule says."""
         if why := await asyncio.to_thread(self.why_not_kept):
             words = (
                 f"{why}: after a boot the agent would know of none, and boot for ever; {_BY_HAND}"
@@ -328,7 +330,7 @@ class Reboots:
         return _Wait("InWindow", words)
 
     async def _reboot(self, rebooting: Rebooting, order: _Order) -> _Wait:
-        """Ask for a boot; return how that went."""
+        """Request a reboot; return the result."""
         with ExitStack() as stack:
             stack.enter_context(self.queue.pause())
             await self.queue.wait_idle(within_s=_IDLE_WITHIN_S)
@@ -376,12 +378,12 @@ class Reboots:
             return told
 
     async def _take_back(self, rebooting: Rebooting, note: RebootNote) -> None:
-        """Note what was noted before: it is not booted."""
+        """Restore the note from before: the device is not rebooted."""
         await rebooting.note(note)
         self._asked_at = None
 
     def _note_refusal(self, error: CapabilityError) -> _Wait:
-        """Return what is told of it, until it is asked for again."""
+        """Return what is reported of the refusal, until the reboot is requested again."""
         self._refusal = f"it was refused: {error.message}"
         later_s = min(_REFUSED_FIRST_S * 2**self._refused, _REFUSED_LAST_S)
         self._refused, self._not_before_s = self._refused + 1, monotonic_s() + later_s
@@ -405,7 +407,7 @@ class Reboots:
 
 
 def _conclude(note: RebootNote, *, in_vain: Iterable[str], why: str) -> RebootNote:
-    """Return *note* without what was asked for: those *in_vain*, and those that a boot has helped."""
+    """Return *note* without the request, with those *in_vain* and those that the reboot has helped."""
     in_vain = tuple(in_vain)
     helped = {
         each: (*note.helped.get(each, ()), note.at) for each in note.causes if each not in in_vain
@@ -414,7 +416,7 @@ def _conclude(note: RebootNote, *, in_vain: Iterable[str], why: str) -> RebootNo
 
 
 def _keep_recent(helped: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """Return those of *helped* that were within a day, also where the clock was set back since."""
+    """Return those of *helped* that are less than a day old, also where the clock was set back since."""
     now = datetime.now(UTC)
     late = {
         each: tuple(

@@ -34,7 +34,8 @@ class ReconcileWaiter:
                     each.set_result(key)
 
     async def reconcile_now(self, keys: Collection[str], queue: WorkQueue) -> AsyncGenerator[str]:
-        """Have *queue* look at *keys* now; each of them as soon as a turn that began since has ended."""
+        """Have *queue* look at *keys* now. Yield each of them as soon as a turn that began since then has
+        ended."""
         loop = asyncio.get_running_loop()
         left: dict[str, asyncio.Future[str]] = {}
         for key in keys:

@@ -59,7 +59,7 @@ class Removal:
     generations: Generations
 
     def may_remove(self, score_id: str, doomed: Collection[str]) -> Running | None:
-        """Let *doomed* go, if so many may; else the Outcome to enter."""
+        """Allow the removal of *doomed*, if so many are allowed; else return the Outcome to enter."""
         budget = self.generations.current.removals
         if budget.spend(doomed):
             return None
@@ -79,7 +79,7 @@ class Removal:
         return f"with all data of {', '.join(data)}" if data else "which is very much at once"
 
     async def take_away(self, score_id: str, queue: WorkQueue) -> Next:
-        """Remove all that *score_id* made, newest first. Works without its package."""
+        """Remove all that *score_id* made, newest first. This works without the Score's package."""
         made = self.ledger.owned_by(score_id)
         doomed = [rid for rid in made if not self.ledger.is_shared(rid, score_id)]
         if doomed and (held := self.may_remove(score_id, doomed)) is not None:
@@ -111,12 +111,13 @@ class Removal:
         return Forget()
 
     def _waiting_for(self, score_id: str, resource_ids: Sequence[str]) -> set[str]:
-        """Return who may have waited for *score_id* to be gone, or wanted what it had."""
+        """Return which Scores may have waited for *score_id* to be gone, or wanted what it had."""
         users = {each for rid in resource_ids for each in self.ledger.holders(rid)}
         return {*self.revisions.after(score_id), *users, *self.statuses.find_refused(resource_ids)}
 
     def _followers(self, score_id: str) -> list[str]:
-        """Return who is to be gone before *score_id*, because it waited for it. In a circle nobody is."""
+        """Return which Scores must be gone before *score_id*, because they waited for it. In a circle, return
+        none."""
         going = self.ledger.scores() - self.desired.entries.keys()
         awaited: set[str] = set()
         front = {score_id}
@@ -126,10 +127,12 @@ class Removal:
         return sorted(each for each in going - awaited if score_id in self.revisions.after(each))
 
     async def remove(self, score_id: str, resource_ids: Sequence[str]) -> list[Change]:
-        """Remove these in order, and release them. What another Score made alike is only released.
+        """Remove these in order, and release them. What another Score wants in the same form is only
+        released.
 
-        `CapabilityError` or `NotReady` for what could not be removed (yet); the rest is gone and released.
-        `LedgerUnusable` where that it is gone could not be noted: removed once more, it is found gone.
+        Raise `CapabilityError` or `NotReady` for what could not be removed (yet); the rest is gone and
+        released. Raise `LedgerUnusable` where the removal could not be recorded: the next removal finds it
+        gone.
         """
         changes: list[Change] = []
         for resource_type, ids in groupby(resource_ids, key=_type_of):
@@ -160,7 +163,7 @@ class Removal:
             raise min(kept.values(), key=lambda each: isinstance(each, NotReady))
 
     async def preview(self, resource_ids: Sequence[str]) -> list[Change]:
-        """Return what `remove` would do; nothing is done."""
+        """Return what `remove` would do; change nothing."""
         changes: list[Change] = []
         for resource_type, ids in groupby(resource_ids, key=_type_of):
             reconciler = self._reconciler(resource_type)
@@ -198,7 +201,7 @@ def _type_of(resource_id: str) -> str:
 
 
 async def _await_to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await *work*; cancelled meanwhile, still wait for its end, since its effect lands all the same."""
+    """Await *work* to its end, also when cancelled meanwhile, since its effect happens all the same."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)

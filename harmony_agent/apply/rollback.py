@@ -111,7 +111,8 @@ class Rollback:
         return self.revisions.last_known_good(entry.id) or entry
 
     def left_s(self, score: str) -> float:
-        """Return how long *score* still has to converge; infinite for one that has no way back."""
+        """Return how many seconds *score* still has to converge; infinite for one that cannot be rolled
+        back."""
         trial = self._trials.get(score)
         return math.inf if trial is None else trial.has_s - trial.used_s
 
@@ -132,7 +133,7 @@ class Rollback:
             self._note(trial)
 
     def note(self) -> None:
-        """Note how much time has been used up, where that is worth a write."""
+        """Record how much time has been used, if that is worth a write."""
         for trial in self._trials.values():
             if trial.noted_s is not None and trial.used_s >= trial.noted_s + trial.step_s:
                 self._note(trial)

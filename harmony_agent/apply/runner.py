@@ -60,7 +60,7 @@ class ScoreRunner:
         awaits_changes: bool = False,
         unprepared: Mapping[str, HarmonyError] = MappingProxyType({}),
     ) -> RunResult:
-        """Interpret *entry*, in earnest or as a dry run; what else is given, as `Stage` has it. Raises
+        """Interpret *entry* and apply it, or make a dry run; the other arguments are those of `Stage`. Raise
         nothing but cancellation."""
         inventory = self.device.inventory(self.desired.labels)
         try:
@@ -139,7 +139,7 @@ class ScoreRunner:
 
     @contextmanager
     def aside(self) -> Generator[ScoreRunner]:
-        """Yield a runner for what is not in force: as `Decoder.aside`."""
+        """Yield a runner for what is not effective; see `Decoder.aside`."""
         with self.decoder.aside() as decoder:
             yield attrs.evolve(self, decoder=decoder)
 

@@ -40,10 +40,10 @@ class BoundedClient(Client):
         """Set as soon as the connection ends, by whomever."""
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
-        """Say so first, and end within moments.
+        """Report the end of the connection first, and end within moments.
 
-        nats-py says so last, and not at all where something was still to be sent by a connection that is
-        lost. Nor would it end its subscriptions then.
+        nats-py reports it last, and not at all where a lost connection still had something to send. Nor would
+        it end its subscriptions then.
         """
         self.ended.set()
         left, self._pending, self._pending_data_size = self._pending, [], 0
@@ -67,7 +67,7 @@ class BoundedClient(Client):
         await transport.connect(s.uri, DEFAULT_BUFFER_SIZE, self.options["connect_timeout"])
 
     async def _process_pong(self) -> None:
-        """Take a PONG also where nobody waits for it any more: nats-py by itself would end the connection."""
+        """Accept a PONG also where nobody waits for it any more: nats-py itself would end the connection."""
         if self._pongs and self._pongs[0].done():
             self._pongs[0] = asyncio.get_running_loop().create_future()
         await super()._process_pong()
@@ -96,13 +96,13 @@ class _TlsTransport(PinnedTransport, TcpTransport):
     """nats-py's, in TLS with the server that is meant."""
 
     async def send(self, pieces: Sequence[bytes]) -> None:
-        """Return once they are on their way. `OSError` where it is lost."""
+        """Return once what was published is on its way. Raise `OSError` where the connection is lost."""
         if pieces and self._io_writer is not None:
             self._io_writer.writelines(pieces)
             await self._io_writer.drain()
 
     def abort(self) -> None:
-        """End it now, whatever was still to be sent. Idempotent."""
+        """End the connection now, whatever was still to be sent. Idempotent."""
         if self._io_writer is not None:
             self._io_writer.transport.abort()
 

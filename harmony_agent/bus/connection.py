@@ -104,13 +104,13 @@ class Bus:
         return cls(Account.of(config), config.report_key)
 
     def on_connect(self, *listeners: Callable[[], None]) -> None:
-        """Call these whenever a new connection stands; now, if one stands already."""
+        """Call these whenever a new connection is made; now, if there is one already."""
         self._listeners = listeners
         if self.up:
             self._tell_listeners()
 
     def on_request(self, receive: Callable[[bytes], Awaitable[None]]) -> None:
-        """Call *receive* with whatever comes as a request to us, one after the other. Until then it is
+        """Call *receive* with every request to us, one after the other. Until this is called, requests are
         dropped."""
         self._on_request = receive
 
@@ -120,11 +120,11 @@ class Bus:
         return self._link is not None
 
     def begin(self) -> None:
-        """Connect and fetch already now, before `run`: to load the rest of the agent takes longer."""
+        """Connect and fetch already now, before `run`: loading the rest of the agent takes longer."""
         self._connecting = asyncio.create_task(self._stay_connected(), name="connection")
 
     async def first_try(self, *, within_s: float) -> None:
-        """Wait until the first connection stands or has failed, at most *within_s*."""
+        """Wait until the first connection was made or has failed, at most *within_s*."""
         await wait_until(self._tried, latest_s=monotonic_s() + within_s)
 
     async def run(self) -> None:
@@ -187,10 +187,11 @@ class Bus:
         self._deliveries.doubt()
 
     async def tell(self, actual_state: bytes) -> None:
-        """Put *actual_state* where the control plane reads it. `BusUnreachable` when there is no way.
+        """Put *actual_state* where the control plane reads it. Raise `BusUnreachable` when there is no
+        connection.
 
-        A lost compare-and-swap is read again and repeated: the device alone says what is true of it. Where
-        somebody else has written, that is told first (`on_written_over`).
+        After a lost compare-and-swap, read again and repeat: only the device says what is true of it. Where
+        somebody else has written, report that first (`on_written_over`).
         """
         for _ in range(3):
             link = self._link
@@ -225,7 +226,7 @@ class Bus:
         return fetched
 
     async def _recover(self, link: Link) -> None:
-        """Learn what stands there as this device's report, and tell who else has written it."""
+        """Learn what is stored as this device's report, and report who else has written it."""
         async with self._report_use:
             writer = await link.recover()
         if writer is not None:
@@ -233,7 +234,7 @@ class Bus:
             self.on_written_over(writer)
 
     async def _heed_writes(self, link: Link) -> None:
-        """Look who has written this device's report, whenever somebody has, for as long as *link* stands."""
+        """Check who has written this device's report, whenever somebody has, for as long as *link* lasts."""
         while True:
             await self._written.wait()
             await asyncio.sleep(WRITTEN_LOOKED_AFTER_S)
@@ -245,12 +246,12 @@ class Bus:
                     log.info("%s", error.message)
 
     async def beat(self, heartbeat: bytes, *, lifetime_s: int) -> bool:
-        """Say that this agent's loop advances, and that this counts for so long; dropped when there is no
-        connection. Return False where the server has not kept it, or keeps it for less long."""
+        """Report that this agent's loop advances, and for how long this counts; drop it when there is no
+        connection. Return False where the server has not kept it, or keeps it for less time."""
         return self._link is None or await self._link.beat(heartbeat, lifetime_s=lifetime_s)
 
     async def tell_inventory(self, inventory: bytes) -> None:
-        """Write of what this device consists. `BusUnreachable`."""
+        """Write the inventory of this device. Raise `BusUnreachable`."""
         if self._link is None:
             raise BusUnreachable("there is no connection to the control plane")
         await self._link.tell_inventory(inventory)
@@ -260,10 +261,10 @@ class Bus:
         await self._need_link().reply(nonce, frame)
 
     async def reaches(self, *, within_s: float) -> bool:
-        """Return whether the control plane answers a new connection, made now beside the one that stands.
+        """Return whether the control plane answers a new connection, made now beside the existing one.
 
-        The one that stands may have lost its way without knowing: it is asked too, and ended when it
-        does not answer, so that a new one is made at once. Never raises.
+        The existing one may have lost its route without knowing: ask it too, and end it when it does not
+        answer, so that a new one is made at once. Never raise.
         """
         if (why_not := await self.why_not(within_s=within_s)) is not None:
             log.info("control plane not reachable anew: %s", why_not)
@@ -274,7 +275,7 @@ class Bus:
         return True
 
     async def why_not(self, *, within_s: float) -> str | None:
-        """Return why a new connection is not let in, in words; None when it is."""
+        """Return in words why a new connection is not accepted; None when it is."""
         client = self._account.client()
         try:
             async with asyncio.timeout(within_s):
@@ -362,9 +363,9 @@ class Bus:
             await client.close()
 
     async def _renew_jwt(self, link: Link) -> None:
-        """Have another JWT before the one that lets this device in expires, for as long as *link* stands.
+        """Get another JWT before the current one expires, for as long as *link* lasts.
 
-        The server cuts the connection when the old one expires; the next is opened with the new one.
+        The server ends the connection when the old one expires; the next is opened with the new one.
         """
         while (due_s := self._renewal_due_in_s()) is not None:
             if not due_s:
@@ -378,7 +379,7 @@ class Bus:
             await asyncio.sleep(min(due_s, RENEWED_AGAIN_S))
 
     def _renewal_due_in_s(self) -> float | None:
-        """Return how long it lasts until a new JWT is to be asked for; None where none is."""
+        """Return in how many seconds a new JWT must be requested; None where none must be."""
         if self._account.jwt is None:
             return None
         try:
@@ -387,7 +388,7 @@ class Bus:
             return None
 
     async def _take_jwt(self, jwt: str) -> None:
-        """Connect by *jwt* from the next time on. ValueError where it lets in somebody else."""
+        """Connect with *jwt* from the next time on. Raise ValueError where it is another device's."""
         if Claims.of(jwt).subject != Claims.of(self._account.jwt or "").subject:
             raise ValueError("the JWT that came is for another key")
         self._account = attrs.evolve(self._account, jwt=jwt)

@@ -87,9 +87,10 @@ class Deliveries:
         again_in_s: float | None = None,
         resync_s: float = RESYNC_S,
     ) -> None:
-        """Fetch from *source* from now on; *fetched* was fetched there already.
+        """Fetch from *source* from now on; *fetched* was already fetched there.
 
-        With *again_in_s* it may be old, though nothing newer is hinted: it is fetched once more after that.
+        With *again_in_s*, it may be old although nothing newer is hinted: fetch once more after that many
+        seconds.
         """
         self._source = source
         self._again_in_s = again_in_s
@@ -102,17 +103,17 @@ class Deliveries:
         self._source = None
 
     def hint(self, envelope: bytes) -> None:
-        """Take in what was pushed to us; a newer one takes the place of an older one."""
+        """Take what was pushed to us; a newer one replaces an older one."""
         self._hint = envelope
         self._woken.set()
 
     def hint_root(self) -> None:
-        """Have it looked whether there is a newer root document: what comes after it may need that one."""
+        """Check whether there is a newer root document: what comes after it may need that one."""
         self._is_root_hinted = True
         self._woken.set()
 
     async def stream(self) -> AsyncIterator[Delivery]:
-        """Yield our desired state, newest only: as it is pushed, and as it is fetched. Never ends."""
+        """Yield our desired state, newest only: as it is pushed, and as it is fetched. Never end."""
         while True:
             await self._until_due()
             if (fetched := self._fetched) is not None:
@@ -139,7 +140,7 @@ class Deliveries:
                     self._fetch_at = monotonic_s() + _FETCH_AGAIN_S
 
     async def first_answer(self, *, within_s: float) -> None:
-        """Wait until our desired state was fetched and dealt with once, or that took too long."""
+        """Wait until our desired state was fetched and dealt with once, or *within_s* seconds have passed."""
         if not await wait_until(self._answered, latest_s=monotonic_s() + within_s):
             log.info("no answer from the control plane yet; going on with what is stored")
 

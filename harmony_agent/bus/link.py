@@ -135,7 +135,7 @@ class Account:
         return BEATS_LOST_MOST if len(self.servers) > 1 else None
 
     def subject(self, name: str) -> str:
-        """Return on which subject what is called *name* reaches this device."""
+        """Return the subject on which the mailbox *name* reaches this device."""
         return f"{MAILBOXES}.{self.mailbox}.{name}"
 
     def client(self) -> BoundedClient:
@@ -148,10 +148,10 @@ class Account:
         *,
         failed: Callable[[Exception], Awaitable[None]] | None = None,
     ) -> None:
-        """Connect *client* to the first server that takes it, in an order of chance; nobody else connects it
+        """Connect *client* to the first server that accepts it, in random order; nothing else connects it
         again.
 
-        Where no server takes it, the last one's error, or `TimeoutError`; by itself nats-py would go on
+        Where no server accepts it, raise the last one's error, or `TimeoutError`; nats-py itself would go on
         trying.
         """
         refusals = 0
@@ -245,14 +245,15 @@ class Link:
         return (await self._get(ASSETS, key, self._slow_stream)).value
 
     async def prove(self) -> None:
-        """End it, unless the server still answers by it."""
+        """End the connection, unless the server still answers on it."""
         try:
             await self._client.flush(PROVED_WITHIN_S)
         except (OSError, TimeoutError, NatsError):
             self.ended.set()
 
     async def _prove_after(self, error: Exception) -> None:
-        """End it where *error* is that no answer came, and none comes now: its way is gone, unsaid.
+        """End the connection where *error* is that no answer came, and none comes now: its route is lost,
+        without notice.
 
         nats-py finds that out by itself, but after minutes, in which nothing arrives that is pushed.
         """
@@ -260,7 +261,7 @@ class Link:
             await self.prove()
 
     async def recover(self) -> Writer | None:
-        """Learn the revision of our own actual-state, on which the next report builds.
+        """Learn the revision of our own actual state, on which the next report builds.
 
         Return who else has written it meanwhile; None for nobody.
         """
@@ -268,7 +269,7 @@ class Link:
         return self._own_report.note_found(found.value, found.revision, found.signature)
 
     async def tell(self, data: bytes) -> None:
-        """Write *data* on top of what we last knew there; nothing when that says the same."""
+        """Write *data* over the last revision that we know; do nothing when that is equal."""
         if self._own_report.is_current(data):
             return
         headers = {
@@ -300,16 +301,16 @@ class Link:
         self._own_report.note_acknowledged(data, ack.seq)
 
     def _read_limits_again(self) -> None:
-        """Begin anew by and by: a server says how much it takes when a connection begins, and never again."""
+        """Connect again now and then: a server says its limits only when a connection begins."""
         if not self._ends_soon:
             self._ends_soon = True
             asyncio.get_running_loop().call_later(LIMITS_READ_AGAIN_S, self.ended.set)
 
     async def beat(self, data: bytes, *, lifetime_s: int) -> bool:
-        """Return whether the server keeps it for so long, as far as that is known.
+        """Return whether the server keeps the heartbeat for so long, as far as that is known.
 
         The first one of a connection is acknowledged: an older server refuses each that says how long it
-        counts, and keeps what does not say so for 90 s.
+        counts, and keeps one that does not for 90 s.
         """
         headers = {SIGNATURE_HEADER: sign(self._key, HEARTBEAT_TYPE, data)}
         if self._takes_lifetimes is not False:
@@ -342,10 +343,12 @@ class Link:
         self._beats_lost = 0
 
     def _note_lost_beat(self) -> None:
-        """End it where a server has lost the others of its cluster: it hears nothing of what is pushed, and
-        answers with what it has, as if that were the newest. One beat may be lost while they elect.
+        """End the connection where a server has lost the others of its cluster: it gets nothing that is
+        pushed, and answers with what it has, as if that were the newest. One beat may be lost while they
+        elect a leader.
 
-        Or where a site's server has lost the fleet's: whatever is pushed until it is back does not come.
+        End it also where a site's server has lost the fleet's: whatever is pushed until it is back does not
+        arrive.
         """
         self._beats_lost += 1
         if self._beats_lost_most is not None and self._beats_lost >= self._beats_lost_most:
@@ -353,7 +356,7 @@ class Link:
             self.ended.set()
 
     async def tell_inventory(self, data: bytes) -> None:
-        """Write *data* over whatever stands there; `BusUnreachable` where that is not acknowledged."""
+        """Write *data* over whatever is stored. Raise `BusUnreachable` where that is not acknowledged."""
         try:
             await self._stream.publish(
                 f"$KV.{INVENTORY}.{self._agent_id}",
@@ -386,7 +389,7 @@ class Link:
             raise BusUnreachable(f"the answer was not taken: {error}") from error
 
     async def renew_jwt(self) -> str:
-        """Return another JWT for this device. `BusUnreachable` where nobody gives one."""
+        """Return another JWT for this device. Raise `BusUnreachable` where nobody gives one."""
         # Most servers know the key itself, and at start nobody waits for it.
         from harmony_core.wire.enrolment import EnrolAnswer  # noqa: PLC0415
 

@@ -47,7 +47,7 @@ class OwnReport:
         return self._is_ours
 
     def is_current(self, value: bytes) -> bool:
-        """Return whether this device has said *value* there already, its counter apart."""
+        """Return whether this device has already reported *value*, apart from its counter."""
         return (
             self._is_ours
             and self.value is not None

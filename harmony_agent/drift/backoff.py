@@ -44,7 +44,7 @@ class DriftBackoff:
         self._repairs: dict[str, _Repairs] = {}
 
     def recall(self, now: float) -> None:
-        """Go on with what the last process has left, if anything can be made of it."""
+        """Continue with what the last process has left, if it can be read."""
         if self._path is None or not self._path.exists():
             return
         try:
@@ -67,7 +67,7 @@ class DriftBackoff:
         self._keep()
 
     def wait_s(self, score: str, now: float) -> float:
-        """Return how long a repair of *score* has to wait from *now*."""
+        """Return how many seconds a repair of *score* has to wait from *now*."""
         repairs = self._repairs.get(score)
         if repairs is None or repairs.is_insisted:
             return 0.0
@@ -77,17 +77,17 @@ class DriftBackoff:
         return max(0.0, due - now)
 
     def insist(self, score: str) -> None:
-        """Let the next repair of *score* wait no more."""
+        """Let the next repair of *score* begin without a wait."""
         if (repairs := self._repairs.get(score)) is not None:
             self._repairs[score] = attrs.evolve(repairs, is_insisted=True)
 
     def insist_everywhere(self) -> None:
-        """Let the next repair of each Score wait no more."""
+        """Let the next repair of each Score begin without a wait."""
         for score in list(self._repairs):
             self.insist(score)
 
     def repeat_offenders(self, now: float) -> dict[str, int]:
-        """Return the Scores that somebody keeps changing, with the number of repairs."""
+        """Return the Scores that somebody changes again and again, with the number of repairs."""
         return {
             score: each.count
             for score, each in self._repairs.items()

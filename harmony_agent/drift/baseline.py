@@ -47,7 +47,7 @@ class Baseline:
     """Whether it was the last run that found it so."""
 
     def includes(self, wanted: Mapping[str, Resource]) -> bool:
-        """Return whether all that is *wanted* was wanted then, by the same specifications."""
+        """Return whether all that is *wanted* was wanted then, with the same specifications."""
         return all(self.wants.get(rid) == each.spec_hash for rid, each in wanted.items())
 
 
@@ -69,7 +69,7 @@ class Baselines:
         self._look_began_at: dict[str, int] = {}
 
     def keep_unchanged(self, entries: Iterable[SerializedScore]) -> None:
-        """Drop the baselines of all that *entries*, which are in force now, want otherwise."""
+        """Drop the baselines of all that *entries*, which are effective now, want in another form."""
         wanted = {entry.id: entry for entry in entries}
         for score, baseline in list(self._baselines.items()):
             entry = wanted.get(score)
@@ -113,18 +113,18 @@ class Baselines:
         self._baselines.pop(score, None)
 
     def forget(self, score: str) -> None:
-        """Forget all of *score*, which nobody wants any more."""
+        """Forget everything about *score*, which is no longer wanted."""
         self.drop(score)
         self._look_began_at.pop(score, None)
         self._facts_read.pop(score, None)
 
     def count_change(self, change: Change) -> None:
-        """Count *change*, which was made for whatever Score."""
+        """Count *change*, for whatever Score it was made."""
         self._changes += 1
         self._changed_at[change.resource] = self._changes
 
     def begin_look(self, score: str) -> None:
-        """Note that a look at *score* begins: what is changed from now on, it may not have seen."""
+        """Note that a look at *score* begins: it may not see what is changed from now on."""
         self._look_began_at[score] = self._changes
 
     def note_facts_read(self, score: str, names: Iterable[str]) -> None:
@@ -132,7 +132,7 @@ class Baselines:
         self._facts_read[score] = frozenset(names)
 
     def update_facts(self, facts: Facts) -> None:
-        """Let *facts* be the device's; what is changed because one of them has changed is not drift."""
+        """Set *facts* as the device's; what is changed because one of them has changed is not drift."""
         before = attrs.asdict(self._device.facts, recurse=False)
         after = attrs.asdict(facts, recurse=False)
         changed = {name for name, value in after.items() if before[name] != value}
@@ -155,7 +155,8 @@ class Baselines:
     def cause(
         self, change: Change, wanted: Mapping[str, Resource], baseline: Baseline
     ) -> Cause | None:
-        """Return why *change* is due, where all was as in *baseline*; None where it is wanted otherwise."""
+        """Return why *change* is due, where all was as in *baseline*; None where the manifest wants another
+        state."""
         resource = wanted.get(change.resource)
         if resource is None:  # it is to be gone: that is no news only if it was to be so then
             is_news = change.resource in baseline.wants or not baseline.includes(wanted)

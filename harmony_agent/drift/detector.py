@@ -68,7 +68,7 @@ class DriftDetector:
     """Scores of which what has drifted is left so, and counted."""
 
     def begin(self, entries: Iterable[SerializedScore]) -> None:
-        """Take *entries* as those in force: what is changed for one that is new is not drift."""
+        """Take *entries* as the effective ones: what is changed for a new one is not drift."""
         wanted = {entry.id: entry for entry in entries}
         self.baselines.keep_unchanged(wanted.values())
         for gone in self.watch_list.scores - wanted.keys():
@@ -78,13 +78,13 @@ class DriftDetector:
         self._ask_again(None)
 
     def settle(self, result: RunResult) -> None:
-        """Take *result*, which has found everything in order, as what later ones are compared with."""
+        """Take *result*, which has found everything in order, as the baseline for later ones."""
         self._enforced.discard(result.entry.id)
         self._left.discard(result.entry.id)
         self.baselines.settle(result)
 
     def forget(self, score: str) -> None:
-        """Forget all of *score*, which is not wanted any more."""
+        """Forget everything about *score*, which is no longer wanted."""
         self.baselines.forget(score)
         self.backoff.forget(score)
         self._enforced.discard(score)
@@ -93,11 +93,11 @@ class DriftDetector:
         self.watch_list.forget(score)
 
     def classify_run(self, score: str) -> RunClassifier:
-        """Return what finds the causes of a run of *score* that begins now, by its baseline."""
+        """Return a classifier for the changes of a run of *score* that begins now, with its baseline."""
         return _RunClassifier(self, score, self.baselines.get(score))
 
     def only_reports(self, entry: SerializedScore) -> bool:
-        """Return whether *entry* is in order, and what drifts from now on is to be told, not put right."""
+        """Return whether *entry* is in order, and its drift is to be reported from now on, not repaired."""
         return (
             entry.policy.drift == "report"
             and self.baselines.get(entry.id) is not None
@@ -105,9 +105,10 @@ class DriftDetector:
         )
 
     def insist(self, score: str, *, enforce: bool) -> None:
-        """Let the next repair of *score* wait no more; *enforce*: also where drift is only told.
+        """Let the next repair of *score* begin without a wait; with *enforce*, also where drift is only
+        reported.
 
-        What is otherwise only remembered of it is looked at anew.
+        Look again at what is otherwise only remembered of it.
         """
         self.backoff.insist(score)
         self._ask_again(self.ledger.wants(score))
@@ -115,7 +116,7 @@ class DriftDetector:
             self._enforced.add(score)
 
     def _ask_again(self, resource_ids: Collection[str] | None) -> None:
-        """Let what only remembers look anew at *resource_ids*; None: at all."""
+        """Let the reconcilers that only remember look again at *resource_ids*; None is everything."""
         for reconciler in self._remembering:
             reconciler.ask_again(
                 None if resource_ids is None else _keys_of(reconciler, resource_ids)
@@ -129,18 +130,18 @@ class DriftDetector:
                 await reconciler.look_again(keys)
 
     def waits_s(self, score: str) -> float:
-        """Return how long a repair of *score* still has to wait, in seconds."""
+        """Return for how many seconds a repair of *score* still has to wait."""
         return self.backoff.wait_s(score, monotonic_s())
 
     def find_only_drift(self, looked: RunResult) -> Collection[str]:
-        """Return what has drifted of *looked*, a dry run; nothing where there is anything else to be done."""
+        """Return what has drifted in *looked*, a dry run; nothing where there is anything else to do."""
         drifted = self.baselines.find_drift(looked)
         if len(drifted) < len(looked.changes):
             return ()
         return {each.resource for each in drifted}
 
     def record_repair(self, score: str, change: Change) -> None:
-        """Count *change*, which has put right what drifted; unless it was counted when it was told of."""
+        """Count *change*, which has repaired drift, unless it was counted when the drift was reported."""
         drift = _first([change])
         if change.before is not None and change.before.is_under_way:
             return  # counted when it was begun
@@ -154,7 +155,7 @@ class DriftDetector:
         self.report_repeat_offenders()
 
     def record_result(self, result: RunResult) -> None:
-        """Enter what *result*, a run in earnest, says of drift: was it refused, and is it in order now?"""
+        """Enter what *result*, a run that applied, says of drift: was it refused, and is it in order now?"""
         score = result.entry.id
         # What was put right is counted already; of one episode one drift is told.
         repaired = result.applied and self.baselines.find_drift(result)
@@ -170,9 +171,10 @@ class DriftDetector:
             self.watch_list.update(score, result.referenced)
 
     def report(self, looked: RunResult) -> Collection[str]:
-        """Enter as drift, which is left so, what a dry run would change of what was in order, or not be let.
+        """Enter as drift, which is left so, what a dry run would change, or not be allowed to, of what was in
+        order.
 
-        Return the ids of that; none where nothing has, or where there is more to be done.
+        Return the ids of that; none where nothing has drifted, or where there is more to do.
         """
         drifted = self.baselines.find_drift(looked)
         if len(drifted) < len(looked.changes):
@@ -186,13 +188,13 @@ class DriftDetector:
         return {each.resource for each in drifted} | ({refused.resource} if refused else set())
 
     def report_repeat_offenders(self) -> None:
-        """Tell which Scores somebody keeps changing."""
+        """Report which Scores somebody keeps changing."""
         self.statuses.device.set_repeat_offenders(self.backoff.repeat_offenders(monotonic_s()))
 
     def _set_standing(self, result: RunResult, drift: LastDrift | None) -> bool:
-        """Enter *drift* as not put right, None: nothing is. Return whether it has counted now.
+        """Set *drift* as not repaired; None is none. Return whether it was counted now.
 
-        It counts once, and only if it came after all had been in order.
+        It is counted once, and only if it came after all had been in order.
         """
         score = result.entry.id
         is_news = self.statuses.device.set_drifted(score, drift.resource if drift else None)
@@ -202,7 +204,7 @@ class DriftDetector:
         return True
 
     def _is_new(self, score: str, drift: LastDrift) -> bool:
-        """Return whether *drift* came after all had been in order, and was not told by the last run."""
+        """Return whether *drift* came after all had been in order, and was not reported by the last run."""
         baseline, status = self.baselines.get(score), self.statuses.status_of(score)
         if baseline is None:
             return False
@@ -210,7 +212,7 @@ class DriftDetector:
         return last is None or (last.resource, last.before) != (drift.resource, drift.before)
 
     def _find_refusal(self, result: RunResult) -> LastDrift | None:
-        """Return what stands in the way of *result*, and did not before; None where policy refuses it."""
+        """Return what prevents *result*, and did not before; None where policy refuses it."""
         baseline = self.baselines.get(result.entry.id)
         if baseline is None or not baseline.includes(result.wanted):
             return None
@@ -220,7 +222,7 @@ class DriftDetector:
         return None if is_by_policy else refused
 
     def _find_override(self, result: RunResult) -> LastDrift | None:
-        """Return what is as wanted, but that something beside it, which no Score has made, overrides it."""
+        """Return what is as desired, but overridden by something beside it that no Score has made."""
         for rid, state in (result.found or {}).items():
             wanted = result.wanted.get(rid)
             for other in wanted.overridden_by(state) if wanted is not None else ():
@@ -258,7 +260,7 @@ def _keys_of(reconciler: Remembering, resource_ids: Collection[str]) -> list[str
 
 
 def _first(changes: Sequence[Change]) -> LastDrift | None:
-    """Return what was changed first, or would be, as it is told."""
+    """Return the first change that was made, or would be, in the form of a report."""
     if not changes:
         return None
     change = changes[0]
@@ -266,7 +268,7 @@ def _first(changes: Sequence[Change]) -> LastDrift | None:
 
 
 def _left_so(drift: LastDrift, drifted: Sequence[Change]) -> Change:
-    """Return what an event tells of *drift* that is left so: of a refusal, the reason."""
+    """Return what an event says of *drift* that is left so: of a refusal, the reason."""
     if not drifted:
         return Change(resource=drift.resource, steps=(Did(f"is left so: {drift.before}"),))
     before = drifted[0].before
@@ -274,7 +276,7 @@ def _left_so(drift: LastDrift, drifted: Sequence[Change]) -> Change:
 
 
 def _find_obstacle(result: RunResult) -> LastDrift | None:
-    """Return what stands in the way of *result*, and is not ours to clear."""
+    """Return what prevents *result*, and is not ours to remove."""
     outcome = result.verdict.outcome
     if not isinstance(outcome, Failure) or not result.verdict.permanent:
         return None

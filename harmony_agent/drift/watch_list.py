@@ -22,7 +22,7 @@ class WatchList:
         return self._touched.keys()
 
     def update(self, score: str, resource_ids: Collection[str]) -> None:
-        """Have what *score* has touched watched, and nothing else for it."""
+        """Watch what *score* has touched, and nothing else for it."""
         ids = frozenset(resource_ids)
         before = self._touched.get(score, frozenset())
         if ids == before:
@@ -33,12 +33,12 @@ class WatchList:
         self.changed.set()
 
     def forget(self, score: str) -> None:
-        """Have nothing watched for *score* any more."""
+        """Watch nothing for *score* any more."""
         if self._touched.pop(score, None):
             self.changed.set()
 
     def pop_not_watched_yet(self) -> set[str]:
-        """Return, once, the Scores of which something was touched before it was watched."""
+        """Return, once, the Scores that touched something before it was watched."""
         scores, self._not_watched_yet = self._not_watched_yet, set()
         return scores
 

@@ -60,7 +60,7 @@ class DriftWatcher:
     async def look_slowly(
         self, queue: WorkQueue, look_at_settled: Callable[[], Awaitable[Collection[str]]]
     ) -> None:
-        """Look at everything now and then, until cancelled. *look_at_settled* says what needs a turn."""
+        """Look at everything now and then, until cancelled. *look_at_settled* returns what needs a turn."""
         while True:
             await asyncio.sleep(SLOW_PASS_S * random.uniform(0.8, 1.2))  # noqa: S311 - spread, not secrecy
             self._detector.baselines.update_facts(self._read_facts())
