@@ -43,17 +43,18 @@ class Discovery:
     """Made, and not to be used, since another package offers the same."""
 
     def list_known(self) -> dict[str, CapabilityState]:
-        """Return what is known at once: before anybody was asked, what is offered counts as available."""
+        """Return what is known at once: as long as nobody was asked, what is offered counts as available."""
         answered = Availability(available=True)
         return self._states(dict.fromkeys(self.offers, answered))
 
     async def look(self) -> dict[str, CapabilityState]:
-        """Ask every daemon whether it answers now. Bounded; what raises or hangs does not answer."""
+        """Ask every daemon whether it answers now, for a limited time. One that raises or hangs does not
+        answer."""
         answers = await asyncio.gather(*map(_availability, self.offers.values()))
         return self._states(dict(zip(self.offers, answers, strict=True)))
 
     async def close(self) -> None:
-        """Give up every connection, thread and watch. A daemon that hangs is not waited for."""
+        """Close every connection, thread and watch. Do not wait for a daemon that hangs."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSED_WITHIN_S):
                 closing = (each.close() for each in (*self.offers.values(), *self.unused))
@@ -73,7 +74,7 @@ class Discovery:
 def discover(
     providers: Iterable[Provider], place: Place, use: Mapping[str, str] | None = None
 ) -> Discovery:
-    """Ask every package what it offers at *place*. Starts nothing and connects to nothing.
+    """Ask every package what it offers at *place*. Start nothing and connect to nothing.
 
     *use* names the package from which a capability is to be taken, where that is not Harmony itself.
     """
@@ -84,7 +85,7 @@ def discover(
 
 
 async def _availability(reconciler: AnyReconciler) -> Availability:
-    """Ask *reconciler*, which may be a stranger's."""
+    """Ask *reconciler*, which may be foreign code."""
     try:
         async with asyncio.timeout(_ANSWERS_WITHIN_S):
             return await without_exit(reconciler.availability)

@@ -67,7 +67,7 @@ _KEPT = "HARMONY_UPDATE_KEPT"
 
 
 def main(verb: str, name: str = "") -> int:
-    """Update to the wheel *name*; look: return whether that is not what is installed, or is on trial; or
+    """Update to the wheel *name*; or return whether it is not what is installed, or is on trial (look); or
     remove all that is kept."""
     wheel = Path(name)
     if verb == "look":
@@ -88,7 +88,7 @@ def main(verb: str, name: str = "") -> int:
 
 
 def update(wheel: Path) -> None:
-    """Install *wheel*, and try it. Ends where that fails."""
+    """Install *wheel*, and try it. End where that fails."""
     refuse_again(wheel)
     check(wheel)
     was_connected = wait_connected()
@@ -132,7 +132,7 @@ def read_own_source() -> str:
 
 
 def is_installed(environment: Path, wheel: Path) -> bool:
-    """Return whether what is in *environment* is what *wheel* has, by pip's own records."""
+    """Return whether *environment* contains what *wheel* has, by pip's own records."""
     name, wanted = read_wheel(wheel)
     found = read_record(environment, name)
     # Until it has finished, pip has written no RECORD, or has the wheel's own, which does not name it.
@@ -158,7 +158,7 @@ def read_record(environment: Path, name: str) -> list[tuple[str, str]]:
 
 
 def parse_record(record: bytes) -> list[tuple[str, str]]:
-    """Return the files in a RECORD, with their hashes. What has none is what is made on the device."""
+    """Return the files in a RECORD, with their hashes. Files without a hash are made on the device."""
     rows = csv.reader(record.decode(errors="replace").splitlines())
     return [(row[0], row[1]) for row in rows if len(row) > 1 and row[1]]
 
@@ -190,7 +190,7 @@ def read_failure(wheel: Path) -> dict[str, Any] | None:
 
 
 def read_wait_s(wheel: Path) -> float:
-    """Return how long *wheel* was not tried after its last failure; 0 for none."""
+    """Return for how many seconds *wheel* was not tried after its last failure; 0 for none."""
     noted = read_failure(wheel)
     return 0.0 if noted is None else float(noted["again_s"])
 
@@ -214,7 +214,7 @@ def note_failure(digest: str, why: str, *, again_s: float) -> None:
 
 
 def write_durably(path: Path, text: str) -> None:
-    """Have *text* in *path*, whole or not at all, also after a power cut."""
+    """Write *text* to *path*, whole or not at all, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
     with new.open("w") as file:
@@ -226,7 +226,7 @@ def write_durably(path: Path, text: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Return the hash of *path*, in hex."""
+    """Return the hash of *path*, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -235,7 +235,7 @@ def sha256(path: Path) -> str:
 
 
 def check(wheel: Path) -> None:
-    """End where it need not be tried."""
+    """End where the wheel need not be tried."""
     runs_from_here = show("ExecStart").split("path=")[-1].startswith(f"{HERE}/")
     if HERE.is_symlink() or not runs_from_here:
         fail(
@@ -257,7 +257,7 @@ def check(wheel: Path) -> None:
 
 
 def prepare(wheel: Path) -> None:
-    """Have in NEXT what is in HERE, with *wheel* and what its lock has in place of what was there.
+    """Make NEXT from HERE, with *wheel* and what its lock contains in place of what was there.
 
     Raise `NotMade`.
     """
@@ -298,7 +298,8 @@ def prepare(wheel: Path) -> None:
 
 
 def relocate() -> None:
-    """Have the commands that pip has written to NEXT run what will be in HERE, by pip's records, too."""
+    """Let the commands that pip has written to NEXT run what will be in HERE, and correct pip's records,
+    too."""
     written: dict[str, bytes] = {}
     for each in (NEXT / "bin").iterdir():
         if each.is_file() and not each.is_symlink():
@@ -346,8 +347,8 @@ def run(*command: str, told: str) -> None:
 
 
 def switch(wheel: Path, *, was_connected: bool) -> None:
-    """Let NEXT and HERE change places. The agent runs on as it is, so that there is one whatever becomes of
-    this program. Raise `NotMade`."""
+    """Exchange NEXT and HERE. The agent keeps running, so that there is one whatever happens to this program.
+    Raise `NotMade`."""
     keep_database()
     write_durably(PROGRAM, read_own_source())
     mark = {
@@ -366,7 +367,7 @@ def switch(wheel: Path, *, was_connected: bool) -> None:
 
 
 def finish() -> tuple[str, str] | None:
-    """Bring to its end whatever was begun. Return of which wheel, and why, where it was taken back."""
+    """Finish whatever was begun. Return of which wheel, and why, where it was rolled back."""
     ended: tuple[str, str] | None = None
     if (mark := read_mark(HERE)) is not None and (why := judge(mark)) is not None:
         if not NEXT.exists():
@@ -383,7 +384,7 @@ def finish() -> tuple[str, str] | None:
 
 
 def judge(mark: dict[str, Any]) -> str | None:
-    """Have what is in HERE run; return why it does not come up well, or None where it does."""
+    """Start what is in HERE. Return why it does not come up well, or None where it does."""
     begun = mark["judged"] + 1
     if begun > TRIES_MOST:
         return f"the device has gone down {TRIES_MOST} times while it was tried"
@@ -401,7 +402,7 @@ def judge(mark: dict[str, Any]) -> str | None:
 
 
 def take_back(mark: dict[str, Any], why: str) -> str:
-    """Let what was there before change places with what is on trial. Return what is told of it."""
+    """Exchange what was there before with what is on trial. Return what is reported of it."""
     exchange()
     told = (
         f"{mark['name']} was tried on {time.strftime('%Y-%m-%d at %H:%M:%S UTC', time.gmtime())} and taken "
@@ -412,7 +413,7 @@ def take_back(mark: dict[str, Any], why: str) -> str:
 
 
 def restore_agent() -> None:
-    """Have the agent of before run by its own unit, with a database that it reads."""
+    """Run the earlier agent with its own unit, with a database that it reads."""
     systemctl("stop", AGENT)
     try:
         with suppress(OSError):
@@ -431,7 +432,7 @@ def wait_connected() -> bool:
 
 
 def watch(*, is_to_connect: bool) -> str | None:
-    """Return why the agent is not well within its time; None once it has been so for long enough."""
+    """Return why the agent is not well in time; None once it has been well for long enough."""
     began_s = time.monotonic()
     well_since_s: float | None = None
     ran, ends_before, why = "", int(show("NRestarts") or 0), "it did not start"
@@ -460,14 +461,14 @@ def is_connected() -> bool:
 
 
 def read_last_words() -> str:
-    """Return the last that the agent has written."""
+    """Return the last lines that the agent has written."""
     command = ["journalctl", "-q", "-u", AGENT, "_SYSTEMD_UNIT=" + AGENT, "-n", "3", "-o", "cat"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - as above
     return "; ".join(each.strip() for each in done.stdout.splitlines() if each.strip())[-500:]
 
 
 def install_unit() -> bool:
-    """Have systemd run the agent by the unit that what is installed brings; return whether it did not."""
+    """Have systemd run the agent with the unit of what is installed. Return whether it did not."""
     for unit in HERE.glob(f"lib/python3*/site-packages/harmony_agent/deploy/{AGENT}"):
         wanted = unit.read_text()
         if not UNIT.exists() or UNIT.read_text() != wanted:
@@ -479,7 +480,7 @@ def install_unit() -> bool:
 
 
 def exchange() -> None:
-    """Let HERE and NEXT change places, in one step: at no moment is there none."""
+    """Exchange HERE and NEXT in one step: at no moment is HERE missing."""
     libc = ctypes.CDLL(None, use_errno=True)
     here, there = os.fsencode(HERE), os.fsencode(NEXT)
     at = _AT_WORKING_DIRECTORY
@@ -490,7 +491,7 @@ def exchange() -> None:
 
 
 def clean_up() -> None:
-    """Delete what is of no use once nothing is on trial."""
+    """Delete what is not needed once nothing is on trial."""
     for each in (DATABASE_BEFORE, PACKED, NEXT):
         shutil.rmtree(each, ignore_errors=True)
     PROGRAM.unlink(missing_ok=True)
@@ -505,7 +506,7 @@ def state_directory() -> Path:
 
 
 def keep_database() -> None:
-    """Have a copy of the agent's database, as it is now."""
+    """Make a copy of the agent's database, as it is now."""
     shutil.rmtree(DATABASE_BEFORE, ignore_errors=True)
     DATABASE_BEFORE.mkdir(mode=0o700, parents=True)
     path = state_directory() / DATABASE
@@ -518,7 +519,8 @@ def keep_database() -> None:
 
 
 def restore_database() -> None:
-    """Put the copy in place of a database that the agent of before does not read. It does not run now."""
+    """Restore the copy in place of a database that the earlier agent does not read. The agent does not run
+    now."""
     before, now = DATABASE_BEFORE / DATABASE, state_directory() / DATABASE
     if not before.exists() or read_schema(before) >= read_oldest_reader(now):
         return
@@ -564,7 +566,7 @@ def show(name: str) -> str:
 
 
 def systemctl(*words: str) -> None:
-    """Have systemd do that. What fails is seen by who looks at the agent afterwards."""
+    """Have systemd do that. A failure is seen when the agent is looked at afterwards."""
     subprocess.run(["systemctl", *words], check=False, capture_output=True)  # noqa: S603, S607 - as above
 
 

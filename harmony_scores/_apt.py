@@ -88,7 +88,7 @@ def make_job(
     time_limit_s: float,
     claims: Iterable[str],
 ) -> Job:
-    """Return a job that has apt do something, and is undone by the notes that it keeps on the device."""
+    """Return a job that has apt do something, and is undone with the notes that it keeps on the device."""
     return Job(
         name=name,
         command=tuple(command),

@@ -32,7 +32,8 @@ def _not_too_much(credentials: dict[str, str]) -> dict[str, str]:
 
 
 def _refuse_too_much(sizes: Mapping[str, int]) -> None:
-    """Raise ValueError where credentials of these *sizes* in bytes, by name, are more than systemd takes."""
+    """Raise ValueError where credentials of these *sizes* in bytes, by name, are more than systemd
+    accepts."""
     size_bytes = sum(len(name) + each for name, each in sizes.items())
     blocks = sum(-(-each // CREDENTIAL_BLOCK_BYTES) for each in sizes.values())
     taken_bytes = max(size_bytes, blocks * CREDENTIAL_BLOCK_BYTES)
@@ -62,10 +63,10 @@ def find_credentials(unit: str, credentials: Mapping[str, str]) -> dict[str, str
 async def provide_credentials(
     topology: ServiceHost, unit: str, credentials: Mapping[str, str]
 ) -> Changes:
-    """Have the files of the *credentials* of *unit* in place. What is no longer one is not asked for, and so
-    goes once the unit is without it.
+    """Make the files of the *credentials* of *unit*. A file that is no longer one is not asked for, and so is
+    removed once the unit does not need it.
 
-    `InvalidResource` where they are more than systemd takes, once the values of secrets are put in.
+    Raise `InvalidResource` where they are more than systemd accepts, once the values of secrets are put in.
     """
     if not credentials:
         return Changes()

@@ -50,7 +50,7 @@ _MOST: Final = 16 * 1024
 
 
 def check_line(line: str) -> None:
-    """Raise ValueError, with what to write, unless *line* is one that sshd takes."""
+    """Raise ValueError, with what to write, unless *line* is one that sshd accepts."""
     if "PRIVATE KEY" in line or line.startswith("PuTTY-User-Key-File"):
         raise ValueError(
             "is a private key, which nobody else may ever have; take it out, count it as known to others "
@@ -80,7 +80,7 @@ def check_line(line: str) -> None:
 
 
 def key_in(line: str) -> str:
-    """Return what is the same for two lines of one key."""
+    """Return what two lines of one key have in common."""
     return _split(line)[2]
 
 

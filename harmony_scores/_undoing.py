@@ -19,16 +19,16 @@ _NAME_MOST = 63
 
 
 def undone_by(name: str, command: tuple[str, ...]) -> Job:
-    """Return a job that does nothing but have *command* run, as root, once nobody wants the Score any more.
+    """Return a job that only runs *command*, as root, once nobody wants the Score any more.
 
-    To be ensured before all else of the Score: what was made first goes last. *command* must be such that it
-    may be run again, also where there is nothing to take back, and must fail where anything is left.
+    Ensure it before all else of the Score: what was made first is removed last. It must be possible to run
+    *command* again, also where there is nothing to undo, and it must fail where anything is left.
     """
     return Job(name=job_name(name), command=DOES_NOTHING, undo=command, privileged=True, retry=True)
 
 
 def job_name(name: str) -> str:
-    """Return *name* as a job may be called; two names never become one."""
+    """Return a job's name for *name*; two names never become one."""
     plain = re.sub(r"[^a-z0-9-]", "-", name)
     if plain == name and len(name) <= _NAME_MOST:
         return name

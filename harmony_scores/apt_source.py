@@ -298,7 +298,7 @@ class AptSourceScore(Score[HasJobs]):
         return outcome_of(await topology.jobs.ensure(*self._places(), job))
 
     def _places(self) -> Iterator[Job]:
-        """Yield for each place what no other Score may say otherwise: by whom it is signed."""
+        """Yield for each place what no other Score may set to another value: the key that signs it."""
         places = sorted(
             {f"{uri.rstrip('/')} {suite}" for uri, suite in product(self.uris, self.suites)}
         )
@@ -335,7 +335,7 @@ class AptSourceScore(Score[HasJobs]):
         return "\n".join((FIRST_LINE, *lines))
 
     def _indexes(self) -> Iterator[str]:
-        """Yield how `apt-get indextargets` lists each index, up to what has not to be the same."""
+        """Yield how `apt-get indextargets` lists each index, up to the part that may differ."""
         kinds = [_INDEXES[each] for each in self.types]
         components = self.components or ("",)
         for uri, suite, kind, component in product(self.uris, self.suites, kinds, components):

@@ -157,7 +157,7 @@ class ComposeScore(Score[ComposeHost]):
 
 
 def _find_problem(other: ComposeService | None, condition: Condition) -> str:
-    """Return why *other* can never be so far; empty when it can."""
+    """Return why *other* can never reach that state; empty when it can."""
     if other is None:
         return "is no service of this project; correct the name, or remove it"
     if condition == "service_completed_successfully" and other.runs != "once":
@@ -168,7 +168,7 @@ def _find_problem(other: ComposeService | None, condition: Condition) -> str:
 
 
 async def _attempt(work: Awaitable[Outcome]) -> Outcome | None:
-    """Return what came of *work*; None where it failed, which the Stage remembers and tells."""
+    """Return the result of *work*; None where it failed, which the Stage remembers and reports."""
     try:
         return await work
     except Exception:  # noqa: BLE001 - the Stage tells it, whatever it is, and the rest goes on
@@ -202,7 +202,7 @@ class _Start:
     """Why, by the service that waits."""
 
     async def bring_up(self, name: str) -> _Stand:
-        """Bring up the service *name*, once those that it depends on are so far. Raises no error."""
+        """Start the service *name*, once those that it depends on are ready for it. Raise no error."""
         service = self.services[name]
         for other, dependency in service.depends_on.items():
             stand = await self.under_way[other]
@@ -230,8 +230,8 @@ class _Start:
                 return stand.is_in_order or await self._is_started(other)
 
     async def _is_started(self, name: str) -> bool:
-        """Return whether what is not in order runs all the same: it settles, is to become healthy, or is
-        not."""
+        """Return whether a service that is not in order runs all the same: it settles, may become healthy, or
+        is not healthy."""
         try:
             state = await self.containers.observe(self.services[name].name)
         except Exception:  # noqa: BLE001 - the Stage tells it

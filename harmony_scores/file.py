@@ -30,7 +30,7 @@ _OCTAL_READ_AS_DECIMAL = frozenset({400, 500})
 def octal_mode(*, digits: Literal[3, 4]) -> Callable[[object], int]:
     """Return a validator of modes of so many octal *digits*: a file has three, a directory may have four.
 
-    ``"0644"`` and 0o644 are the same; what was meant as octal and read as decimal is refused.
+    ``"0644"`` and 0o644 are the same; one that was meant as octal and read as decimal is refused.
     """
     first = "0?" if digits == 3 else "[0-7]?"
     text, most = re.compile(f"{first}[0-7]{{3}}|0o{first}[0-7]{{3}}"), 8**digits
@@ -55,8 +55,8 @@ def octal_mode(*, digits: Literal[3, 4]) -> Callable[[object], int]:
 
 
 def _is_read_as_decimal(value: int) -> bool:
-    """Return whether somebody has written these digits as octal ones: read so, they are a usual mode, and as
-    it stands, *value* is none."""
+    """Return whether somebody has written these digits as octal ones: as octal they are a usual mode, and
+    *value* itself is none."""
     if value in _OCTAL_READ_AS_DECIMAL:
         return True
     is_octal = set(str(value)) <= set("01234567")
@@ -64,7 +64,8 @@ def _is_read_as_decimal(value: int) -> bool:
 
 
 def _is_usual(mode: int) -> bool:
-    """Return whether the owner may read, the group no more than the owner, and others no more than that."""
+    """Return whether the owner may read, the group may no more than the owner, and others no more than the
+    group."""
     owner, group, others = mode >> 6 & 7, mode >> 3 & 7, mode & 7
     return bool(owner & 4) and group | owner == owner and others | group == group
 

@@ -34,7 +34,7 @@ _PACKAGE = re.compile(
 
 
 def _exact(package: str) -> str:
-    """Refuse what apt takes for something else than the package of this very name."""
+    """Refuse a name that apt takes for something else than the package of this name."""
     found = _PACKAGE.fullmatch(package)
     if found is None:
         raise ValueError(
@@ -417,12 +417,12 @@ class PackageScore(Score[HasJobs]):
 
 
 def _split(package: str) -> tuple[str, str]:
-    """Return the name of *package*, and what of it is wanted."""
+    """Return the name of *package*, and the version that is wanted."""
     name, _, version = package.partition("=")
     return name, version or "any version"
 
 
 def _claim(name: str, wish: str) -> str:
-    """Return the claim of a package: by its name alone, since which architecture is the device's own is not
-    known before."""
+    """Return the claim of a package: by its name alone, since the device's own architecture is not known
+    before."""
     return alike(f"package:{name.partition(':')[0]}", wish)

@@ -228,5 +228,5 @@ class SudoRuleScore(Score[HasSudo]):
 
 
 def _escape(command: str) -> str:
-    """Return *command* as sudoers(5) has it: what parts others there is escaped."""
+    """Return *command* in the form of sudoers(5), with its special characters escaped."""
     return command if command == "ALL" else re.sub(r"([,:=])", r"\\\1", command)

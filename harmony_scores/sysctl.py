@@ -195,7 +195,7 @@ class SysctlScore(Score[HasSettings]):
         return f"/etc/sysctl.d/60-harmony-{self.name}.conf"
 
     def _undoing(self, path: str) -> SystemdUnit:
-        """Return the service that does nothing until it is stopped, and then gives back what was before."""
+        """Return the service that does nothing until it is stopped, and then restores the earlier values."""
         return SystemdUnit(
             name=f"harmony-sysctl-{self.name}.undo.service",
             content=oneshot(

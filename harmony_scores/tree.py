@@ -100,7 +100,7 @@ class TreeScore(Score[TreeHost]):
         )
 
     async def _find_ours(self, topology: TreeHost) -> list[Directory]:
-        """Return its directories without those that are somebody's."""
+        """Return its directories without those that belong to somebody else."""
         if self.directory_mode is not None:
             return [*self._directories]
         there, ours = {PurePosixPath(self.path).parent}, list[Directory]()
@@ -158,5 +158,5 @@ class TreeScore(Score[TreeHost]):
 
 
 def _make_executable(mode: int) -> int:
-    """Return *mode*, with the right to run it, or to go into it, for whoever may read."""
+    """Return *mode*, with the right to run or enter it, for everybody who may read it."""
     return mode | (mode & 0o444) >> 2

@@ -432,7 +432,7 @@ class UpgradeScore(Score[UpgradeHost]):
 
 
 def _last_words(changes: Changes) -> str:
-    """Return the last line of what the job, or its question, has said: what came of the last window."""
+    """Return the last line of what the job, or its question, has said: the result of the last window."""
     for change in changes:
         if isinstance(change.after, Finished | NotNeeded):
             return (change.after.stdout.strip().splitlines() or [""])[-1]

@@ -174,7 +174,8 @@ class _Disk(PathDisk):
         return Draft(path=path, content=content, mode=0o600, uid=uid)
 
     def _refuse_changed(self, path: str, found: Found | None) -> None:
-        """Raise where *path* is not what was read: as late as can be, since others may write it too."""
+        """Raise where *path* has changed since it was read. Call this as late as possible, since others may
+        write it too."""
         if self._root.look(path) != found:
             raise WriteFailed(
                 f"{path} was changed by somebody else the moment it was to be written; it is tried again",

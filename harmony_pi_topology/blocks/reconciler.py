@@ -70,7 +70,7 @@ class BlockDisk(Protocol):
     """What the rules need of a file system. Every verb: a `CapabilityError` for what it will not do."""
 
     async def read(self, path: str) -> TextFile | None:
-        """Return the file; None where there is none. `UnsafePath` for what is no file, or too large."""
+        """Return the file; None where there is none. Raise `UnsafePath` for what is no file, or too large."""
         ...
 
     async def write(
@@ -84,10 +84,10 @@ class BlockDisk(Protocol):
     ) -> None:
         """Replace the file, or make one, and the directories above it; safely, with mode, owner and all else.
 
-        One that is made is open to all, and root's; or *made_for* a user alone.
+        A new file belongs to root and everybody may read it; or it is *made_for* one user alone.
 
-        `WriteFailed` where it is not what was read any more; `UnsafePath` where it could not be replaced
-        without a loss.
+        Raise `WriteFailed` where it has changed since it was read; `UnsafePath` where it could not be
+        replaced without a loss.
         """
 
     async def remove(self, path: str) -> None:
@@ -98,15 +98,15 @@ class BlockDisk(Protocol):
         ...
 
     async def remove_empty(self, paths: Sequence[str]) -> Sequence[str]:
-        """Remove those directories that are empty, deepest first: those that are gone now."""
+        """Remove those directories that are empty, deepest first. Return those that are gone now."""
         ...
 
     def boot_id(self) -> str:
-        """Return what is another at each boot."""
+        """Return an id that differs for each boot."""
         ...
 
     def kernel_words(self) -> frozenset[str]:
-        """Return the words of the line that the kernel was booted with."""
+        """Return the words of the line with which the kernel was booted."""
         ...
 
 
@@ -250,9 +250,10 @@ class Blocks:
         return _Due(block=block, change=change, found=found, text=text)
 
     def _refuse_booted_without(self, block: Block) -> None:
-        """Raise where the device was booted without the words of *block*, which stood there by then.
+        """Raise where the device was booted without the words of *block*, which were in the file by then.
 
-        Only of a file by which the device was seen to be booted: all of it was on the kernel's line once.
+        This is only for a file from which the device was seen to boot: all of it was on the kernel's line
+        once.
         """
         record, boot = self.records.get(block.id) or {}, self.disk.boot_id()
         if "boot" not in record or record["boot"]["id"] == boot:
@@ -288,7 +289,7 @@ class Blocks:
         )
 
     def _boot(self, record: JsonRecord, found: bytes | None) -> JsonRecord:
-        """Return what the device was booted with: what the part was before it was first changed since."""
+        """Return what the device was booted with: the part as it was before it was first changed since."""
         boot: JsonRecord | None = record.get("boot")
         if boot is not None and boot["id"] == self.disk.boot_id():
             return boot
@@ -335,7 +336,7 @@ class Blocks:
         )
 
     async def _look_again(self, path: str, due: Sequence[_Due]) -> Mapping[str, Change | Exception]:
-        """Return what is found of each part after the deed."""
+        """Return what is found of each part after the change."""
         results: dict[str, Change | Exception] = {}
         for each in due:
             wanted = each.change.after
@@ -423,14 +424,14 @@ class Blocks:
     def _steps_at_boot(
         self, record: JsonRecord, found: bytes, backup: bytes | None
     ) -> tuple[Step, ...]:
-        """Return whether the device goes on with the part until it is booted anew."""
+        """Return whether the device uses the part as it was until the next reboot."""
         if "boot" not in record:
             return ()
         is_back = self._boot(record, found)["was"] == ("" if backup is None else _sha256(backup))
         return () if is_back else (_AT_BOOT,)
 
     def _without_made(self, path: str, content: bytes) -> bytes:
-        """Return *content* without the headers that were made for parts of ours, and are empty now."""
+        """Return *content* without the headers that were made for our parts, and are empty now."""
         record = self.records.get(_file_id(path)) or {}
         for section in record.get("sections", ()):
             if is_section_empty(content, section):
@@ -453,7 +454,7 @@ class Blocks:
         *,
         left: JsonRecord | None = None,
     ) -> None:
-        """Let go of a part: of what stays there it is remembered that it is not ours any more."""
+        """Release a part: if it stays there, remember that it is no longer ours."""
         record = self.records.get(_file_id(path))
         if record is not None:
             parts = [each for each in record["parts"] if each != key]
@@ -480,7 +481,7 @@ def _file_id(path: str) -> str:
 def _keep_unchanged_words(words: Iterable[str]) -> set[str]:
     """Return those of *words* that are on the kernel's line as they are in the file.
 
-    A Pi's firmware puts the name of the port in place of serial0 and serial1.
+    A Pi's firmware replaces serial0 and serial1 by the name of the port.
     """
     return {word for word in words if "serial0" not in word and "serial1" not in word}
 

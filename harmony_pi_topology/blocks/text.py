@@ -65,9 +65,9 @@ def part_of(key: str) -> PartText:
 
 
 def wanted_text(block: Block, found: bytes | None) -> bytes:
-    """Return the text that the part of *block* is to have, where *found* is its text now.
+    """Return the text that the part of *block* must have, where *found* is its text now.
 
-    Of a setting only its value counts: how it is indented, and spaces around the ``=``, are left.
+    Of a setting only its value counts: its indentation, and spaces around the ``=``, are left.
     """
     match block.part:
         case BlockLines(name=name, text=text, comment=comment):
@@ -97,7 +97,7 @@ def has_section(content: bytes, section: str | None, *, and_top: bool = False) -
 
 
 def is_section_empty(content: bytes, section: str) -> bool:
-    """Return whether *content* has one header of *section*, and nothing beneath it but blank lines."""
+    """Return whether *content* has one header of *section*, followed by nothing but blank lines."""
     lines = _lines(content)
     return [
         all(not lines[index].strip() for index in range(start + 1, stop))
@@ -107,7 +107,7 @@ def is_section_empty(content: bytes, section: str) -> bool:
 
 
 def take_header(content: bytes, section: str) -> bytes:
-    """Return *content* without the header of *section*, beneath which there is nothing."""
+    """Return *content* without the header of *section*, which nothing follows."""
     return b"".join(each for each in _lines(content) if _header(each) != section)
 
 
@@ -204,7 +204,7 @@ class _OneLine(PartText):
 
     @abstractmethod
     def is_it(self, line: bytes) -> bool:
-        """Return whether *line* is the one."""
+        """Return whether *line* is the part."""
 
     @property
     def in_words(self) -> str:
@@ -319,7 +319,7 @@ class _Words(PartText):
         return word.startswith(name + b"=") if self.is_name else word == name
 
     def _line(self, content: bytes) -> tuple[int, int]:
-        """Return where the only line that has words begins and ends, without its end."""
+        """Return where the only line that has words begins and ends, without its line end."""
         at, found = 0, list[tuple[int, int]]()
         for line in _lines(content):
             if line.strip():

@@ -11,7 +11,7 @@ __all__ = ["availability_by"]
 
 
 async def availability_by(*asks: Callable[[], Awaitable[None]]) -> Availability:
-    """Call *asks* in turn. The first `CapabilityError` is the reason why it cannot be used."""
+    """Call *asks* in turn. Report the first `CapabilityError` as the reason why it is not available."""
     try:
         for ask in asks:
             await ask()

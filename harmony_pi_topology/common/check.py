@@ -22,9 +22,9 @@ StateT = TypeVar("StateT", bound=State)
 
 
 def name_as_desired(error: CapabilityError, *, owner: str, group: str) -> CapabilityError:
-    """Return *error*; where it tells the number of whom a thing did not stick to, with their name instead.
+    """Return *error*; where it tells the number of a user or group, with the name in its place.
 
-    *owner* and *group* are as the Score has them: who reads of it knows ``daemon``, not 1.
+    *owner* and *group* are as in the Score: its reader knows ``daemon``, not 1.
     """
     if not isinstance(error, DidNotStick) or error.field not in {"owner", "group"}:
         return error
@@ -49,8 +49,8 @@ def did_it_stick(
 ) -> StateT:
     """Return *found*, which is as *wanted*; raise `DidNotStick` where it is not.
 
-    *what* is the thing in words, such as a path or a unit's name, and *remedy* says what to do. Compared are
-    *fields*, or all that *wanted* has. Nothing at all, or a state of another class, differs in ``state``.
+    *what* is the thing in words, such as a path or a unit's name, and *remedy* says what to do. Compare
+    *fields*, or all fields of *wanted*. Nothing at all, or a state of another class, differs in ``state``.
     """
     if found is None or type(found) is not type(wanted):
         raise DidNotStick(

@@ -50,7 +50,7 @@ def make_not_reached(resource_id: str, within_s: int) -> NotReady:
 
 
 def say_cut_off(within_s: int) -> str:
-    """Return why a change was taken back that nobody has confirmed."""
+    """Return why a change was rolled back that nobody has confirmed."""
     return (
         f"the change cut this device off: its control plane was not reached anew within {within_s} s, so "
         "the change was taken back"
@@ -58,7 +58,7 @@ def say_cut_off(within_s: int) -> str:
 
 
 def say_cut_short() -> str:
-    """Return why a change was taken back that two boots have ended."""
+    """Return why a change was rolled back that two reboots have interrupted."""
     return (
         "the device was booted anew before the change was confirmed, and again when it was tried once more, "
         "so the change was taken back"
@@ -66,10 +66,10 @@ def say_cut_short() -> str:
 
 
 def say_remedy(why: str, what: str) -> str:
-    """Return *why* a change was taken back, with what to do; *what* is to be corrected."""
+    """Return *why* a change was rolled back, with what to do; *what* is to be corrected."""
     return f"{why}; correct {what}, or remove the Score and push it anew to try again"
 
 
 def make_rolled_back(resource_id: str, told: str) -> NetworkRolledBack:
-    """Return what is told of a change that was taken back, at once and at every later look."""
+    """Return what is reported of a change that was rolled back, at once and at every later look."""
     return NetworkRolledBack(told, resource=resource_id)

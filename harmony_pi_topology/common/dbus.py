@@ -83,7 +83,7 @@ class Manager(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
 
     @dbus_method_async("ss", "o")
     async def start_unit(self, name: str, mode: str) -> str:
-        """Queue a job: its object path."""
+        """Queue a job that starts the unit. Return the job's object path."""
         raise NotImplementedError
 
     @dbus_method_async("ss", "o")
@@ -103,7 +103,7 @@ class Manager(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
         properties: list[tuple[str, tuple[str, Any]]],
         auxiliary: list[tuple[str, list[tuple[str, tuple[str, Any]]]]],
     ) -> str:
-        """Make a unit of these properties, and queue a job that starts it: its object path."""
+        """Make a unit with these properties, and queue a job that starts it. Return the job's object path."""
         raise NotImplementedError
 
     @dbus_method_async("ssi")
@@ -117,7 +117,7 @@ class Manager(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
 
     @dbus_method_async("s")
     async def ref_unit(self, name: str) -> None:
-        """Keep what is known of a unit, also when it does not run, until the caller disconnects."""
+        """Keep what systemd knows of a unit, also when it does not run, until the caller disconnects."""
         raise NotImplementedError
 
     @dbus_method_async("s")
@@ -131,7 +131,7 @@ class Manager(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
 
     @dbus_method_async()
     async def reload(self) -> None:
-        """Read all unit files anew; answered once that is done."""
+        """Read all unit files again; the answer comes once that is done."""
         raise NotImplementedError
 
     @dbus_method_async("s", "s")
@@ -342,7 +342,7 @@ class Timer(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1.T
 
 
 def encode_unit_path(name: str) -> str:
-    """Return the object path under which systemd has the unit *name*."""
+    """Return the object path of the unit *name*."""
     return encode_object_path("/org/freedesktop/systemd1/unit", name)
 
 
@@ -359,10 +359,10 @@ def to_capability_error(
     known: Mapping[str, tuple[type[CapabilityError], str]] = _ERRORS,
     other: tuple[type[CapabilityError], str] = (UnitFailed, _LOOK),
 ) -> CapabilityError:
-    """Return *error*, met while doing *what*, as one of ours.
+    """Return *error*, which happened while doing *what*, as one of our errors.
 
-    *known* is what the vendor's errors mean, by the last word of their names, with what to do; *other* is for
-    all the rest. They are systemd's unless given.
+    *known* explains the vendor's errors by the last word of their names, with what to do; *other* is for all
+    the rest. They are systemd's unless given.
     """
     name = error_name(error).rpartition(".")[2]
     if not name:

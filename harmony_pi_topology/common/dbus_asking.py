@@ -50,7 +50,7 @@ class BusAsking:
         self._connection: Connection | None = None
 
     async def ask(self, what: str, ask: Callable[[SdBus], Awaitable[T]]) -> T:
-        """Return what *ask* answers; whatever may go wrong is a `CapabilityError`, which says *what*."""
+        """Return the answer to *ask*. Raise whatever goes wrong as a `CapabilityError` that says *what*."""
         try:
             async with asyncio.timeout(self._answer_within_s):
                 if self._connection is None or not self._connection.open:
@@ -66,7 +66,7 @@ class BusAsking:
             raise to_capability_error(error, what, self._errors, self._otherwise) from error
 
     async def availability(self) -> Availability:
-        """Return whether the bus answers, which starts whatever it is asked for."""
+        """Return whether the bus answers; the question starts the daemon."""
         try:
             await self.ask("asking the bus", lambda bus: FreedesktopDbus(bus).get_id())
         except CapabilityError as error:
@@ -74,6 +74,6 @@ class BusAsking:
         return Availability(available=True)
 
     def close(self) -> None:
-        """Hang up. Idempotent."""
+        """Close the connection. Idempotent."""
         if self._connection is not None:
             self._connection.close()

@@ -101,7 +101,7 @@ class Connection:
         return not self._end.done()
 
     async def wait_for(self, call: Awaitable[T]) -> T:
-        """Return what *call* answers; `CapabilityUnavailable` when the bus hangs up first."""
+        """Return the answer to *call*. Raise `CapabilityUnavailable` when the connection ends first."""
         task = asyncio.ensure_future(call)
         # When the bus hangs up the call ends with that as well, and so it may when whoever waits has gone.
         task.add_done_callback(_retrieve)
@@ -125,10 +125,10 @@ class Connection:
         member: str,
         hear: Callable[[SdBusMessage], None],
     ) -> SdBusSlot:
-        """Call *hear* with each such signal that the owner of *name* sends, until the slot is closed.
+        """Call *hear* with each such signal from the owner of *name*, until the slot is closed.
 
-        Also after the name went to another connection, or has an owner for the first time. Without *path*, of
-        every object.
+        This works also after the name went to another connection, or gets its first owner. Without *path*,
+        signals of every object count.
         """
         await self._follow_owner(name)
 
@@ -161,7 +161,7 @@ class Connection:
             self._owners[name] = owner
 
     def close(self) -> None:
-        """Hang up. Idempotent."""
+        """Close the connection. Idempotent."""
         if self._end.done():
             return
         self._end.set_result(None)
@@ -184,7 +184,7 @@ class Connection:
 
 
 def _free_closed() -> None:
-    """Free those that were closed, as far as nobody uses them, and nobody else has their number."""
+    """Free those that were closed, unless somebody uses them, or has their number."""
     kept = list[_Closed]()
     while _closed:
         each = _closed.pop()
@@ -219,7 +219,7 @@ def _open(address: str | None) -> SdBus:
 
 
 def _retrieve(task: asyncio.Future[Any]) -> None:
-    """Look at how *task* has ended, or asyncio logs that nobody has."""
+    """Retrieve the result of *task*, so that asyncio does not log that nobody has."""
     if not task.cancelled():
         task.exception()
 

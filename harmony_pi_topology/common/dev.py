@@ -34,17 +34,17 @@ class Dev:
         that it is written to, as a device is all the time."""
 
     def shown(self, path: str) -> str:
-        """Return where the device's *path* is to be looked at."""
+        """Return the path at which this process can look at the device's *path*."""
         return f"{self._at}{path.removeprefix(_DEV)}"
 
     def place(self, path: str) -> Path:
-        """Return where this process finds *path*, which is as `shown` has it."""
+        """Return the path at which this process finds *path*, which is as `shown` returns it."""
         return self._root / path.lstrip("/")
 
     def resolve(self, source: str, resource: str) -> str:
-        """Return the path without links that *source*, a path below /dev, leads to.
+        """Return the path without links to which *source*, a path below /dev, leads.
 
-        `HardwareMissing` where nothing is there, `UnsafePath` where it leads out of /dev.
+        Raise `HardwareMissing` where nothing is there, `UnsafePath` where it leads out of /dev.
         """
         ahead = list(reversed(PurePosixPath(source).parts[2:]))
         here, links = PurePosixPath(_DEV), 0

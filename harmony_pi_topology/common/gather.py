@@ -18,9 +18,9 @@ U = TypeVar("U")
 async def gather_results(
     items: Sequence[T | Exception], step: Callable[[T], Awaitable[U]]
 ) -> list[U | Exception]:
-    """Return what *step* makes of each item, side by side, in order.
+    """Return the result of *step* for each item, in order; all run at the same time.
 
-    An error is its item's answer, and is passed on.
+    An error is the result of its item, and is returned.
     """
 
     async def one(item: T | Exception) -> U | Exception:

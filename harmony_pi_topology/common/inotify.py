@@ -51,10 +51,10 @@ class Directories:
         return self._inotify.fd
 
     def watch(self, directory: int, events: Attention, *, only: bool = False) -> int:
-        """Watch the directory that the descriptor *directory* is open at, and no other: its number.
+        """Watch the directory that is open as *directory*, and no other. Return its number.
 
-        Watched already, it keeps its number, and *events* are told besides, or *only* they. OSError
-        EACCES where it may not be read, ENOSPC where this user may watch no more.
+        If it is watched already, it keeps its number, and *events* are added, or are the *only* ones. Raise
+        OSError: EACCES where it may not be read, ENOSPC where this user may watch no more.
         """
         path = f"/proc/self/fd/{directory}"
         how = events | _ALWAYS if only else events | _ALWAYS | Mask.MASK_ADD
@@ -66,14 +66,14 @@ class Directories:
         return watch.wd
 
     def keep_only(self, watches: Collection[int]) -> None:
-        """Watch all others no more."""
+        """Stop watching all others."""
         for number in self._watches.keys() - watches:
             del self.attention[number]
             with suppress(OSError):  # it went with its directory
                 self._inotify.rm_watch(self._watches.pop(number))
 
     def events(self) -> Iterator[Event]:
-        """Return what has happened by now, in order; ends when all of it was told. Does not block."""
+        """Yield what has happened by now, in order, and end. Does not block."""
         for event in self._inotify:
             if event.mask & Mask.Q_OVERFLOW:
                 yield Event(None, "")
@@ -81,5 +81,5 @@ class Directories:
                 yield Event(event.watch.wd, str(event.name or ""))
 
     def close(self) -> None:
-        """Watch nothing any more. Idempotent."""
+        """Stop watching. Idempotent."""
         self._inotify.close()

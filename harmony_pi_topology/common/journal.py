@@ -62,10 +62,10 @@ class Journal:
         self._lines_within_s = lines_within_s
 
     async def tail(self, unit: str, lines: int) -> str:
-        """Return the last *lines* lines about *unit* since boot. Never raises; ends within seconds.
+        """Return the last *lines* lines about *unit* since boot. Never raise; end within seconds.
 
-        What a process wrote just before it died may arrive after the news of its death, and much of it by
-        and by: so it is looked at again, until there is nothing new.
+        What a process wrote just before it died may arrive after the news of its death, and bit by bit: read
+        again until there is nothing new.
         """
         return await self._tail((f"--unit={unit}", "--boot"), lines)
 

@@ -81,7 +81,7 @@ class Liveness:
         self._go_on()
 
     async def close(self) -> None:
-        """Probe no more. Idempotent."""
+        """Stop probing. Idempotent."""
         self._watched = frozenset()
         if self._task is not None:
             self._task.cancel()

@@ -21,6 +21,6 @@ def log_tail(log: bytes) -> str:
 
 
 def printable(log: bytes) -> str:
-    """Return what was written as text that acts on no terminal which shows it."""
+    """Return what was written as text that cannot control the terminal that shows it."""
     text = log.decode(errors="replace").rstrip("\n")
     return "".join(each if each.isprintable() or each in "\t\n" else "\ufffd" for each in text)

@@ -18,8 +18,8 @@ __all__ = ["is_all_ours", "makes_way"]
 
 
 def makes_way(records: Records, resource_type: str, path: str) -> bool:
-    """Return whether something that we made, other than what *resource_type* says, stands at *path*; or
-    something above it that is no directory. Of a directory, `is_all_ours` has the last word."""
+    """Return whether something that we made, of another type than *resource_type*, is at *path*, or something
+    above it that is no directory. For a directory, `is_all_ours` decides."""
     above = (
         resource_id(each, str(parent))
         for parent in PurePosixPath(path).parents

@@ -54,7 +54,7 @@ class _Table:
         self._points: dict[str, str] = {}
 
     def point_above(self, path: str) -> str:
-        """Return the mount point nearest above *path*; ``/`` where nothing else is."""
+        """Return the nearest mount point above *path*; ``/`` where there is no other."""
         directory = path.rpartition("/")[0] or "/"
         point = self._points.get(directory)
         if point is None:
@@ -63,7 +63,7 @@ class _Table:
         return point
 
     def missing_above(self, path: str) -> str | None:
-        """Return the configured mount point above *path* that nothing is mounted at."""
+        """Return the configured mount point above *path* at which nothing is mounted."""
         return next((each for each in _above(path) if each in self.absent), None)
 
 
@@ -80,7 +80,7 @@ class _OfOurs:
         self._found: dict[str, str | None] = {}
 
     def missing_above(self, path: str) -> str | None:
-        """Return the mount point nearest above *path* that nothing is mounted at."""
+        """Return the nearest mount point above *path* at which nothing is mounted."""
         directory = path.rpartition("/")[0]
         if directory not in self._found:
             self._found[directory] = next(filter(self._is_missing, _above(path)), None)
@@ -114,7 +114,7 @@ class MountGuard:
         self._read_at_s = 0.0
 
     async def missing(self, paths_of: Mapping[str, Collection[str]]) -> dict[str, MountMissing]:
-        """Return, by resource id, whose mount is missing, of resources with the paths that each takes."""
+        """Return, by resource id, the resources whose mount is missing, given the paths of each."""
         table = await self._current()
         record_of = self._records.get
         # Asked of every resource of every pass: most have no record, and no mount is away.
@@ -130,14 +130,14 @@ class MountGuard:
         return {rid: next(iter(errors.values())) for rid, errors in found.items() if errors}
 
     async def missing_of(self, rid: str, paths: Collection[str]) -> dict[str, MountMissing]:
-        """Return, by path, whose mount is missing, of the *paths* that one resource takes."""
+        """Return, by path, which of the *paths* of one resource have a missing mount."""
         return self._missing(await self._current(), rid, paths)
 
     async def remember(self, paths_of: Mapping[str, Collection[str]]) -> None:
         """Remember the mount of each, durably, as it was when `missing` was last asked.
 
-        What was first made on one file system belongs there, whatever is mounted over it later: that may go
-        again, and then what is seen is ours. Writes nothing for what is on the root file system.
+        What was first made on one file system belongs there, whatever is mounted over it later: that mount
+        may go again, and then our file is visible. Write nothing for what is on the root file system.
         """
         table = self._table
         records = {rid: self._record_of(table, paths) for rid, paths in paths_of.items()}
@@ -165,12 +165,12 @@ class MountGuard:
         return before["point"] == record["point"] and before != record
 
     async def forget(self, rid: str) -> None:
-        """Remember nothing of a resource that is gone."""
+        """Forget a resource that is gone."""
         if self._records.get(_record_key(rid)) is not None:
             await self._records.forget(_record_key(rid))
 
     async def close(self) -> None:
-        """Give back what listens to the kernel. Idempotent."""
+        """Close what listens to the kernel. Idempotent."""
         if self._events is not None:
             self._events.close()
             self._events = None
@@ -199,7 +199,7 @@ class MountGuard:
         return missing
 
     def _record_of(self, table: _Table, paths: Collection[str]) -> Mapping[str, Any] | None:
-        """Return the first mount that any of *paths* is on, with the others; None where all are on /."""
+        """Return the first mount of any of *paths*, with the others; None where all are on /."""
         points = dict.fromkeys(table.point_above(self._root + path) for path in paths)
         mounts = [
             {
@@ -215,7 +215,7 @@ class MountGuard:
         return mounts[0] if mounts else None
 
     async def _current(self) -> _Table:
-        """Return what is mounted now: read again only after the kernel has said that it changed."""
+        """Return what is mounted now; read it again only after the kernel has reported a change."""
         # The kernel says it once: whoever asks while it is read must wait for it, and not go by what was.
         async with self._reading:
             is_old = time.monotonic() - self._read_at_s > _FSTAB_READ_EVERY_S

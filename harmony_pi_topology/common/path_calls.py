@@ -163,7 +163,7 @@ class PathCalls:
         return await self._worker.run_within(timeout_s, func, *args, **kwargs)
 
     def refusal(self, path: str) -> CapabilityError | None:
-        """Return why *path* is not to be touched now: something hangs in the mount that it is on."""
+        """Return why *path* must not be touched now: something hangs in the mount that it is on."""
         if not self._hanging or not path:
             return None
         self._hanging = [each for each in self._hanging if not each.call.has_ended]
@@ -177,11 +177,11 @@ class PathCalls:
         paths: Sequence[Collection[str]],
         work: Callable[[Sequence[int]], Awaitable[Sequence[T]]],
     ) -> list[T | CapabilityError]:
-        """Return what *work* answers for the indices of *paths* that it is given, and a refusal for the
+        """Return the answers of *work* for those indices of *paths* that it is given, and a refusal for the
         others.
 
-        Each of *paths* is all that one thing needs: where one of them hangs, the thing is refused.
-        Where *work* hangs, it is given all that are on other mounts once more; it must be idempotent.
+        Each of *paths* is all that one resource needs: where one of them hangs, the resource is refused.
+        Where *work* hangs, call it once more with all that are on other mounts; it must be idempotent.
         """
         while True:
             refusals = self._refusals_of(paths)
@@ -197,13 +197,13 @@ class PathCalls:
     def _refusals_of(
         self, all_paths: Sequence[Collection[str]]
     ) -> Sequence[CapabilityError | None]:
-        """Return, of each of *all_paths*, why it is not to be touched now."""
+        """Return, for each of *all_paths*, why it must not be touched now."""
         if not self._hanging:
             return [None] * len(all_paths)
         return [next(filter(None, map(self.refusal, paths)), None) for paths in all_paths]
 
     def close(self) -> None:
-        """Take no more calls. Does not wait for one that hangs."""
+        """Accept no more calls. Do not wait for one that hangs."""
         self._worker.close()
 
 

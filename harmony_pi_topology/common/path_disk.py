@@ -35,7 +35,7 @@ class PathDisk:
         return await self._calls.run(self._root.list_below, path)
 
     async def remove_empty(self, paths: Sequence[str]) -> Sequence[str]:
-        """Remove those directories that are empty, deepest first: those that are gone now."""
+        """Remove those directories that are empty, deepest first. Return those that are gone now."""
         return await self._calls.run(self._root.remove_empty, paths)
 
     async def availability(self) -> Availability:
@@ -47,7 +47,7 @@ class PathDisk:
         return Availability(available=True)
 
     def close(self) -> None:
-        """Take no more calls."""
+        """Accept no more calls."""
         self._calls.close()
         self._root.close()
 

@@ -51,7 +51,7 @@ directory. Called in a thread, each time that ways are sought."""
 
 
 def watch_itself(keys: Collection[str]) -> Mapping[str, Collection[str]]:
-    """Return, as a `PathsOf`, that each key is a path, and about nothing but itself."""
+    """Return, as a `PathsOf`, that each key is a path and is watched at that path alone."""
     return {path: (path,) for path in keys}
 
 
@@ -115,7 +115,7 @@ class PathWatcher:
                 await asyncio.shield(self._task(self._renew()))
 
     async def close(self) -> None:
-        """Watch nothing, and tell nothing any more. Idempotent."""
+        """Stop watching and reporting. Idempotent."""
         self._on_change = None
         self._stop_listening()
         self._stop_listening_for_mounts()
@@ -127,9 +127,9 @@ class PathWatcher:
         self._calls.close()
 
     async def _renew(self) -> None:
-        """Find all ways anew. `CapabilityError` when some cannot be watched to their end.
+        """Find all ways again. Raise `CapabilityError` when some cannot be watched to their end.
 
-        Once all can again, None is told, whatever they were sought for.
+        Once all can be watched again, report None, for whatever reason this was called.
         """
         async with self._seeking:
             if self._on_change is None:
@@ -152,7 +152,8 @@ class PathWatcher:
                 self._tell([None])
 
     async def _build_known_tree(self) -> tuple[WatchTree, CapabilityError | None]:
-        """Return all ways, and why some are left out: what is found to hang is known the second time."""
+        """Return all ways, and why some are left out: a path that is found to hang is known the second
+        time."""
         try:
             return await self._calls.run(self._build_tree, self._keys)
         except TimedOut:

@@ -8,7 +8,7 @@ __all__ = ["is_there"]
 
 
 def is_there(path: Path) -> bool:
-    """Return whether it exists, or lies where nobody here may look: what is asked next says more."""
+    """Return whether it exists, or may not be looked at: the next question will say more."""
     try:
         return path.exists() or path.is_symlink()
     except PermissionError:

@@ -70,7 +70,8 @@ async def _evaluate_answer(reader: asyncio.StreamReader, what: str) -> str | Non
 
 
 async def _take_the_rest(reader: asyncio.StreamReader) -> None:
-    """Spare a server that writes its body separately a broken pipe in its log at every look."""
+    """Read the rest of the answer, so that a server that writes its body separately logs no broken pipe at
+    every probe."""
     with contextlib.suppress(TimeoutError, OSError, asyncio.IncompleteReadError):
         async with asyncio.timeout(_COURTESY_S):
             await reader.readexactly(_READ_BYTES)

@@ -19,10 +19,10 @@ async def run_program(
     stdin: int | IO[Any] = asyncio.subprocess.DEVNULL,
     stderr: int | IO[Any] = asyncio.subprocess.DEVNULL,
 ) -> tuple[bytes, int]:
-    """Run *command* and return what it printed, and its status: 0 where it was cut off after *max_bytes*,
+    """Run *command*. Return what it printed, and its status: 0 where it was cut off after *max_bytes*,
     because it had too much to say.
 
-    It is killed when this is cancelled. Raises `OSError` where it cannot be called.
+    Kill it when this is cancelled. Raise `OSError` where it cannot be called.
     """
     process = await asyncio.create_subprocess_exec(
         *command, stdin=stdin, stdout=asyncio.subprocess.PIPE, stderr=stderr

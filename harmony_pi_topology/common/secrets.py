@@ -21,9 +21,10 @@ _OTHERS = 0o077
 
 
 def read_secret(directory: str, name: str) -> bytes:
-    """Return the content of the secret *name*; `SecretMissing` says what to do when it cannot be used.
+    """Return the content of the secret *name*. Raise `SecretMissing`, with what to do, when it cannot be
+    used.
 
-    `WriteFailed` where the disk, or the process, could not read it this time: it is tried again.
+    Raise `WriteFailed` where the disk, or the process, could not read it this time: it is tried again.
     """
     path = f"{directory.rstrip('/')}/{name}"
     try:
@@ -40,12 +41,12 @@ def read_secret(directory: str, name: str) -> bytes:
 
 
 def own_secrets(directory: str) -> str:
-    """Return where, in the secrets *directory*, those are that the device makes itself."""
+    """Return the directory, in the secrets *directory*, of those that the device makes itself."""
     return f"{directory.rstrip('/')}/.own"
 
 
 def find_secret(directory: str, name: str) -> bytes | None:
-    """Return the content of the secret *name*; None where there is none. Else as `read_secret`."""
+    """Return the content of the secret *name*; None where there is none. Raise as `read_secret` does."""
     try:
         os.lstat(f"{directory.rstrip('/')}/{name}")
     except (FileNotFoundError, NotADirectoryError):
@@ -56,7 +57,7 @@ def find_secret(directory: str, name: str) -> bytes | None:
 
 
 def keep_secret(directory: str, name: str, content: bytes) -> None:
-    """Put a secret that the device has made into its place, durably. `WriteFailed` where the disk refuses."""
+    """Store a secret that the device has made, durably. Raise `WriteFailed` where the disk refuses."""
     try:
         Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
         with Root(directory) as secrets:
@@ -66,7 +67,7 @@ def keep_secret(directory: str, name: str, content: bytes) -> None:
 
 
 def forget_secret(directory: str, name: str) -> None:
-    """Take a secret away that the device has made. Free when there is none."""
+    """Delete a secret that the device has made. Do nothing when there is none."""
     try:
         with Root(directory) as secrets:
             secrets.remove(f"/{name}")

@@ -60,7 +60,7 @@ class WatchTree:
             yield from keys
 
     def keys_elsewhere(self, before: WatchTree | None) -> Iterator[str]:
-        """Return those whose way was another *before*."""
+        """Return the keys whose way was another *before*."""
         if before is None:
             return
         for directory in self.names:
@@ -69,7 +69,7 @@ class WatchTree:
                 yield from self.keys_below(directory)
 
     def keys_for(self, event: Event) -> tuple[list[str], bool]:
-        """Return the keys that *event* is told to, and whether their ways must be sought anew."""
+        """Return the keys to which *event* is reported, and whether their ways must be found again."""
         if event.watch is None:
             return [], True
         if not event.name:
@@ -92,9 +92,9 @@ class WatchTree:
 def build_watch_tree(
     root: int, directories: Directories, subjects: Mapping[str, Collection[str]]
 ) -> WatchTree:
-    """Watch all ways beneath the directory that the descriptor *root* is open at, and no others.
+    """Watch all ways below the directory that is open as *root*, and no others.
 
-    *subjects* are the paths that each key is about; one that ends with a slash stands for everything
+    *subjects* are the paths that belong to each key; one that ends with a slash stands for everything
     directly in that directory.
     """
     return _Search(root, directories, _names_by_directory(subjects)).ways()
@@ -187,7 +187,7 @@ class _Search:
         return None
 
     def _need_no_more(self) -> None:
-        """Have nothing told that was needed for other ways than these."""
+        """Stop watching what was needed for other ways than these."""
         for watch, directory in self._stands.items():
             if self._directories.attention[watch] != self._needed[watch]:
                 with suppress(OSError), self._open(directory) as here:

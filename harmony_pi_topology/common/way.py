@@ -24,9 +24,9 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def refuse_unsafe_way(root: Path, path: str, what: str, resource: str) -> None:
-    """Raise `UnsafePath` unless nobody but root decides what is at *path*, beneath *root*.
+    """Raise `UnsafePath` unless only root decides what is at *path*, below *root*.
 
-    *what* begins its message, and *resource* is the id of what it is about. Raise `FileNotFoundError` or
+    *what* begins its message, and *resource* is the id that the error names. Raise `FileNotFoundError` or
     `NotADirectoryError` where the path leads nowhere.
     """
     whole = PurePosixPath(path)
@@ -48,7 +48,7 @@ def refuse_unsafe_way(root: Path, path: str, what: str, resource: str) -> None:
 def _check_owner(
     above: os.stat_result, below: os.stat_result, path: str, what: str, resource: str
 ) -> None:
-    """Raise if others than root could put something in the place of *below*, in the directory *above*."""
+    """Raise if others than root could replace *below* in the directory *above*."""
     if above.st_uid not in {0, os.geteuid()}:
         raise UnsafePath(
             f"{what} is not safe: {path} belongs to {_user(above.st_uid)}, who could put a link to "

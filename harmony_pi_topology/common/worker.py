@@ -84,7 +84,7 @@ class Worker:
         )
 
     async def wait_idle(self) -> None:
-        """Wait until no call is under way, those included whose callers have given up on them."""
+        """Wait until no call is under way, also those whose callers have given up on them."""
         while calls := tuple(self._under_way):  # copied at once: threads take theirs out
             waiting = [asyncio.wrap_future(call) for call in calls]
             for each in waiting:
@@ -92,7 +92,7 @@ class Worker:
             await asyncio.wait(waiting)
 
     def close(self) -> None:
-        """Take no more calls. Does not wait for one that hangs."""
+        """Accept no more calls. Do not wait for one that hangs."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _refuse_where_all_hang(self) -> None:

@@ -114,7 +114,7 @@ def _describe_user(name: str, labels: Mapping[str, str]) -> NetworkUser:
 def _describe(
     name: str, network: ContainerNetwork, subnets: Sequence[str], labels: Mapping[str, str]
 ) -> dict[str, object]:
-    """Return podman's words for what *network* says, under this name and with these subnets."""
+    """Return *network* in podman's words, under this name and with these subnets."""
     return {
         "name": name,
         "driver": "bridge",

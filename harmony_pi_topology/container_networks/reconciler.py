@@ -57,23 +57,23 @@ class NetworkStore(Protocol):
         """Make *network*. Raise `ContainerFailed` for what podman refuses, such as a subnet that is taken."""
 
     async def try_subnets(self, network: ContainerNetwork, subnets: Sequence[str]) -> None:
-        """Raise `ContainerFailed` where podman would refuse *subnets*; leave nothing of that behind."""
+        """Raise `ContainerFailed` where podman would refuse *subnets*; leave nothing behind."""
 
     async def users(self, name: str) -> Sequence[NetworkUser]: ...
 
     async def find_hold(self, container: str) -> NotReady | None:
-        """Return why *container*, which is ours, is not to be ended now."""
+        """Return why *container*, which is ours, must not be stopped now."""
         ...
 
     def release(self, container: str) -> None:
-        """Let what *container* holds put nothing off any more."""
+        """End the hold of *container*."""
 
     async def take_off(self, container: str, network: str) -> NotReady | None:
-        """End *container*, and take it off *network*; return what it waits for while it takes its time."""
+        """Stop *container*, and take it off *network*. Return what it waits for while that takes its time."""
         ...
 
     async def remove(self, name: str) -> None:
-        """Remove it; one that is gone is fine. `InUse` where a container is on it."""
+        """Remove it; one that is gone is fine. Raise `InUse` where a container is on it."""
 
 
 class ContainerNetworks:
@@ -171,9 +171,9 @@ class ContainerNetworks:
     async def _make_anew(
         self, network: ContainerNetwork, found: FoundNetwork, users: Sequence[NetworkUser]
     ) -> NotReady | None:
-        """End what is on the network, and make that anew; return what one of them waits for.
+        """Stop what is on the network, and make the network again. Return what a container waits for.
 
-        Whoever looks after these containers starts none of them meanwhile.
+        Nothing starts one of these containers meanwhile.
         """
         # What is refused only once the old one is gone would leave its containers without any.
         if fresh := _list_fresh(network.subnets, found.subnets):
@@ -190,7 +190,7 @@ class ContainerNetworks:
         return None
 
     async def _require_made(self, network: ContainerNetwork) -> FoundNetwork:
-        """Return it as it was made; `DidNotStick` where it is not as desired."""
+        """Return the network as it was made. Raise `DidNotStick` where it is not as desired."""
         now = await self._store.look(network.name)
         differing = sorted(find_differing(network, now)) if now is not None else ["state"]
         if now is None or differing:
@@ -230,13 +230,13 @@ class ContainerNetworks:
 
 
 def _awaits_ends(change: Change) -> bool:
-    """Return whether a container on the network takes its time to end."""
+    """Return whether a container on the network is still stopping."""
     return change.pending is not None and change.pending.reason != "Held"
 
 
 def find_differing(network: ContainerNetwork, found: FoundNetwork) -> frozenset[str]:
-    """Return the fields in which *found* is not as *network* says. What is left to podman differs in nothing
-    but its family."""
+    """Return the fields in which *found* differs from *network*. Of what is left to podman, only the family
+    counts."""
     named = {":" in each for each in network.subnets}
     chosen = {each for each in found.subnets if (":" in each) not in named}
     wanted_families = {False, True} if network.has_ipv6 else {False}
@@ -252,7 +252,7 @@ def find_differing(network: ContainerNetwork, found: FoundNetwork) -> frozenset[
 
 
 def _list_fresh(subnets: Sequence[str], had: Sequence[str]) -> list[str]:
-    """Return those of *subnets* that podman can be asked for while the network that *had* others is there."""
+    """Return those of *subnets* that podman can be asked for while the network that *had* others exists."""
     old = [ip_network(each) for each in had]
     return [each for each in subnets if not any(overlap(ip_network(each), other) for other in old)]
 
@@ -289,7 +289,7 @@ def _refuse_strangers(found: FoundNetwork) -> None:
 
 
 def _refuse_users(name: str, users: Collection[str]) -> None:
-    """Raise `InUse` for those that are on it, and keep it as it is."""
+    """Raise `InUse` for the containers that are on it, and keep it as it is."""
     if users:
         raise InUse(
             f"network {name} stays as it is while a container is on it: {', '.join(sorted(users))}; remove "

@@ -42,7 +42,7 @@ class PosixDirectories(Directories, WatchedPaths):
         WatchedPaths.__init__(self, disk, watcher)
 
     async def identities(self, resource: Directory) -> frozenset[str]:
-        """Return the claims by which the kernel knows this path: as `Root.identities`."""
+        """Return the claims by which the kernel knows this path; see `Root.identities`."""
         return await self._paths.identities.look(resource.path)
 
 

@@ -56,12 +56,13 @@ class DirectoryDisk(Protocol):
     async def look(self, path: str) -> DirectoryState | None: ...
 
     async def resolve_desired(self, directory: Directory) -> DirectoryAt:
-        """Return how it will be found once it is as wished: where nothing can be given away, as it will be
-        owned."""
+        """Return the state that it will have when it is as desired; where owners cannot be changed, with the
+        owner that it will have."""
         ...
 
     async def find_home(self, user: str) -> str | None:
-        """Return the home of *user*; None where this place has no users. `WriteFailed` for an unknown one."""
+        """Return the home of *user*; None where this place has no users. Raise `WriteFailed` for an unknown
+        one."""
         ...
 
     async def missing_above(self, path: str) -> Sequence[str]:
@@ -69,15 +70,15 @@ class DirectoryDisk(Protocol):
         ...
 
     async def make(self, path: str) -> None:
-        """Make it, and those above it that are missing; open to all to read."""
+        """Make the directory, and those above it that are missing; everybody may read them."""
 
     async def change(self, path: str, to: DirectoryAt) -> None:
         """Set mode, owner and group, durably."""
 
     async def remove_empty(self, paths: Sequence[str]) -> Sequence[str]:
-        """Remove those that are empty, deepest first: those that are gone now.
+        """Remove those that are empty, deepest first. Return those that are gone now.
 
-        What is not empty stays. Whatever else keeps one from going is an error.
+        One that is not empty stays. Raise an error if another reason keeps one from being removed.
         """
         ...
 
@@ -134,7 +135,8 @@ class Directories:
         return change
 
     async def _find(self, directory: Directory, *, apply: bool) -> DirectoryAt | None:
-        """Return the directory that is there. `UnsafePath` for anything else, unless it makes way."""
+        """Return the directory that is there. Raise `UnsafePath` for anything else, unless it may be
+        removed."""
         try:
             found = await self.disk.look(directory.path)
             if not isinstance(found, NotADirectory):
@@ -150,7 +152,7 @@ class Directories:
         return None
 
     async def _refuse_other_home(self, path: str, user: str) -> None:
-        """Raise where *path* is not right in the home of *user*, or others may put another in its place."""
+        """Raise where *path* is not directly in the home of *user*, or others may replace it."""
         home = await self.disk.find_home(user)
         if home is None:
             return
@@ -181,7 +183,7 @@ class Directories:
             await self.disk.change(directory.path, desired)
 
     async def _look_afterwards(self, path: str, desired: DirectoryAt) -> DirectoryAt:
-        """Return what stands at *path* after the deed, which is as wished, or this raises `DidNotStick`."""
+        """Return what is at *path* after the change, which is as desired; else raise `DidNotStick`."""
         return did_it_stick(path, desired, await self.disk.look(path), remedy=_REMEDY)
 
     async def _directory_at(self, path: str) -> DirectoryAt | None:

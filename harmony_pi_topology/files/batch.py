@@ -146,7 +146,7 @@ class FileBatches:
         self._fetched: set[str] = set()
 
     def owners(self) -> Owners:
-        """Return the users and groups to whom files belong here, as they are known now."""
+        """Return the users and groups to whom files can belong here, as they are known now."""
         here = self._root.path == "/" or not self._owner_checked
         return Owners(self._root, of_this_machine=here)
 
@@ -163,12 +163,12 @@ class FileBatches:
         self._fetched.add(sha256)
 
     def forget(self, path: str) -> None:
-        """Remember nothing of a file that is gone."""
+        """Forget a file that is gone."""
         self._seen.pop(path, None)
         self._settled.pop(path, None)
 
     def converge(self, all_desired: Sequence[FileRequest]) -> BatchResult:
-        """Bring every file to what is wished. One that cannot be is answered with its error."""
+        """Make every file as desired. For one that cannot be, answer its error."""
         results: list[Result] = [_NOT_YET] * len(all_desired)
         made: list[str] = []
         owners = self.owners()
@@ -230,7 +230,7 @@ class FileBatches:
         return plan
 
     def _settle(self, file: File, found: Found, change: Change) -> None:
-        """Remember that all was well, where nothing but the seven facts can change that."""
+        """Remember that the file is as desired, where only the seven facts can change that."""
         is_plain = isinstance(file.content, bytes) and len(file.content) <= _HELD_MAX_BYTES
         # A name may be given to another number at any time.
         is_owner_fixed = not self._owner_checked or (
@@ -242,7 +242,7 @@ class FileBatches:
             self._settled.pop(file.path, None)
 
     def _plan_missing(self, file: File, instead: Found | None, owners: Owners) -> _Plan:
-        """Return the plan where there is no file, and perhaps something that has taken the place of ours."""
+        """Return the plan where there is no file, and perhaps something that has replaced ours."""
         content = self._content(file)
         desired = self._resolve_desired(file, content, owners, None)
         kind = kind_in_words(instead) if instead is not None else None
@@ -324,7 +324,7 @@ class FileBatches:
         owners: Owners,
         before: PresentAt | None,
     ) -> DesiredFile:
-        """Return what is wished; where owners are not checked, with the owner that it will have."""
+        """Return what is desired; where owners are not checked, with the owner that it will have."""
         desired = resolve_desired(
             file,
             content,
@@ -350,7 +350,7 @@ class FileBatches:
         return _in_words(file, draft, found, owners, sha256)
 
     def _to_result(self, plan: _Plan, done: Found | CapabilityError, owners: Owners) -> Result:
-        """Return what became of *plan*: the Change, with what was found after the deed, or the error."""
+        """Return the result of *plan*: the Change, with what was found afterwards, or the error."""
         if isinstance(done, CapabilityError):
             error = name_as_desired(done, owner=plan.file.owner, group=plan.file.group)
             error.resource = plan.file.id
@@ -376,7 +376,7 @@ class FileBatches:
         return diff_of(path, self._root.read(path, max_bytes=COMPARED_MAX_BYTES), desired.content)
 
     def _bring_about(self, plans: Sequence[_Plan], made: list[str]) -> _Done:
-        """Carry out *plans*, each of another path: by path what stands there then, or the error."""
+        """Carry out *plans*, each of another path. Return by path what is there then, or the error."""
         done: _Done = {}
         written: list[_Plan] = []
         for plan in plans:
@@ -403,7 +403,7 @@ class FileBatches:
 
     @staticmethod
     def _attempt(done: _Done, plan: _Plan, step: Callable[[_Plan], ResultT]) -> ResultT | None:
-        """Return what *step* answers; None where it fails, which is then what becomes of *plan*."""
+        """Return the answer of *step*; None where it fails, which is then the result of *plan*."""
         try:
             return step(plan)
         except CapabilityError as error:
@@ -447,7 +447,7 @@ def _above(path: str) -> str:
 
 
 def _turns(all_desired: Sequence[FileRequest]) -> Iterator[list[int]]:
-    """Return the indices of *all_desired*, such that no path comes twice in one turn."""
+    """Return the indices of *all_desired* in turns, such that no path comes twice in one turn."""
     left = list(range(len(all_desired)))
     if len({desired.file.path for desired in all_desired}) == len(all_desired):
         yield left
@@ -469,7 +469,7 @@ def _is_fixed(owner: str) -> bool:
 
 
 def _stands_in_the_way(looked: Found | CapabilityError | None) -> bool:
-    """Return whether there is something else than a file, or something that is no directory above it."""
+    """Return whether something else than a file is there, or something above it that is no directory."""
     return isinstance(looked, UnsafePath) or (isinstance(looked, Found) and looked.kind != "file")
 
 

@@ -63,7 +63,7 @@ class DesiredFile:
         return self.is_secret or self.replaces_secret
 
     def as_told(self, found: PresentAt) -> PresentAt:
-        """Return *found* as it may be told."""
+        """Return *found* as it may be reported."""
         return attrs.evolve(found, sha256="") if self.hides_found else found
 
 
@@ -104,9 +104,9 @@ def resolve_desired(
 
 
 def steps_due(found: PresentAt | None, desired: DesiredFile) -> tuple[Step, ...]:
-    """Return what is to be done; nothing when *found*, with its true hash, is as wished.
+    """Return what is to be done; nothing when *found*, with its true hash, is as desired.
 
-    One that was not hashed, since it is too large to be the wished one, has an empty hash.
+    A file that was not hashed, since it is too large to be the desired one, has an empty hash.
     """
     if found is None:
         return (*_download_steps(desired), Created())
@@ -139,7 +139,7 @@ def _download_steps(desired: DesiredFile) -> tuple[Step, ...]:
 
 
 def may_be_shown(found: PresentAt, desired: DesiredFile) -> bool:
-    """Return whether a diff from *found* to *desired* may be told to everybody, and is worth its work."""
+    """Return whether a diff from *found* to *desired* may be shown to everybody, and is worth the work."""
     return (
         not desired.hides_found
         and len(desired.content) == desired.state.size_bytes  # else it is not held

@@ -147,7 +147,7 @@ class PosixFiles:
         return await self._calls.run(self._observe_one, key, hidden)
 
     async def identities(self, resource: File) -> frozenset[str]:
-        """Return the claims by which the kernel knows this path: as `Root.identities`."""
+        """Return the claims by which the kernel knows this path; see `Root.identities`."""
         return await self._identities.look(resource.path)
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
@@ -196,7 +196,7 @@ class PosixFiles:
         return [each.result for each in removed]
 
     async def _fetch(self, all_desired: Sequence[FileRequest]) -> Mapping[str, Exception]:
-        """Have here what is fetched and about to be written: what is waited for, or wrong, by path."""
+        """Fetch what is about to be written. Return by path what it waits for, or what is wrong."""
         due = {
             desired.file.path: FileRequest(desired.file, False)
             for desired in all_desired
@@ -407,7 +407,8 @@ class PosixFiles:
             await self._records.forget(id_of_made_directory(path))
 
     async def _remove_let_go(self, removal: Removal, removed: Removed) -> Sequence[str]:
-        """Remove those directories that were let go while the file was removed: those that are gone now."""
+        """Remove those directories that were released while the file was removed. Return those that are gone
+        now."""
         made = made_above(self._records, removal.path)
         if not removed.is_gone or set(made) <= set(removal.made_directories):
             return ()

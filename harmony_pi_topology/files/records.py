@@ -103,7 +103,7 @@ class FileBackups:
 
 
 def refuse_unrestorable(path: str, found: Found, extras: Extras) -> None:
-    """Raise `UnsafePath` or `PriorTooLarge` where what stands at *path* could not be put back in the end."""
+    """Raise `UnsafePath` or `PriorTooLarge` where what is at *path* could not be restored later."""
     if found.mode & _SPECIAL_BITS:
         raise UnsafePath(
             f"{path} has mode {found.mode:04o}, which Harmony never gives, so that it could not "
@@ -118,6 +118,6 @@ def refuse_unrestorable(path: str, found: Found, extras: Extras) -> None:
 
 
 def _newest(record: JsonRecord, sha256: str) -> list[str]:
-    """Return the hashes of what we wrote there last, and are about to: a kill may come in between."""
+    """Return the hashes of what we wrote there last, and are about to write: a kill may come in between."""
     wrote = [each for each in record.get("wrote", ()) if each != sha256]
     return [*wrote[-1:], sha256]

@@ -70,12 +70,12 @@ class Removed:
 def remove_all(
     root: Root, owners: Owners, removals: Sequence[Removal], *, apply: bool
 ) -> list[Removed]:
-    """Take away each; an error is that file's own answer. Idempotent."""
+    """Remove each file; an error is that file's own answer. Idempotent."""
     return [_remove_one(root, owners, each, apply=apply) for each in removals]
 
 
 def kind_in_words(found: Found) -> str:
-    """Return what it is, for people."""
+    """Return what it is, in words for people."""
     return _KINDS.get(found.kind, found.kind)
 
 

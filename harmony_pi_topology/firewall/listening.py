@@ -16,8 +16,8 @@ _WORD_BYTES = 4
 
 
 def read_listening(directory: Path) -> frozenset[int]:
-    """Return the TCP ports on which something listens for others, as the kernel lists in *directory*, such
-    as /proc/self/net."""
+    """Return the TCP ports that are open to others, as the kernel lists them in *directory*, such as
+    /proc/self/net."""
     return frozenset(
         port
         for name in ("tcp", "tcp6")
@@ -28,7 +28,7 @@ def read_listening(directory: Path) -> frozenset[int]:
 
 
 def find_shut(listening: Iterable[int], allow: Iterable[FirewallRule]) -> list[int]:
-    """Return those of the TCP ports *listening* that nothing in *allow* lets anybody in to."""
+    """Return those of the TCP ports *listening* that nothing in *allow* opens to anybody."""
     rules = [each for each in allow if each.transport in (None, "tcp")]
     return sorted(port for port in listening if not any(_has(rule, port) for rule in rules))
 
@@ -49,7 +49,7 @@ def _parse(lines: Iterable[str]) -> Iterable[tuple[IPv4Address | IPv6Address, in
 
 
 def _to_address(words: bytes) -> IPv4Address | IPv6Address:
-    """Return the address whose words of four bytes stand there as this processor has them."""
+    """Return the address whose words of four bytes are in this processor's byte order."""
     starts = range(0, len(words), _WORD_BYTES)
     data = b"".join(words[each : each + _WORD_BYTES][::-1] for each in starts)
     if len(data) == _WORD_BYTES:

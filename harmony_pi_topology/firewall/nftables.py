@@ -216,7 +216,7 @@ class _Nftables:
         await self._run("putting back what was there", script(_UNDO, trial))
 
     async def _end_trial(self) -> None:
-        """See to it that systemd puts nothing back any more; where it is about to, it may have to be done."""
+        """Stop the rollback that systemd is to do; where that has begun, it may have to be completed."""
         for unit in (_TIMER, _PUTTING_BACK):
             await self._forget(unit)
 
@@ -247,7 +247,7 @@ class _Nftables:
             await self._forget(_DEED)
 
     async def _await_end(self, unit: str) -> FoundJob | None:
-        """Return what *unit* is once it has ended; None where systemd knows nothing of it."""
+        """Return the state of *unit* once it has ended; None where systemd knows nothing of it."""
         wait_s = _LOOK_AGAIN_S
         try:
             async with asyncio.timeout(_ENDS_WITHIN_S):

@@ -73,31 +73,34 @@ class PacketFilter(Protocol):
     """What the rules need of the kernel. Every verb: a `CapabilityError` for what it will not do."""
 
     async def look(self, rules: str | None) -> Listed:
-        """Return what is listed; of *rules*, what would be if they were loaded."""
+        """Return the rules that the kernel lists; with *rules*, what it would list if they were loaded."""
         ...
 
     async def load(self, rules: str) -> None:
-        """Have *rules* in force, in one step. A trial is rolled back first."""
+        """Load *rules* in one step. Roll a trial back first."""
 
     async def begin(self, rules: str, within_s: int) -> str:
-        """Have *rules* in force on trial, and return its name: after *within_s*, and whatever becomes of us,
-        what was there before is again, unless `commit` comes first. An earlier trial is rolled back."""
+        """Load *rules* on trial. Return the name of the trial.
+
+        After *within_s*, and whatever happens to this agent, the earlier rules are restored, unless `commit`
+        comes first. Roll an earlier trial back.
+        """
         ...
 
     async def waits(self, trial: str) -> bool:
-        """Return whether *trial* can still be committed. If not, what becomes of it has become of it."""
+        """Return whether *trial* can still be committed. If not, its end is already decided."""
         ...
 
     async def is_of_this_boot(self, trial: str) -> bool:
-        """Return whether *trial* was begun since the device was booted."""
+        """Return whether *trial* was begun since the last boot."""
         ...
 
     async def commit(self, trial: str) -> bool:
-        """Keep what is on *trial*; False where it was taken back already."""
+        """Commit *trial*. Return False where it was rolled back already."""
         ...
 
     async def roll_back(self, trial: str) -> None:
-        """Have again what was there before *trial*. Idempotent."""
+        """Restore the rules from before *trial*. Idempotent."""
 
 
 @attrs.frozen(kw_only=True)
@@ -114,7 +117,7 @@ class _Record:
 
     @classmethod
     def read(cls, record: JsonRecord) -> Self:
-        """Return what `attrs.asdict` gave; fields that a newer agent wrote are ignored."""
+        """Return what `attrs.asdict` gave, without fields that a newer agent wrote."""
         known: dict[str, Any] = {each.name: None for each in attrs.fields(cls)}
         return cls(**{name: value for name, value in record.items() if name in known})
 
@@ -157,7 +160,7 @@ class _Plan:
         return (loads, Did(f"lets nobody in to {ports}, where something listens"))
 
     def change(self, pending: NotReady | None = None) -> Change:
-        """Return what is done: what the kernel has afterwards is what it would list."""
+        """Return the Change: the kernel then has the rules as it would list them."""
         found, wanted = self.listed.found or "", self.listed.wanted or ""
         return Change(
             resource=self.id,
@@ -251,7 +254,8 @@ class Firewalls:
         return _Plan(firewall=firewall, rules=rules, listed=listed, unit_steps=change.steps)
 
     async def _try(self, plan: _Plan, record: _Record) -> Change:
-        """Begin a trial. It is noted once it has begun: killed in between, we begin anew and blame nobody."""
+        """Begin a trial. Record it only once it has begun: if we are killed in between, we begin again and
+        blame nobody."""
         if not await self._reachability.reachable():
             raise make_unreachable(plan.id)
         await self._note(record)
@@ -266,7 +270,7 @@ class Firewalls:
         return attrs.evolve(plan.change(waits), steps=plan.loading)
 
     async def _settle(self, plan: _Plan, record: _Record) -> Change:
-        """End the trial, if it can be."""
+        """End the trial, if that is possible."""
         if not plan.is_in_force:
             if not await self._filter.waits(record.trial):  # its time was over while we looked
                 return await self._on_rolled_back(plan, record)
@@ -305,7 +309,7 @@ class Firewalls:
         return attrs.evolve(change, steps=(CONFIRMED, *change.steps))
 
     async def _repair(self, plan: _Plan, record: _Record) -> Change:
-        """Have again what was confirmed once, and have it at each boot."""
+        """Load again what was once confirmed, and have it loaded at each boot."""
         await self._note(record)
         change = plan.change()
         if not change.changed:

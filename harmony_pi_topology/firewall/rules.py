@@ -79,7 +79,7 @@ def make_rules(firewall: Firewall) -> str:
 
 
 def make_unit(firewall: Firewall, rules: str) -> SystemdUnit:
-    """Return the unit that loads *rules* at boot, and again after nftables.service has thrown them away."""
+    """Return the unit that loads *rules* at boot, and again after nftables.service has deleted them."""
     load = command_line(script(LOAD, rules))
     return SystemdUnit(
         name=UNIT,
@@ -96,7 +96,7 @@ def make_unit(firewall: Firewall, rules: str) -> SystemdUnit:
 
 
 def make_state(listing: str) -> Filtering:
-    """Return what the kernel has, by what it lists."""
+    """Return the state of the kernel from what it lists."""
     lines = [line.strip() for line in listing.splitlines()]
     rules = [
         line for line in lines if line and not line.startswith(("type ", "chain ", "table ", "}"))

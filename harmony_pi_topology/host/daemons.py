@@ -147,7 +147,7 @@ class SdbusHost:
         return await self._settings.remove(keys, apply=apply)
 
     async def availability(self) -> Availability:
-        """Return whether the bus answers, which starts them when they are asked."""
+        """Return whether the bus answers; the question starts the daemons."""
         await self._watcher.mend()
         return await self._daemons.availability()
 
@@ -230,7 +230,7 @@ class _Daemons:
     # From here on in the thread.
 
     def _read(self, name: str) -> tuple[_Fact, str]:
-        """Return how the file is, and what it says; nothing where it says nothing that is understood."""
+        """Return the state of the file, and its content; nothing where the content is not understood."""
         is_localed = name in {"locale", "keyboard"}
         path = self._root / (
             file_of(self._root, name) if is_localed else HostSetting.paths_of(name)[0]
@@ -267,7 +267,7 @@ def _lang_of(words: Iterable[str]) -> str:
 
 
 def _zone_of(path: Path) -> str:
-    """Return the time zone that the link leads to; nothing where it is a copy."""
+    """Return the time zone to which the link leads; nothing where it is a copy."""
     target = os.readlink(path) if path.is_symlink() else ""  # noqa: PTH115 - as it stands there
     return target.partition(_ZONES)[2]
 

@@ -57,7 +57,7 @@ def value_in(path: Path, name: str) -> str:
 
 
 def layout_of(layout: str, variant: str) -> str:
-    """Return both as they are written in one: ``de(nodeadkeys)``."""
+    """Return layout and variant in one word: ``de(nodeadkeys)``."""
     return f"{layout}({variant})" if layout and variant else layout
 
 
@@ -69,8 +69,9 @@ class LocaleFiles(PathDisk):
         self._top = Path(root)
 
     async def write(self, name: str, value: str, *, was_there: bool) -> None:
-        """Give the setting *name* this value; none where that is empty. `InvalidResource` where the device
-        has no such locale or layout, unless that *was_there* before: others write several (``us,de``)."""
+        """Set *name* to this value; remove it where the value is empty. Raise `InvalidResource` where the
+        device has no such locale or layout, unless that *was_there* before: others write several
+        (``us,de``)."""
         if not was_there:
             await self._calls.run(self._refuse_unknown, name, value)
         await self._calls.run(self._write, name, value)
@@ -103,7 +104,7 @@ class LocaleFiles(PathDisk):
         self._root.write_many([Draft(path=path, content=content, mode=mode)])
 
     def _refuse_unknown_locale(self, value: str) -> None:
-        """Raise for a locale that nobody has generated here: what is started would have none at all."""
+        """Raise for a locale that was not generated here: programs would start without any."""
         language, dot, charset = value.partition(".")
         known = f"{language}.{charset.lower().replace('-', '')}" if dot else value
         if not value or value in _BUILT_IN:
@@ -127,7 +128,8 @@ class LocaleFiles(PathDisk):
 
 
 def _has_name(archive: Path, name: str) -> bool:
-    """Return whether glibc's *archive* of locales, in which names end with a zero, has one of this *name*."""
+    """Return whether glibc's *archive* of locales, in which names end with a zero byte, has one of this
+    *name*."""
     try:
         with (
             archive.open("rb") as file,
@@ -139,7 +141,8 @@ def _has_name(archive: Path, name: str) -> bool:
 
 
 def _resolve_link(root: Path, path: str) -> str:
-    """Return where the link at *path* leads; *path* itself where it is none. `UnsafePath` out of /etc."""
+    """Return where the link at *path* leads; *path* itself where it is no link. Raise `UnsafePath` for one
+    out of /etc."""
     try:
         target = os.readlink(root / path[1:])  # noqa: PTH115 - as it stands there
     except OSError:
@@ -151,13 +154,13 @@ def _resolve_link(root: Path, path: str) -> str:
 
 
 def _parse_assignments(text: str) -> Mapping[str, str]:
-    """Return what *text* assigns to names, as os-release(5) has it: with quotes or without."""
+    """Return the names and values in *text*, in the form of os-release(5): with quotes or without."""
     lines = (line.strip().partition("=") for line in text.splitlines())
     return {name: value.strip("\"'") for name, is_one, value in lines if is_one}
 
 
 def _assign(text: str, assigned: Mapping[str, str]) -> str:
-    """Return *text* with each of *assigned* on one line of its own, once; on none where it is empty."""
+    """Return *text* with each of *assigned* on one line of its own, once; without it where it is empty."""
     lines: list[str] = []
     left = dict(assigned)
     for line in text.splitlines(keepends=True):

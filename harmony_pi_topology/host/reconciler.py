@@ -33,13 +33,13 @@ class HostDaemons(Protocol):
     """What the rules need of the host. Every verb: a `CapabilityError` for what it will not do."""
 
     async def look(self, name: str, *, anew: bool) -> HostSettingAt:
-        """Return how the setting is; *anew*, with nothing remembered."""
+        """Return the current setting; with *anew*, use nothing that is remembered."""
         ...
 
     async def set(self, name: str, value: str, *, was_there: bool = False) -> None:
-        """Give it this value, now and for every boot. `InvalidResource` where there is no such value.
+        """Set this value, now and for every boot. Raise `InvalidResource` where there is no such value.
 
-        One that *was_there* before us is taken as it is, as far as the host lets that be.
+        One that *was_there* before us is accepted as it is, as far as the host allows that.
         """
 
 
@@ -132,7 +132,7 @@ class HostSettings:
         return Change(resource=rid, steps=(step,), before=found, after=after)
 
     async def _refusal_of(self, name: str, prior: str) -> str:
-        """Put back *prior*; return why the host knows of no such value."""
+        """Restore *prior*. Return why the host knows no such value."""
         try:
             await self.daemons.set(name, prior, was_there=True)
         except InvalidResource as error:

@@ -87,18 +87,19 @@ class JobEngine(Protocol):
         ...
 
     def now(self) -> str:
-        """Return the device's clock, in RFC 3339."""
+        """Return the time of the device's clock, in RFC 3339."""
         ...
 
     async def begin(self, job: Job, name: str) -> None:
-        """Run its command as *name*, which is free: see `let_go`. Returns at once; its failure is its end."""
+        """Run the job's command as *name*, which is free: see `let_go`. Return at once; a failure is seen at
+        its end."""
 
     async def look(self, name: str) -> Sight | None:
-        """Return what of that name is there."""
+        """Return what runs, or ran, under that name."""
         ...
 
     async def let_go(self, name: str) -> None:
-        """End it if it runs, and know nothing more of it. Idempotent."""
+        """End it if it runs, and forget it. Idempotent."""
 
 
 class Permission(Protocol):
@@ -109,7 +110,7 @@ class Permission(Protocol):
 
 
 def undo_of(job: Job) -> Job:
-    """Return what takes it back, as a job."""
+    """Return the command that undoes it, as a job."""
     changes = {"command": job.undo, "undo": (), "undo_always": False, "unless": (), "retry": True}
     return job.model_copy(update=changes)
 
@@ -162,9 +163,9 @@ class Jobs:
         self._stale.update(name for name in asked if self._known[name].unless)
 
     async def ask(self, name: str) -> Answer:
-        """Ask whether *name*, which was run or not needed, is to be run now; due from then on if it is.
+        """Ask whether *name*, which was run or not needed, is to be run now; it is due from then on if so.
 
-        What is due anyway, or has failed, is left to its turn: "unneeded".
+        For one that is due anyway, or has failed, return "unneeded": its turn decides.
         """
         async with self._locks[name]:
             job, record = self._known.get(name), self._records.get(_id(name))
@@ -291,7 +292,7 @@ class Jobs:
         )
 
     async def _clear_away(self, name: str) -> None:
-        """Let go of *name*, where that was not done when it had ended."""
+        """Forget *name*, where that was not done when it had ended."""
         if name in self._uncleared:
             await self._engine.let_go(name)
             self._uncleared.discard(name)
@@ -355,8 +356,8 @@ class Jobs:
         (self._needed.add if answer == "needed" else self._needed.discard)(name)
 
     async def _ask(self, job: Job) -> tuple[Answer, NotReady | None, str]:
-        """Ask the question of *job*, and keep its answer; with why, where that cannot be told now, and what
-        it has said, where that is to be told."""
+        """Ask the question of *job*, and keep its answer. Return the answer, why it cannot be told now, and
+        what the question has said."""
         end = await self._end_of_question(question_of(job))
         if end.exit_code == _CANNOT_BE_TOLD_NOW:
             why = reasons_in(end.stderr) or "its question says that it cannot be told now"
@@ -475,7 +476,7 @@ class Jobs:
 
 
 def _plan_one(job: Job, state: JobState | None, *, is_needed: bool) -> Change:
-    """Return what is due, in a dry run: nobody is asked anything."""
+    """Return what is due, in a dry run: no question is asked."""
     if job.unless and not is_needed:
         message = f"whether {job.name} is to be run is asked when it comes to that"
         unknown = UnknownUntilApplied(message, resource=job.id)
@@ -494,7 +495,7 @@ def _waits(job: Job, since: str, *, age_s: float, failed: str | None = None) -> 
 
 
 def _undo(record: JsonRecord, name: str) -> Job | None:
-    """Return what takes back what is recorded; None where nothing was run, or nothing takes it back."""
+    """Return the job that undoes what is recorded; None where nothing was run, or nothing undoes it."""
     if "undo" not in record or not record["ran"]:
         return None
     return Job.model_validate({**record["undo"], "name": name})

@@ -85,8 +85,8 @@ class SystemdJobs(Jobs):
         return await availability_by(self._bus.ping)
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """Tell of each that is needed again, once a file has changed that this is seen in; of nothing else:
-        one that runs is looked at again, and one that has ended stays so."""
+        """Report each job that is needed again, once a file has changed on which its answer depends; nothing
+        else: one that runs is looked at again anyway, and one that has ended stays so."""
         await self._watcher.watch(keys, on_change)
 
     async def close(self) -> None:
@@ -182,7 +182,7 @@ class Engine:
 
 
 def _tail(path: Path) -> str:
-    """Return the last of what was written, so that nothing in it acts on the terminal that shows it."""
+    """Return the end of what was written, as text that cannot control the terminal that shows it."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
@@ -197,7 +197,7 @@ def _unit(name: str) -> str:
 
 
 def _mount(name: str) -> str:
-    """Return the unit that mounts what `_directory` names, escaped as systemd.unit(5) has it."""
+    """Return the unit that mounts what `_directory` names, escaped as in systemd.unit(5)."""
     return _MOUNT.format(name.replace("-", r"\x2d"))
 
 
@@ -222,8 +222,8 @@ def mounts_of(job: Job, name: str) -> list[tuple[str, Properties]]:
 
 
 def service_of(job: Job, name: str) -> Properties:
-    """Return what systemd is told of *job*. See systemd.exec(5), and org.freedesktop.systemd1(5) for the
-    types."""
+    """Return the properties that systemd gets for *job*. See systemd.exec(5), and org.freedesktop.systemd1(5)
+    for the types."""
     directory = _directory(name)
     mounts = [mount for mount, _ in mounts_of(job, name)]
     environment = [f"{name}={value}" for name, value in sorted(job.environment.items())]

@@ -42,7 +42,7 @@ class QuestionWatcher:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def note(self, job: Job) -> None:
-        """Let what *job* is asked again for be watched with it from now on."""
+        """Watch, with *job*, the files on which its answer depends, from now on."""
         if self._paths.get(job.name, ()) != job.asked_when_changed:
             self._paths[job.name] = job.asked_when_changed
             if job.name in self._keys:
@@ -57,7 +57,7 @@ class QuestionWatcher:
         await self._files.mend()
 
     async def close(self) -> None:
-        """Watch nothing, ask nothing, and tell nothing any more. Idempotent."""
+        """Stop watching, asking and reporting. Idempotent."""
         self._on_change = None
         await self._files.close()
         for task in list(self._tasks.values()):

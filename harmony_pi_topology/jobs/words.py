@@ -26,7 +26,7 @@ def failure(job: Job, state: JobState | None) -> CapabilityError:
 
 
 def has_succeeded(end: Finished) -> bool:
-    """Return whether it has done what it was to do."""
+    """Return whether the job ended with success."""
     return end.result == "success" and end.exit_code == 0
 
 
@@ -36,7 +36,7 @@ def has_answered(end: Finished) -> bool:
 
 
 def how(end: Finished) -> str:
-    """Return what follows its name, as in "exited with code 3"."""
+    """Return the words that follow its name, as in "exited with code 3"."""
     match end.result:
         case "success" | "exit-code" if end.exit_code >= _FIRST_EXIT_CODE_OF_SYSTEMD:
             return f"could not be run (exit code {end.exit_code}: see systemd.exec(5))"
@@ -59,7 +59,7 @@ def tails(end: Finished) -> str:
 
 
 def script(job: Job) -> str:
-    """Return what is run, for the audit trail: its program and arguments, as lines that are new.
+    """Return the job's program and arguments for the audit trail, as lines that are new.
 
     Where they are too long for it, the end says so, with the size and hash of the whole.
     """

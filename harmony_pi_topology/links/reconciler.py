@@ -71,7 +71,7 @@ class LinkDisk(Protocol):
         """Remove a link, durably."""
 
     async def remove_empty(self, paths: Sequence[str]) -> Sequence[str]:
-        """Remove those directories that are empty, deepest first: those that are gone now."""
+        """Remove those directories that are empty, deepest first. Return those that are gone now."""
         ...
 
 
@@ -119,7 +119,7 @@ class Links:
         return change
 
     async def _find(self, link: SymbolicLink, *, apply: bool) -> FoundLink | NotALink | None:
-        """Return what is there; None for what makes way."""
+        """Return what is there; None for what may be removed."""
         try:
             found = await self.disk.look(link.path)
         except UnsafePath:

@@ -99,7 +99,7 @@ CANNOT_WRITE = Difference("options", "rw", "ro")
 
 
 def find_difference(mount: MountPoint, found: FoundMount, source: FoundSource) -> Difference | None:
-    """Return the first thing that is otherwise in *found*; None where it is as wished."""
+    """Return the first difference of *found*; None where it is as desired."""
     return next(iter(_differences(mount, found, source)), None)
 
 
@@ -136,7 +136,7 @@ def _is_source(found: FoundMount, source: FoundSource) -> bool:
 
 
 def _differ(name: str, wanted: str, found: str) -> bool:
-    """Return whether two values are different numbers. What is no number is not compared."""
+    """Return whether two values are different numbers. A value that is no number is not compared."""
     numbers = [_number(name, each) for each in (wanted, found)]
     return None not in numbers and numbers[0] != numbers[1]
 

@@ -130,7 +130,8 @@ class KernelMounts(PathDisk):
         )
 
     def _holds(self, number: str) -> tuple[str, ...]:
-        """Return where that device is mounted, or a part of it, or the whole; / where it was booted from."""
+        """Return where that device is mounted, or a part of it, or the whole disk; / for the one that was
+        booted from."""
         alike = self._list_alike(number)
         points = [each.point for each in self._mounts() if self._number_of(each) in alike]
         # The root may be seen through something else, such as an overlay.
@@ -153,17 +154,17 @@ class KernelMounts(PathDisk):
         return _number(facts.st_rdev) if stat.S_ISBLK(facts.st_mode) else None
 
     def _find_root_disk(self) -> str | None:
-        """Return the path below /dev that the kernel was told to have its root on."""
+        """Return the path below /dev that the kernel was given as its root."""
         words = read_kernel_words(self._at / "proc")
         root = next((each.removeprefix("root=") for each in words if each.startswith("root=")), "")
         path = path_of_tag(root) or root
         return path if path.startswith("/dev/") else None
 
     def _list_alike(self, number: str) -> set[str]:
-        """Return the numbers of the devices by which data of this one can be had, with its own.
+        """Return the numbers of the devices through which the data of this one can be read, with its own.
 
-        They are the disks that it is a part of or lies on, and what is a part of it or lies on it, as with
-        partitions, device mapper and md. A partition beside it is not.
+        They are the disks that it is a part of or is on, and what is a part of it or is on it, as with
+        partitions, device mapper and md. Another partition of the same disk is not.
         """
         at = (self._at / "sys/dev/block" / number).resolve()
         return {number, *_numbers(at, _list_under), *_numbers(at, _list_over)}
@@ -229,9 +230,9 @@ class KernelMounts(PathDisk):
 
 
 def list_watched(root: str, sources: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
-    """Return, by key, the paths by whose coming and going a disk is plugged in, or pulled.
+    """Return, by key, the paths that appear or disappear when a disk is plugged in or pulled.
 
-    *sources* are paths below /dev. For a worker's thread.
+    *sources* are paths below /dev. Call this in a worker's thread.
     """
     dev = Dev(Path(root))
     return {key: (f"{dev.shown(source)}/",) for key, source in sources.items()}

@@ -135,23 +135,24 @@ class MountTable(Protocol):
     """What the rules need of kernel and disk. Every verb: a `CapabilityError` for what it will not do."""
 
     async def look(self, where: str) -> FoundMount | None:
-        """Return what is seen mounted at *where*; None where nothing is."""
+        """Return what is mounted and visible at *where*; None where nothing is."""
         ...
 
     async def look_for_source(self, mount: MountPoint) -> FoundSource:
-        """Return what the source of *mount* names now."""
+        """Return what the source of *mount* is now."""
         ...
 
     async def look_beneath(self, where: str) -> Literal["nothing", "empty", "full"]:
-        """Return what is at *where*, at which nothing is mounted; `UnsafePath` for what is no directory."""
+        """Return what is at *where*, at which nothing is mounted. Raise `UnsafePath` for what is no
+        directory."""
         ...
 
     async def list_beneath(self, where: str) -> Sequence[str]:
-        """Return at which places below *where* something is mounted."""
+        """Return the places below *where* at which something is mounted."""
         ...
 
     async def list_asking(self) -> Sequence[str]:
-        """Return the names of the units as `name_of_asking` has them that are there."""
+        """Return the names of the existing units that `name_of_asking` has named."""
         ...
 
     async def is_there(self, path: str) -> bool: ...
@@ -168,7 +169,7 @@ class MountTable(Protocol):
         ...
 
     async def remove_empty(self, paths: Sequence[str]) -> Sequence[str]:
-        """Remove those directories that are empty, deepest first: those that are gone now."""
+        """Remove those directories that are empty, deepest first. Return those that are gone now."""
         ...
 
 
@@ -328,7 +329,7 @@ class Mounts:
     async def _refuse(
         self, mount: MountPoint, found: FoundMount | None, source: FoundSource
     ) -> None:
-        """Raise what stands in the way, whatever is done."""
+        """Raise what prevents the mount, whatever is done."""
         where = mount.where
         if (line := await self.table.find_fstab_line(where)) is not None:
             raise NotOurs(
@@ -356,10 +357,10 @@ class Mounts:
             )
 
     def _find_other_user(self, mount: MountPoint, source: FoundSource) -> str | None:
-        """Return where the disk of *source* is mounted, and not by a mount point of ours.
+        """Return where else the disk of *source* is mounted, by no mount point of ours.
 
-        What is mounted beneath one of ours is reached by it, as is what podman mounts there for itself. Whose
-        the mount at this very place is, is asked apart.
+        What is mounted below one of ours is reached through it, and so is what podman mounts there for
+        itself. Whose the mount at this place is, is another question.
         """
         ours = {mount.where} | {
             point
@@ -373,9 +374,10 @@ class Mounts:
         return next(others, None)
 
     def _refuse_saved(self, mount: MountPoint, difference: Difference | None) -> None:
-        """Raise where *difference* is that it can only be read, though it was mounted to be written.
+        """Raise where *difference* is that the disk can only be read, though it was mounted to be written.
 
-        So the kernel saves a disk on which it has met errors. Mounted anew, it would be written as it is.
+        The kernel protects a disk in this way after errors. If it were mounted again, it would be written in
+        spite of them.
         """
         record = self.records.get(mount.id)
         is_of_a_disk = mount.kind_of_source in {"device", "path"}
@@ -391,7 +393,8 @@ class Mounts:
             )
 
     def _find_other_options(self, mount: MountPoint) -> Difference | None:
-        """Return what of the wish is another than it was mounted with, where the kernel does not show it."""
+        """Return which desired option differs from those it was mounted with, where the kernel does not show
+        it."""
         record = self.records.get(mount.id) or {}
         was: Sequence[str] = record.get("options", list(mount.options))
         if set(was) == set(mount.options):
@@ -400,7 +403,7 @@ class Mounts:
         return Difference("options", wanted, found)
 
     def _require_disk(self, plan: _Plan, change: Change) -> Change:
-        """Return *change*; raise `HardwareMissing` where its disk is not there."""
+        """Return *change*. Raise `HardwareMissing` where its disk is not there."""
         mount = plan.mount
         if plan.source.is_there or mount.automount:
             return change
@@ -426,10 +429,11 @@ class Mounts:
         await asyncio.gather(self.records.put(mount.id, record), note_made(self.records, above))
 
     async def _restart(self, plan: _Plan) -> bool:
-        """Have systemd restart the unit; return whether what is mounted is as wished now.
+        """Have systemd restart the unit. Return whether what is mounted is as desired now.
 
-        By that the services that need the mount are restarted with it; stopped, they would stay so. Where its
-        file is as it was, systemd is told so by a unit of root's: of itself it would have nothing to do.
+        The services that need the mount are restarted with it; if it were stopped, they would stay stopped.
+        Where the unit's file is unchanged, a unit of root's tells systemd to restart it: otherwise systemd
+        would do nothing.
         """
         mount = plan.mount
         if plan.difference is None or mount.automount:
@@ -446,7 +450,7 @@ class Mounts:
         return True
 
     async def _unmount(self, mount: MountPoint, found: FoundMount) -> None:
-        """Unmount what is there; `InUse`, with those who use it, where that cannot be done."""
+        """Unmount what is there. Raise `InUse`, with those who use it, where that is not possible."""
         if found.type == _AUTOFS:
             # Of its .mount nothing is there that could be stopped: it is the other unit that waits.
             deed = self._take_away([unit_of_path(mount.where, "automount")])
@@ -466,7 +470,7 @@ class Mounts:
         await self.records.put(mount.id, {**record, "options": list(mount.options)})
 
     async def _look_afterwards(self, plan: _Plan) -> MountState | None:
-        """Return what is there after the deed; `DidNotStick` where it is otherwise."""
+        """Return what is there after the change. Raise `DidNotStick` where it differs."""
         mount = plan.mount
         found = await self.table.look(mount.where)
         awaits = found is not None and found.type == _AUTOFS
@@ -541,7 +545,7 @@ class Mounts:
         return require_changes(await self.units.converge(units, apply=True))
 
     async def _say_who(self, where: str, deed: Awaitable[Sequence[Change]]) -> Sequence[Change]:
-        """Await *deed*, which unmounts; where it fails and the mount is there still, say who uses it."""
+        """Await *deed*, which unmounts. Where it fails and the mount is still there, say who uses it."""
         try:
             return await deed
         except UnitFailed as error:
@@ -568,7 +572,7 @@ class Mounts:
     async def _ask(self, what: Asking, where: str, text: str) -> str:
         """Return the reasons that *text*, a script about what is mounted at *where*, fails with, if it does.
 
-        It is run by a unit of root's: the agent itself may not look into other processes.
+        A unit of root's runs it: the agent itself may not look into other processes.
         """
         name = name_of_asking(what, where)
         pattern = re.sub(r"([\\*?\[\]])", r"\\\1", where)
@@ -598,14 +602,14 @@ class Mounts:
             self._asking.discard(name)
 
     async def _collect(self) -> None:
-        """Take away the units by which an agent that was killed then has asked something."""
+        """Remove the units with which an agent that was then killed has asked something."""
         names = [each for each in await self.table.list_asking() if each not in self._asking]
         if names:
             await self._take_away(names)
 
 
 def name_of_asking(what: Asking, where: str) -> str:
-    """Return the name of the unit by which is asked who uses, or needs, what is mounted at *where*."""
+    """Return the name of the unit that asks who uses, or needs, what is mounted at *where*."""
     return f"harmony-mount-{what}-{hashlib.sha256(where.encode()).hexdigest()[:12]}.service"
 
 
@@ -638,7 +642,7 @@ def _state(found: FoundMount | None, *, awaits_access: bool) -> MountState | Non
 
 
 def _expect(plan: _Plan) -> MountState | None:
-    """Return what will be there: as far as that can be told before the kernel has said it."""
+    """Return what will be there, as far as that is known before the kernel says it."""
     mount = plan.mount
     if plan.found is not None and not plan.must_go:
         return plan.before

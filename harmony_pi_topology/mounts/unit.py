@@ -26,7 +26,7 @@ def make_mount_unit(
 
 
 def make_automount_unit(mount: MountPoint) -> SystemdUnit:
-    """Return the unit that has *mount* mounted when somebody looks into it."""
+    """Return the unit that mounts *mount* when somebody accesses it."""
     lines = [
         "[Unit]",
         f"Description={escape_specifiers(mount.where)}, when it is looked into",

@@ -35,8 +35,8 @@ _IMMUTABLE, _APPEND_ONLY = 0x10, 0x20
 def set_attributes(descriptor: int, path: str, *, mode: int, uid: int, gid: int) -> Found:
     """Set mode and owner (-1 leaves it) of *descriptor*, and return what is found of it then.
 
-    `DidNotStick` where the file system keeps no such mode or owner; `WriteFailed` where the file is
-    immutable or the agent has no right to it. Any other OSError is the caller's to tell.
+    Raise `DidNotStick` where the file system keeps no such mode or owner; `WriteFailed` where the file is
+    immutable or the agent has no right to it. The caller reports any other OSError.
     """
     refusals: list[OSError] = []
     with _noting(refusals):
@@ -68,7 +68,8 @@ def is_like(found: Found, *, mode: int, uid: int, gid: int) -> bool:
 def refuse_unlike(
     descriptor: int, path: str, found: Found, *, mode: int, uid: int, gid: int
 ) -> None:
-    """Raise `DidNotStick` where *found*, of *descriptor*, has not this mode and owner; -1 is any owner."""
+    """Raise `DidNotStick` where *found*, of *descriptor*, does not have this mode and owner; -1 is any
+    owner."""
     pairs = (
         ("mode", f"{mode:04o}", f"{found.mode:04o}"),
         ("owner", _name(found.uid if uid == -1 else uid), _name(found.uid)),
@@ -89,7 +90,7 @@ def refuse_unlike(
 def _refuse_without_right(
     descriptor: int, path: str, found: Found, error: OSError, *, mode: int
 ) -> None:
-    """Raise `WriteFailed` where *error* is no word of the file system's about what it keeps."""
+    """Raise `WriteFailed` where *error* does not come from the file system's own limits."""
     if flags_of(descriptor) & (_IMMUTABLE | _APPEND_ONLY):
         raise WriteFailed(
             f"{path} could not be changed: it is immutable or append-only; run: chattr -ia {path}"

@@ -72,7 +72,7 @@ def open_by_walking(directory: int, relative: str, flags: int) -> int:
 
 
 def give_back(descriptor: int) -> None:
-    """Close *descriptor*. What could go wrong with the content then, fsync has told before."""
+    """Close *descriptor*. An error of the content would have been reported by fsync before."""
     with suppress(OSError):
         os.close(descriptor)
 

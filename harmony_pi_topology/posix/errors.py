@@ -52,7 +52,7 @@ def translate_errors(
 
 
 def _ask(error: OSError, at: int | None) -> str | None:
-    """Return what to do about *error*, as far as the file system at *at* has to be asked for that."""
+    """Return what to do about *error*, where the file system at *at* has to be asked for that."""
     if at is None:
         return None
     if error.errno == errno.ENOSPC and _has_no_inodes(at):
@@ -74,7 +74,7 @@ def _has_no_inodes(at: int) -> bool:
 
 
 def _read_only_for_us(at: int) -> str | None:
-    """Return what to do where only this process, by its own mount namespace, sees it read-only.
+    """Return what to do where only this process, in its own mount namespace, sees it read-only.
 
     A service with a namespace of its own gets a copy of each mount when it starts. Whether a mount is
     read-only is a flag of that copy: a later ``mount -o remount,rw`` by others does not reach it.

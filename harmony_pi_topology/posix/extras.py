@@ -68,7 +68,7 @@ class Extras:
 
     @classmethod
     def read(cls, record: JsonRecord) -> Self | None:
-        """Return what `written` wrote into *record*; None for that of an agent that kept no such thing."""
+        """Return what `written` wrote into *record*; None for an agent that kept no such thing."""
         if "mtime_ns" not in record:
             return None
         attributes: Mapping[str, str] = record.get("attributes", {})
@@ -96,7 +96,7 @@ class Extras:
         return tuple(_WORDS.get(name, f"attribute {name}") for name in sorted(self.attributes))
 
     def refuse_unrestorable(self, path: str) -> None:
-        """Raise `UnsafePath` or `PriorTooLarge` where a file with this could not be put back at *path*."""
+        """Raise `UnsafePath` or `PriorTooLarge` where a file with this could not be restored at *path*."""
         if self.flags & (_IMMUTABLE | _APPEND_ONLY):
             raise UnsafePath(
                 f"{path} is immutable or append-only, so that it must not be replaced; "
@@ -126,7 +126,8 @@ class Extras:
             )
 
     def _rights_needed(self) -> Iterator[tuple[str, str, int]]:
-        """Yield what of it not every root may put back, the capability that lets one, and its number."""
+        """Yield what of it not every root process may restore, the capability that it needs, and its
+        number."""
         if _FILE_CAPABILITIES in self.attributes:
             yield "file capabilities", "CAP_SETFCAP", _CAP_SETFCAP
         if self.flags & _JOURNALLED:
@@ -134,7 +135,7 @@ class Extras:
 
 
 def extras_of(descriptor: int) -> Extras:
-    """Return what the open file *descriptor* has beyond content, mode and owner. OSError."""
+    """Return what the open file *descriptor* has beyond content, mode and owner. Raise OSError."""
     facts = os.fstat(descriptor)
     return Extras(
         attributes=_attributes(descriptor),
@@ -154,14 +155,14 @@ def flags_of(descriptor: int) -> int:
 
 
 def has_capabilities(*capabilities: int) -> bool:
-    """Return whether this process has all of *capabilities*, by their numbers, at the moment."""
+    """Return whether this process now has all of *capabilities*, given by their numbers."""
     lines = Path("/proc/self/status").read_text(errors="replace").splitlines()
     effective = next((line.split()[1] for line in lines if line.startswith("CapEff:")), "0")
     return all(int(effective, 16) >> number & 1 for number in capabilities)
 
 
 def give_flags(descriptor: int, extras: Extras) -> None:
-    """Give the flags of *extras* to an empty file: some can be given to no other. OSError."""
+    """Give the flags of *extras* to an empty file: some can be given to no other. Raise OSError."""
     here = flags_of(descriptor)
     wanted = (here & ~_KEPT_FLAGS) | (extras.flags & _KEPT_FLAGS)
     if wanted != here:
@@ -169,10 +170,10 @@ def give_flags(descriptor: int, extras: Extras) -> None:
 
 
 def give_extras(descriptor: int, path: str, extras: Extras) -> None:
-    """Give *extras* to a file that has its content, mode and owner already: writing takes capabilities away.
+    """Give *extras* to a file that has its content, mode and owner already: writing removes capabilities.
 
-    What it has beside them, such as the list that its directory gives to new files, is taken away. Looks at
-    the file then: `DidNotStick` where it has something else. OSError.
+    Remove what it has besides, such as the list that its directory gives to new files. Then look at the file:
+    raise `DidNotStick` where it has something else. Raise OSError.
     """
     here = _attributes(descriptor)
     for name in here.keys() - extras.attributes.keys():
@@ -187,7 +188,7 @@ def give_extras(descriptor: int, path: str, extras: Extras) -> None:
 
 
 def is_like(extras: Extras, found: Extras) -> bool:
-    """Return whether *found* has what a file that *extras* was kept of had; its time may be another."""
+    """Return whether *found* has what *extras* were kept of; its time may differ."""
     flags, there = extras.flags & _KEPT_FLAGS, found.flags & _KEPT_FLAGS
     return flags == there and dict(extras.attributes) == dict(found.attributes)
 

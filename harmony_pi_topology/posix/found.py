@@ -52,7 +52,8 @@ class Found(NamedTuple):
 
 
 def look_in(directory: int, name: str) -> Found | None:
-    """Return what has *name* in *directory*; None when nothing has. OSError when it cannot be told."""
+    """Return what has *name* in *directory*; None when nothing has. Raise OSError when that cannot be
+    known."""
     try:
         return Found.of(os.stat(name, dir_fd=directory, follow_symlinks=False))
     except FileNotFoundError:

@@ -70,7 +70,7 @@ class MountEvents:
         self._mounted = self._identities()
 
     def fileno(self) -> int:
-        """Return what can be read, for a loop, once there is a change, until `acknowledge`."""
+        """Return a descriptor that a loop can watch: it is readable after a change, until `acknowledge`."""
         return self._epoll.fileno()
 
     def has_changed(self) -> bool:
@@ -78,16 +78,16 @@ class MountEvents:
         return bool(self._epoll.poll(0))
 
     def acknowledge(self) -> None:
-        """Take back the mark: from now on, the next change is heard. Does not block."""
+        """Reset the mark, so that the next change is noticed. Does not block."""
         self._epoll.poll(0)
 
     def take_changed_points(self) -> set[str]:
-        """Return where something was mounted, or is mounted no more, since this was last asked. Blocks."""
+        """Return where something was mounted or unmounted since the last call. Blocks."""
         before, self._mounted = self._mounted, self._identities()
         return {point for _, _, point in before ^ self._mounted}
 
     def close(self) -> None:
-        """Hear of nothing any more. Idempotent."""
+        """Stop listening. Idempotent."""
         if self._listing >= 0:
             self._epoll.close()
             os.close(self._listing)
@@ -100,7 +100,7 @@ class MountEvents:
 def mounts_of(process: int | str = "self", proc: Path = Path("/proc")) -> list[Mount]:
     """Return the mounts that *process* sees, in the kernel's order; none where they cannot be read.
 
-    *proc* is where the device's /proc is seen. Of a list beyond the kernel's own limit, the rest is left out.
+    *proc* is the device's /proc. The rest of a list beyond the kernel's own limit is left out.
     """
     try:
         with (proc / str(process) / "mountinfo").open("rb") as file:
@@ -115,7 +115,7 @@ def mounts_of(process: int | str = "self", proc: Path = Path("/proc")) -> list[M
 
 
 def mount_of(descriptor: int) -> Mount | None:
-    """Return the mount through which *descriptor* was opened; None where that cannot be told."""
+    """Return the mount through which *descriptor* was opened; None where that is not known."""
     try:
         told = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii")
     except OSError:
@@ -125,12 +125,12 @@ def mount_of(descriptor: int) -> Mount | None:
 
 
 def is_at_or_beneath(path: str, point: str) -> bool:
-    """Return whether *path* is *point* or lies beneath it, by their names alone."""
+    """Return whether *path* is *point* or is below it, by their names alone."""
     return point in {path, "/"} or path.startswith(f"{point}/")
 
 
 def mount_on_the_way_to(path: str, mounts: Sequence[Mount]) -> Mount | None:
-    """Return what of *mounts* holds *path*, by its name alone: the last that covers it."""
+    """Return which of *mounts* contains *path*, by its name alone: the last that covers it."""
     above = {path, *map(str, PurePosixPath(path).parents)}
     covering = [each for each in mounts if each.point in above]
     longest = max((len(each.point) for each in covering), default=0)
@@ -138,9 +138,9 @@ def mount_on_the_way_to(path: str, mounts: Sequence[Mount]) -> Mount | None:
 
 
 def mounts_seen_at(path: str, mounts: Sequence[Mount]) -> Sequence[Mount]:
-    """Return those of *mounts* that are passed on the way to *path*, from the root to what is seen there.
+    """Return those of *mounts* on the way to *path*, from the root to what is visible there.
 
-    What was mounted at *path* is not among them where something is mounted over what is above it.
+    Leave out what was mounted at *path* where something is mounted over a directory above it.
     """
     numbers = {each.number for each in mounts}
     on = {(each.parent, each.point): each for each in mounts if each.parent != each.number}

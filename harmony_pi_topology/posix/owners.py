@@ -31,19 +31,20 @@ class Owners:
         self._group_names: dict[int, str] = {0: "root"}
 
     def uid(self, user: str) -> int:
-        """Return the number of *user*, a name or a number; `WriteFailed` when there is no such user."""
+        """Return the number of *user*, a name or a number. Raise `WriteFailed` when there is no such user."""
         if user not in self._users:
             self._users[user] = int(user) if user.isdecimal() else self._find_user(user)
         return self._users[user]
 
     def gid(self, group: str) -> int:
-        """Return the number of *group*, a name or a number; `WriteFailed` when there is no such group."""
+        """Return the number of *group*, a name or a number. Raise `WriteFailed` when there is no such
+        group."""
         if group not in self._groups:
             self._groups[group] = int(group) if group.isdecimal() else self._find_group(group)
         return self._groups[group]
 
     def home(self, user: str) -> str:
-        """Return the home of *user*, a name; `WriteFailed` when there is no such user."""
+        """Return the home of *user*, a name. Raise `WriteFailed` when there is no such user."""
         try:
             if self._of_this_machine:
                 return pwd.getpwnam(user).pw_dir
@@ -111,7 +112,8 @@ class Owners:
         """Return the fields of each entry in ``/etc/passwd`` or ``/etc/group``; none where there is no such
         file.
 
-        One that cannot be read is an error: who is in it is not known, and nobody may be called missing.
+        Raise an error for one that cannot be read: who is in it is not known, and nobody may be called
+        missing.
         """
         try:
             content = self._root.read(f"/etc/{database}", max_bytes=_DATABASE_MAX_BYTES)

@@ -70,13 +70,13 @@ class Root:
         self.close()
 
     def close(self) -> None:
-        """Give back the root's descriptor. Idempotent."""
+        """Close the root's descriptor. Idempotent."""
         if self._fd >= 0:
             give_back(self._fd)
             self._fd = -1
 
     def look(self, path: str) -> Found | None:
-        """Return what stands at *path*; None when nothing does. `UnsafePath` when a link leads there."""
+        """Return what is at *path*; None when nothing is. Raise `UnsafePath` when a link is on the way."""
         with self._parent(path) as (directory, name):
             if directory is None:
                 return None
@@ -105,7 +105,8 @@ class Root:
         return answers
 
     def read(self, path: str, *, max_bytes: int) -> bytes:
-        """Return the content, FileNotFoundError, or `UnsafePath` for what is not a file or too large."""
+        """Return the content. Raise FileNotFoundError, or `UnsafePath` for what is not a file or too
+        large."""
         with self._open_regular(path) as descriptor, translate_errors(path, doing="read"):
             with open(descriptor, "rb", closefd=False) as file:
                 content = file.read(max_bytes + 1)
@@ -125,9 +126,9 @@ class Root:
     def write_many(self, drafts: Sequence[Draft]) -> list[Found]:
         """Replace or create each file, atomically and durably; parents must exist.
 
-        `UnsafePath` when a target is not a regular file; `WriteFailed` when the disk refuses. If any
-        draft fails before the first rename, nothing is changed at all; an error later leaves each
-        file either old or new, and doing it again is right.
+        Raise `UnsafePath` when a target is not a regular file; `WriteFailed` when the disk refuses. If any
+        draft fails before the first rename, nothing is changed at all; a later error leaves each file either
+        old or new, and a retry is right.
         """
         for draft in drafts:
             refuse_unsafe(draft.path, mode=draft.mode, uid=draft.uid, gid=draft.gid)
@@ -152,11 +153,11 @@ class Root:
             return found
 
     def identities(self, path: str) -> frozenset[str]:
-        """Return the claims by which the kernel knows *path*, whatever else it is called.
+        """Return the claims by which the kernel knows *path*, whatever other names it has.
 
-        The number of what stands there, which a hard link or a mount shows under another name, too; and the
-        number of the deepest directory on the way, with what follows, for what is not there yet or is
-        replaced. `UnsafePath` where a link is on the way. Changes nothing.
+        They are the number of what is there, which a hard link or a mount shows under another name, too; and
+        the number of the deepest directory on the way, with the rest of the path, for what is not there yet
+        or is replaced. Raise `UnsafePath` where a link is on the way. Change nothing.
         """
         check_path(path)
         wanted = PurePosixPath(path)
@@ -203,7 +204,7 @@ class Root:
             return error
 
     def count_names(self, path: str) -> int:
-        """Count the names (hard links) that a regular file has, *path* being one of them."""
+        """Return how many names (hard links) a regular file has, *path* being one of them."""
         with self._open_regular(path) as descriptor, translate_errors(path, doing="looked at"):
             return os.fstat(descriptor).st_nlink
 
@@ -228,7 +229,8 @@ class Root:
             os.fsync(descriptor)
 
     def remove(self, path: str) -> bool:
-        """Unlink a regular file, durably; False when there is none. `UnsafePath` for anything else."""
+        """Unlink a regular file, durably. Return False when there is none. Raise `UnsafePath` for anything
+        else."""
         with self._parent(path) as (directory, name):
             if directory is None:
                 return False
@@ -242,9 +244,9 @@ class Root:
             return True
 
     def read_link(self, path: str) -> str | None:
-        """Return what the symbolic link at *path* leads to; None when there is none by now.
+        """Return where the symbolic link at *path* leads; None when there is none any more.
 
-        `UnsafePath` where that is not text.
+        Raise `UnsafePath` where that is not text.
         """
         with self._parent(path) as (directory, name):
             if directory is None:
@@ -306,7 +308,7 @@ class Root:
             os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
 
     def may_give_way(self, path: str, found: Found) -> bool:
-        """Return whether *found* is nothing in itself: a symbolic link, or a directory with nothing in it."""
+        """Return whether *found* has no content of its own: a symbolic link, or an empty directory."""
         if found.kind != "directory":
             return found.kind == "symlink"
         try:
@@ -335,9 +337,9 @@ class Root:
             return []
 
     def make_way(self, path: str) -> None:
-        """Remove a symbolic link or an empty directory; `UnsafePath` for anything else but a file.
+        """Remove a symbolic link or an empty directory. Raise `UnsafePath` for anything else but a file.
 
-        Durable with whatever is written there next.
+        This is durable with whatever is written there next.
         """
         with self._parent(path) as (directory, name):
             if directory is None:
@@ -351,7 +353,8 @@ class Root:
                     os.rmdir(name, dir_fd=directory)
 
     def make_parents(self, path: str) -> list[str]:
-        """Make the directories above *path* that are missing (0755), durably: those made, topmost first."""
+        """Make the directories above *path* that are missing (0755), durably. Return those made, topmost
+        first."""
         with self._parent(path) as (directory, _):
             if directory is not None:
                 return []
@@ -369,10 +372,10 @@ class Root:
         return missing
 
     def remove_empty(self, directories: Iterable[str]) -> list[str]:
-        """Remove those of *directories* that are empty, deepest first: those that are gone now.
+        """Remove those of *directories* that are empty, deepest first. Return those that are gone now.
 
-        One with something in it stays. `WriteFailed` for one that cannot be removed for another reason, once
-        the others have been tried.
+        One with something in it stays. Raise `WriteFailed` for one that cannot be removed for another reason,
+        once the others have been tried.
         """
         errors: list[CapabilityError] = []
         gone: list[str] = []
@@ -388,9 +391,10 @@ class Root:
         return gone
 
     def sweep(self, directories: Iterable[str]) -> int:
-        """Remove temporary files that a killed agent left in *directories*: how many.
+        """Remove temporary files that a killed agent left in *directories*. Return how many.
 
-        Each directory once: this process leaves none. Never fails: what cannot be removed harms nobody.
+        Look into each directory once: this process leaves none. Never raise: what cannot be removed does no
+        harm.
         """
         count = 0
         for path in set(directories) - self._swept:
@@ -419,7 +423,7 @@ class Root:
         return held.enter_context(stage(draft, directories[parent]))
 
     def _is_made(self, path: str) -> bool:
-        """Make one directory, unless something of that name is there."""
+        """Make one directory, unless something of that name is there. Return whether it was made."""
         with self._parent(path) as (directory, name):
             if directory is None:
                 raise WriteFailed(f"{path}: the directory above vanished; it is tried again later")
@@ -465,7 +469,7 @@ class Root:
         return True
 
     def _flush_all(self, directories: Mapping[str, int]) -> None:
-        """Flush each, also after one has failed; the first error is raised."""
+        """Flush each, also after one has failed; then raise the first error."""
         errors: list[WriteFailed] = []
         for path, descriptor in directories.items():
             try:
@@ -478,7 +482,7 @@ class Root:
             raise errors[0]
 
     def _make_sure_of_way(self, path: str) -> None:
-        """Flush what could not be flushed before, of the directories above *path*."""
+        """Flush, of the directories above *path*, those that could not be flushed before."""
         for above in sorted(self._unflushed):
             if path.startswith(f"{above}/"):
                 try:
@@ -536,7 +540,7 @@ def _inode_id(facts: os.stat_result) -> str:
 
 
 def _refuse_still_there(path: str, found: Found | None) -> None:
-    """Raise `WriteFailed` where *path* was removed, and *found* is there all the same."""
+    """Raise `WriteFailed` where *path* was removed, and *found* is still there."""
     if found is not None:
         raise WriteFailed(
             f"{path} was removed, and a {found.kind} is there all the same: somebody makes it anew, "

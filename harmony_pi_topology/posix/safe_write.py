@@ -158,7 +158,8 @@ def stage(draft: Draft, directory: int) -> Generator[Staged]:
 
 
 def publish(file: Staged) -> Found:
-    """Give *file* its name, in place of whatever file has it now: what is found under that name then."""
+    """Give *file* its name, in place of whatever file has it now. Return what is found under that name
+    then."""
     name = file.draft.path.rpartition("/")[2]
     step(file.draft.path)
     with translate_errors(file.draft.path, at=file.directory):
@@ -173,16 +174,16 @@ def publish(file: Staged) -> Found:
 
 
 def is_left(name: str) -> bool:
-    """Return whether a file of this name is one that a killed writer left, and not of this very process."""
+    """Return whether a file of this name was left by a killed writer, and is not of this process."""
     prefix, suffix = _TEMPORARY
     return name.startswith(prefix) and name.endswith(suffix) and not name.startswith(_ours())
 
 
 def _confirm_shown(name: str, file: Staged) -> Found:
-    """Return what *name* shows now, which has to be *file* as it was wanted.
+    """Return what *name* shows now, which must be *file* as it was wanted.
 
-    Some file systems make a mode from a file's name (FAT with ``showexec``). And somebody else may have been
-    quick: what they did to our file is undone once, and what they put in its place is told.
+    Some file systems make a mode from a file's name (FAT with ``showexec``). Somebody else may also have been
+    quick: undo once what they did to our file, and report what they put in its place.
     """
     draft, found = file.draft, look_in(file.directory, name)
     wanted = {"mode": draft.mode, "uid": draft.uid, "gid": draft.gid}
@@ -199,9 +200,10 @@ def _confirm_shown(name: str, file: Staged) -> Found:
 
 
 def _shows(name: str, found: Found, file: Staged) -> bool:
-    """Return whether *name*, where *found* is, shows what was written: *file*, or what has its very content.
+    """Return whether *name*, where *found* is, shows what was written: *file*, or a file with the same
+    content.
 
-    Some file systems give a file another number with another name; then its content tells.
+    Some file systems give a file another number with another name; then its content decides.
     """
     if found.kind != "file" or found.size_bytes != len(file.draft.content):
         return False
@@ -257,7 +259,8 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 
 def _copy(draft: Draft, content: CopiedContent, descriptor: int) -> None:
-    """Copy *content*. `AssetMissing` where it is not here, `AssetDamaged` where it is something else."""
+    """Copy *content*. Raise `AssetMissing` where it is not here, `AssetDamaged` where it is something
+    else."""
     if content.source is None:
         raise AssetMissing(
             f"{draft.path}: {content.summary} is not on this device yet; it is fetched at the next try"
@@ -277,8 +280,8 @@ def _copy(draft: Draft, content: CopiedContent, descriptor: int) -> None:
 
 
 def _refuse_other_content(draft: Draft, descriptor: int) -> None:
-    """Raise `DidNotStick` unless what is in the file, as whoever opens it now will find it, is what was
-    wanted: not what this descriptor remembers. It tells nothing of the content: that may be a secret."""
+    """Raise `DidNotStick` unless the file has the wanted content for whoever opens it now: what this
+    descriptor remembers does not count. The error shows nothing of the content, which may be a secret."""
     try:
         anew = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
     except PermissionError:  # not root, and its mode lets nobody read it
@@ -303,8 +306,8 @@ def _refuse_other_content(draft: Draft, descriptor: int) -> None:
 
 
 def _find_other(draft: Draft, descriptor: int) -> int | None:
-    """Return how many bytes, at most one more than wanted, are in *descriptor*, where they are other ones
-    than are wanted; None where they are those."""
+    """Return how many bytes, at most one more than wanted, are in *descriptor*, where they differ from those
+    wanted; None where they are equal."""
     content, most_bytes = draft.content, len(draft.content) + 1
     if isinstance(content, bytes):
         found = b"".join(_read_blocks(descriptor, most_bytes))
@@ -336,12 +339,12 @@ def _discard(file: Staged) -> None:
 
 
 def make_temporary_name() -> str:
-    """Return a name that nobody has, and that `is_left` knows once this process is gone."""
+    """Return a name that nobody has, and that `is_left` recognizes once this process is gone."""
     return f"{_ours()}{secrets.token_hex(8)}{_TEMPORARY[1]}"
 
 
 @cache
 def _ours() -> str:
-    """Return what all temporary names of this process begin with. No process id: after a boot it may be the
-    same."""
+    """Return the beginning of all temporary names of this process. It has no process id, which may be the
+    same after a boot."""
     return f"{_TEMPORARY[0]}{secrets.token_hex(4)}."

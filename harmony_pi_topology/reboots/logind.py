@@ -77,7 +77,7 @@ class LogindReboots(Reboots):
         super().__init__(self._logind, records)
 
     async def availability(self) -> Availability:
-        """Return whether the bus answers, which starts logind when that is asked."""
+        """Return whether the bus answers; the question starts logind."""
         return await self._logind.availability()
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
@@ -125,7 +125,8 @@ def _logind(bus: SdBus) -> LogindManager:
 
 
 def _find_installing(root: Path) -> list[str]:
-    """Return who has one of dpkg's locks. They are not taken: whoever came that moment would fail."""
+    """Return who has one of dpkg's locks. Do not take them: a program that tried at that moment would
+    fail."""
     for path in (root / each for each in _LOCKS):
         try:
             with path.open("rb") as file:
@@ -139,7 +140,7 @@ def _find_installing(root: Path) -> list[str]:
 
 
 def _read_required(root: Path) -> Collection[str]:
-    """Return the packages that have asked for a reboot; ``the system`` where one has without a name."""
+    """Return the packages that have asked for a reboot; ``the system`` where no name is given."""
     if not (root / _REQUIRED).exists():
         return ()
     try:

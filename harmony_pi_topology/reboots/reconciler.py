@@ -31,7 +31,7 @@ class RebootDaemon(Protocol):
     """What the rules need of the host. Every verb: a `CapabilityError` for what it will not do."""
 
     async def find_system_reasons(self) -> Collection[str]:
-        """Return for what the system itself says that it must be booted."""
+        """Return why the system itself says that it must be rebooted."""
         ...
 
     async def find_obstacles(self) -> Collection[str]:
@@ -39,7 +39,7 @@ class RebootDaemon(Protocol):
         ...
 
     async def reboot(self) -> None:
-        """Begin to go down, and to boot."""
+        """Begin to shut down, and to reboot."""
 
 
 class Reboots:

@@ -28,8 +28,8 @@ class Enabling:
     async def others(self, name: str, found: FoundUnit, *texts: str) -> dict[str, bool]:
         """Return which units are enabled or disabled with *name*, and whether each is enabled now.
 
-        *texts* are unit files of its, besides the one that *found* was loaded from. A unit that names *name*
-        in its turn is left out: no one can have one of the two enabled without the other.
+        *texts* are its unit files besides the one that *found* was loaded from. Leave out a unit that names
+        *name* in its turn: one of the two cannot be enabled without the other.
         """
         others: dict[str, bool] = {}
         waiting = [*_also(await self._files.text(found.fragment)), *_also("".join(texts))]
@@ -45,7 +45,7 @@ class Enabling:
         return others
 
     async def give_back(self, wanted: Mapping[str, bool]) -> None:
-        """Have each unit enabled or not as *wanted* says. Idempotent."""
+        """Enable or disable each unit as *wanted* says. Idempotent."""
         for other, is_wanted in wanted.items():
             is_enabled = (await self._bus.look(other)).enabled
             if is_wanted and is_enabled is False:

@@ -69,9 +69,9 @@ class HealthCheck:
         self._answered: dict[str, _Answered] = {}
 
     async def tell_what_failed(self, plan: UnitPlan) -> UnitPlan:
-        """Raise `UnitFailed` when *plan* failed since the last look, and has not been told.
+        """Raise `UnitFailed` when *plan* failed since the last look and this was not reported.
 
-        Else it would only be started again, over and over, and nobody would hear of it.
+        Otherwise it would only be started again, over and over, and nobody would notice.
         """
         name, found = plan.unit.name, plan.found
         if plan.unit.state is not None and found.frozen:
@@ -85,8 +85,8 @@ class HealthCheck:
         return plan
 
     def plan(self, plan: UnitPlan, *, now: str) -> Change:
-        """Return what would become of *plan*. How a unit fares is no business of a plan, so it raises
-        nothing; but one that does not stay up is not in order."""
+        """Return the result of *plan*. A plan does not depend on how a unit fares, so this raises nothing;
+        but a unit that does not stay up is not in order."""
         if plan.steps:
             return plan.preview(now=now)
         verdict = evaluate_health(plan.unit, plan.found, plan.record, now_s=self._monotonic_s())
@@ -95,7 +95,7 @@ class HealthCheck:
         return plan.change(plan.found, pending)
 
     def _unproven(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:
-        """Return what it has not been seen to do since its start, since a dry run asks nobody."""
+        """Return what the unit was not seen to do since its start, since a dry run asks nothing."""
         if unit.ready is None or not found.is_up:
             return None
         if self._answered.get(unit.name) == _Answered(found.invocation, now=True):
@@ -103,7 +103,7 @@ class HealthCheck:
         return NotReady(f"{unit.name} is not known to be ready", resource=unit.id)
 
     async def evaluate(self, plan: UnitPlan, found: FoundUnit) -> Change:
-        """Return what became of *plan*, *found* being how the unit is now. Notes what runs."""
+        """Return the result of *plan*; *found* is the state of the unit now. Record what runs."""
         unit = plan.unit
         if unit.content is not None and found.load in {"bad-setting", "error"}:
             raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")

@@ -46,7 +46,7 @@ _JOB_ENDS = {
 
 
 def describe_frozen(unit: str) -> str:
-    """Return what follows the name of a unit that stands still."""
+    """Return what follows the name of a frozen unit."""
     return (
         "is frozen: its processes stand still, and systemd neither starts nor stops it; run "
         f"systemctl thaw {unit} on the device"
@@ -63,7 +63,7 @@ class Broken:
 def evaluate_health(
     unit: SystemdUnit, found: FoundUnit, known: UnitRecord, *, now_s: float
 ) -> NotReady | Broken | None:
-    """Return what *unit* still waits for. *known* is the record from before *found* was put into it.
+    """Return what *unit* still waits for. *known* is the record from before *found* was added to it.
 
     *now_s* is of the monotonic clock.
     """
@@ -98,8 +98,8 @@ def to_pending(unit: SystemdUnit, verdict: NotReady | Broken | None) -> NotReady
 
 
 def has_ended_before_settling(unit: SystemdUnit, found: FoundUnit) -> bool:
-    """Return whether the last run of a dead unit was cut short. What is no service has nothing that could end
-    by itself: somebody has stopped it, or systemd says that it failed."""
+    """Return whether the last run of a dead unit was interrupted. A unit that is no service cannot end by
+    itself: somebody has stopped it, or systemd says that it failed."""
     if not unit.name.endswith(".service"):
         return found.active == "failed"
     never_up = found.up_since_s < found.left_inactive_s
@@ -226,7 +226,7 @@ def _settling(
 
 
 def _times_restarted(found: FoundUnit, known: UnitRecord) -> int:
-    """Return how often systemd restarted what we last knew to be up."""
+    """Return how often systemd has restarted the run that we last saw up."""
     return found.restarts - known.restarts if known.invocation else 0
 
 

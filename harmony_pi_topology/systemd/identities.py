@@ -12,8 +12,8 @@ __all__ = ["unit_identities"]
 def unit_identities(unit: SystemdUnit, found: FoundUnit, path: str) -> frozenset[str]:
     """Return ``unit:NAME`` for each name of *unit*, and ``path:…`` of its file, if we write that.
 
-    Its names are those that systemd knows now, and those that its file asks for with ``Alias=``. *path* is
-    where its file is, if it is ours.
+    Its names are those that systemd knows now, and those that its file requests with ``Alias=``. *path* is
+    the place of its file, if it is ours.
     """
     names = {unit.name, found.unit_id, *found.names} - {""}
     if unit.content is None:

@@ -88,9 +88,9 @@ async def look(
 
     *enablement* is asked for along with the rest.
 
-    Some twenty properties are asked for one by one, which costs systemd less than telling all the hundreds
-    that there are. It answers in order, so those asked first and last show whether all belong together;
-    when it last read unit files is asked last: a reload in between counts as one since the unit began.
+    Ask for some twenty properties one by one, which costs systemd less than all of the hundreds. systemd
+    answers in order, so those asked first and last show whether all belong together; when it last read unit
+    files is asked last: a reload in between counts as one since the unit began.
     """
     unit = Unit.new_proxy(SYSTEMD, encode_unit_path(name), bus)
     (
@@ -173,7 +173,7 @@ async def look_at_others(
 ) -> FoundUnit:
     """Return *found*, which is one of those that `HAVE_OTHERS`, with what it starts, or what is in it.
 
-    *find_file* says of a template how it is enabled; nothing, where there is no file of it.
+    *find_file* returns how a template is enabled; nothing, where it has no file.
     """
     unit = Unit.new_proxy(SYSTEMD, encode_unit_path(found.unit_id), bus)
     if found.is_slice:
@@ -215,8 +215,7 @@ async def look_at_slice(bus: SdBus, name: str) -> str:
 
 
 def _is_local(drop_in: str, name: str) -> bool:
-    """Return whether somebody has put it on this device, and for no more than *name*, its template or
-    family."""
+    """Return whether somebody has put it on this device, and only for *name*, its template or family."""
     of_its_type = f"/{name.rpartition('.')[2]}.d/"
     return not drop_in.startswith(("/usr/lib/", "/lib/")) and of_its_type not in drop_in
 

@@ -26,7 +26,7 @@ def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
 
 
 def why_no_systemd(place: Place) -> str | None:
-    """Say why there is no systemd at *place*; None where there is one."""
+    """Return why there is no systemd at *place*; None where there is one."""
     if place.why_no_machine or Path("/run/systemd/system").is_dir():
         return place.why_no_machine
     return "systemd is not what runs this machine (no /run/systemd/system)"

@@ -122,11 +122,11 @@ def plan_steps(
     taken: bool = False,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Steps:
-    """Return what makes *found* as *unit* says.
+    """Return the steps that make *found* as *unit* says.
 
-    *before* is the unit file that is there; *taken*: something stands there instead that may go. *origin* is
-    what the run that *found* is was started from, *desired* what it is to be started from.
-    *settings* are those of the kernel that it names, as they are.
+    *before* is the unit file that is there; *taken* says that something else is there that may be removed.
+    *origin* is what the run *found* was started from, *desired* what it should be started from. *settings*
+    are those of the kernel that it names, with their current values.
     """
     content = _content(unit)
     write = content is not None and (content != before or not right_mode)
@@ -146,7 +146,7 @@ def plan_steps(
 
 
 def _find_lost_settings(unit: SystemdUnit, found: Mapping[str, str]) -> tuple[str, ...]:
-    """Return in words which settings of *unit* the kernel has otherwise; one that cannot be read is left."""
+    """Return in words which settings of *unit* differ in the kernel; leave out one that cannot be read."""
     return tuple(
         f"{path} is {found[path]}, not {value}"
         for path, value in sorted(unit.settings.items())
@@ -174,7 +174,7 @@ def _job(
 
 
 def diff_unit(unit: SystemdUnit, before: bytes | None, steps: Steps) -> str | None:
-    """Return what is to change in its unit file. *before* must be such that everybody may read it."""
+    """Return what is to change in its unit file. *before* must be readable for everybody."""
     content = _content(unit)
     if before is None or content is None or steps.write is None:
         return None
@@ -186,10 +186,11 @@ def diff_unit(unit: SystemdUnit, before: bytes | None, steps: Steps) -> str | No
 def check_desired(
     unit: SystemdUnit, found: FoundUnit, *, has_place: bool = False, may_come: bool = False
 ) -> None:
-    """Raise what stands in the way of *unit*, before anything is touched.
+    """Raise what prevents *unit*, before anything is touched.
 
-    *has_place*: the unit file is ours. A mask stands where such a file does, so it has taken its place.
-    *may_come*: what it uses has changed since systemd has read all, and it may be made from that.
+    *has_place* says that the unit file is ours. A mask is at the place of such a file, so it has replaced it.
+    *may_come* says that what it uses has changed since systemd read all files, and that it may be made from
+    that.
     """
     if found.is_masked and not has_place:
         raise PolicyRefused(
@@ -216,7 +217,7 @@ def check_desired(
 
 
 def check_not_alias(unit: SystemdUnit, found: FoundUnit) -> None:
-    """Raise `InvalidResource` where *unit*'s name is but another name of some unit."""
+    """Raise `InvalidResource` where the name of *unit* is only another name of some unit."""
     if found.unit_id not in {"", unit.name}:
         raise InvalidResource(
             f"{unit.name} is another name (an alias) of {found.unit_id} on this device; "
@@ -243,7 +244,7 @@ def check_not_overridden(unit: SystemdUnit, found: FoundUnit, path: str) -> None
 
 def find_unmet(unit: SystemdUnit, found: FoundUnit) -> str | None:
     """Return in words which of its credentials *unit* is not loaded with, that it is not in its slice, or
-    that what it starts is not there; None where it is as it is to be."""
+    that what it starts is not there; None where it is as desired."""
     where = ", ".join(found.loaded_drop_ins) or "what else systemd reads of it"
     if unit.slice not in {None, found.slice}:
         return (
@@ -279,14 +280,14 @@ def _installs_anew(unit: SystemdUnit, before: bytes | None) -> bool:
 
 
 def read_install_lines(text: str) -> list[str]:
-    """Return the lines of its [Install] sections that say where it is to be linked from."""
+    """Return the lines of its [Install] sections that say from where it is linked."""
     return [line for line in install_section(text) if _HINT.match(line)]
 
 
 def predict_state(
     unit: SystemdUnit, found: FoundUnit, steps: Steps, *, now: str
 ) -> UnitState | None:
-    """Return what *found* is once *steps* are done and it has settled. *now* is RFC 3339."""
+    """Return the state of *found* once *steps* are done and it has settled. *now* is RFC 3339."""
     enabled = unit.enabled if steps.enable or steps.disable else found.enabled
     if steps.write == "create" and enabled is None and read_install_lines(unit.content or ""):
         enabled = False
@@ -342,10 +343,10 @@ class Removal:
 def plan_removal(
     found: FoundUnit, record: UnitRecord, *, file: bytes | None, backup: bytes | None
 ) -> Removal:
-    """Return what undoes what the record says was done, as far as it is still to be undone.
+    """Return what undoes what the record says was done, as far as it still must be undone.
 
-    *file* is the unit file in our place, *backup* what was kept of the one that was there before us. That
-    one comes back only in place of what we wrote.
+    *file* is the unit file in our place, *backup* the one that was there before us. The backup is restored
+    only in place of what we wrote.
     """
     if record.left:
         return Removal()
@@ -381,7 +382,7 @@ def _find_why_left(found: FoundUnit, *, replaced: bool, goes: bool) -> Left | No
 def _job_of_removal(
     found: FoundUnit, record: UnitRecord, file_changes: bool, file: bytes | None
 ) -> Literal["start", "restart"] | None:
-    """Return what brings back the activity of before; also when a kill came after the file was put back."""
+    """Return what restores the earlier activity; also when a kill came after the file was restored."""
     if not record.was_active or (found.is_slice and not found.is_dead):
         return None
     started_from = record.started_from.get(ITS_FILE) if record.is_of(found) else None
@@ -395,7 +396,7 @@ def _job_of_removal(
 
 
 def predict_state_after_removal(found: FoundUnit, due: Removal) -> UnitState | None:
-    """Return what is left to be seen once *due* is done."""
+    """Return the state that remains once *due* is done."""
     if due.stop:
         found = attrs.evolve(found, active="inactive", sub="dead", result="success")
     if due.job is not None:

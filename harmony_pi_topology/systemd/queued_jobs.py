@@ -37,7 +37,7 @@ class Jobs:
         self._queued: dict[str, _Queued] = {}
 
     async def run(self, verb: Verb, unit: str) -> str | None:
-        """Queue a job, in place of any other for *unit*: its result, or None while it is under way."""
+        """Queue a job, in place of any other for *unit*. Return its result, or None while it is under way."""
         self._queued.pop(unit, None)
         queued = _Queued(await self._bus.queue(verb, unit), time.monotonic())
         done, _ = await asyncio.wait({queued.end}, timeout=self._wait_s)
@@ -47,12 +47,12 @@ class Jobs:
         return None
 
     def result(self, unit: str) -> str | None:
-        """Return how one that was under way has ended; told until it is forgotten."""
+        """Return how a job that was under way has ended, until it is forgotten."""
         queued = self._queued.get(unit)
         return queued.end.result() if queued is not None and queued.end.done() else None
 
     def forget(self, unit: str) -> None:
-        """Remember nothing of one that has ended."""
+        """Forget a job that has ended."""
         queued = self._queued.get(unit)
         if queued is not None and queued.end.done():
             del self._queued[unit]

@@ -59,7 +59,7 @@ _Plans: TypeAlias = Sequence[UnitPlan | Exception]
 
 
 def _monotonic_s() -> float:
-    """Return the clock of systemd's own monotonic times."""
+    """Return the time of the clock that systemd's monotonic times use."""
     return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 

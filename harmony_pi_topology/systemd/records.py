@@ -250,15 +250,15 @@ class UnitRecord:
         return cast("JsonRecord", attrs.asdict(self))
 
     def also_wanted(self, now: Mapping[str, bool]) -> dict[str, bool]:
-        """Return whether units that its ``Also=`` names stay enabled when it is taken away, *now* being
-        whether they are: what we did not enable stays as it is."""
+        """Return whether units that its ``Also=`` names stay enabled when it is removed; *now* says whether
+        they are enabled: what we did not enable stays as it is."""
         return {
             other: enabled and not (self.enabled and self.also_before.get(other) is False)
             for other, enabled in now.items()
         }
 
     def has_place_of(self, unit: SystemdUnit) -> bool:
-        """Return whether *unit*'s file is ours: what stands there instead of it has been put there since."""
+        """Return whether *unit*'s file is ours: something else at its place has been put there since."""
         return unit.content is not None and self.wrote and not self.left
 
     def replacing_with(self, its_digest: str) -> Self:
@@ -282,19 +282,21 @@ class UnitRecord:
         )
 
     def is_of(self, found: FoundUnit) -> bool:
-        """Return whether the invocation in this record is the one that *found* is, or was."""
+        """Return whether the invocation in this record is that of *found*."""
         return found.invocation != "" and found.invocation == self.invocation
 
     def origin(
         self, found: FoundUnit, now: Contents, *, path: str, untouched: Collection[str]
     ) -> Contents:
-        """Return what the run that *found* is was started from, as well as can be known. *now* is on disk,
-        *path* that of our unit file; *untouched* are the used files that are as they were when it began.
+        """Return what the run *found* was started from, as well as that can be known.
+
+        *now* is on disk, *path* is that of our unit file; *untouched* are the used files that are as they
+        were when it began.
 
         A run that is not in this record was begun at boot, by hand, by systemd, or by us just before we were
         killed. It was started from what systemd had loaded then. That is what it has loaded now, if it has
-        read no files since; and that is what is on disk, if systemd does not say otherwise. What cannot be
-        told in this way is not known, and is never taken for ours.
+        read no files since; and that is what is on disk, unless systemd says otherwise. What cannot be found
+        in this way is unknown, and never counts as ours.
         """
         if self.is_of(found):
             return self.started_from
@@ -315,7 +317,7 @@ class UnitRecord:
         return [name for name in now if now[name] == self.started_from.get(name) == ABSENT]
 
     def has_run(self, found: FoundUnit) -> bool:
-        """Return whether it is a oneshot that has run from what is in this record, and came to a good end."""
+        """Return whether it is a oneshot that has run from what is in this record, and ended with success."""
         if not found.has_succeeded:
             return False
         if found.up_since_s and found.up_since_s >= found.left_inactive_s:
@@ -325,7 +327,7 @@ class UnitRecord:
 
     def plan_restart(self, now: Contents) -> Restarted | None:
         """Return the restart that is due, with which of *now* differ from what was started from, and which
-        drop-ins of then are gone; None where nothing speaks for one.
+        drop-ins are gone since then; None where nothing requires one.
 
         A drop-in that has come since is no reason: it is somebody else's.
         """

@@ -119,7 +119,7 @@ class Remover:
         self._slow_to_stop: set[str] = set()
 
     async def remove(self, names: Sequence[str], *, apply: bool) -> list[Change | Exception]:
-        """Take away what was made under each of *names*. Idempotent."""
+        """Remove what was made under each of *names*. Idempotent."""
         if apply:
             await self._files.sweep()
         files = await self._files.list_contents(names)
@@ -204,7 +204,7 @@ class Remover:
         return UnitFailed(f"{name} has not taken back what was done: {describe_end(found)}{tail}")
 
     async def _note_others(self, removal: _UnitRemoval) -> _UnitRemoval:
-        """Note, before the deed, what of others is enabled or not once this is taken away."""
+        """Record, before the change, which other units are enabled or not once this one is removed."""
         links = removal.due.disable or removal.due.enable or removal.due.relink
         if removal.stopping or removal.record is None:
             return removal

@@ -83,10 +83,11 @@ T = TypeVar("T")
 
 
 def exec_start(command: Sequence[str]) -> tuple[str, tuple[str, Any]]:
-    """Return the property by which a transient service runs *command* as it stands: else systemd would put
-    variables of its own environment in place of what begins with a $.
+    """Return the property with which a transient service runs *command* literally: otherwise systemd would
+    put variables of its own environment in place of what begins with a $.
 
-    To write each $ twice is not enough: where all units are read anew before it runs, that is done once more.
+    It is not enough to write each $ twice: if all units are read again before it runs, they are expanded once
+    more.
     """
     return "ExecStartEx", ("a(sasas)", [(command[0], list(command), ["no-env-expand"])])
 
@@ -169,7 +170,7 @@ class SystemdBus:
         self._reloads: Batcher[None, None] = Batcher(self._reload)
 
     async def ping(self) -> None:
-        """Return when systemd answers, within two seconds."""
+        """Return when systemd answers; this takes at most two seconds."""
         await self._ask("asking systemd", lambda link: link.manager.dbus_ping(), within_s=_PING_S)
 
     async def look(self, unit: str) -> FoundUnit:
@@ -214,17 +215,17 @@ class SystemdBus:
         )
 
     async def ask_read_at_s(self) -> float:
-        """Return when systemd has last read all unit files and had them generated, by the wall clock."""
+        """Return when systemd has last read all unit files and had them generated, on the wall clock."""
         read_at_us = await self._ask(
             "asking systemd", lambda link: link.manager.units_load_timestamp.get_async()
         )
         return read_at_us / 1e6
 
     async def queue(self, verb: Verb, unit: str) -> Job:
-        """Queue a job in place of any other for *unit*: its end. An old failure is not held against it.
+        """Queue a job in place of any other for *unit*. Return its end. An old failure does not count.
 
-        What is known of the unit is kept from now on, also when it does not run, as long as we are
-        connected: how it ended is to be seen afterwards.
+        Keep what systemd knows of the unit from now on, also when it does not run, as long as we are
+        connected: this shows afterwards how it ended.
         """
         queued = self._ask(
             f"cannot {verb} {unit}", lambda link: link.queue(verb, unit), turns=self._deeds
@@ -245,18 +246,18 @@ class SystemdBus:
     async def run(
         self, unit: str, properties: Properties, others: list[tuple[str, Properties]]
     ) -> None:
-        """Make a transient service, and the *others* that it names, and have it started; how that ends is to
-        be seen from it."""
+        """Make a transient service, and the *others* that it names, and have it started; its state shows how
+        that ends."""
         await self._ask(
             f"cannot run {unit}",
             lambda link: link.manager.start_transient_unit(unit, "fail", properties, others),
         )
 
     async def ask_elapsing(self, after_s: float) -> tuple[str, tuple[str, Any]]:
-        """Return the property by which a transient timer elapses once, *after_s* from now.
+        """Return the property with which a transient timer elapses once, *after_s* from now.
 
-        Not by OnActiveSec: each time all units are read anew, systemd counts that from then on
-        (github.com/systemd/systemd/issues/31914). When systemd itself was started stays as it was.
+        Do not use OnActiveSec: each time all units are read again, systemd counts that from then on
+        (github.com/systemd/systemd/issues/31914). The start time of systemd itself does not change.
         """
         began_us = await self._ask(
             "asking systemd", lambda link: link.manager.userspace_timestamp_monotonic.get_async()

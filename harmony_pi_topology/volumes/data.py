@@ -132,7 +132,7 @@ class VolumeDisk:
         return await self._run(_identify, path)
 
     async def rename(self, path: Path, name: str) -> None:
-        """Call it *name* from now on, if it is there."""
+        """Rename it to *name*, if it is there."""
         await self._run(_rename, path, name)
 
     async def remove(self, path: Path) -> None:
@@ -141,7 +141,7 @@ class VolumeDisk:
         await self._run(remove, path)
 
     def close(self) -> None:
-        """Take no more calls."""
+        """Accept no more calls."""
         self._worker.close()
 
     async def _run(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -252,7 +252,8 @@ class VolumeData:
             raise VolumeBusy("another volume is being saved or loaded; ask again once it is done")
 
     async def _finish_recorded(self) -> str:
-        """Finish what is recorded, from wherever it is. Return what became of it; "" where nothing is."""
+        """Finish what is recorded, at whatever step it is. Return the result; "" where nothing is
+        recorded."""
         record = self._records.get(TRANSFER)
         if record is None:
             return ""
@@ -272,8 +273,8 @@ class VolumeData:
     async def _at_rest(
         self, record: JsonRecord, settle: Settle
     ) -> AsyncGenerator[Mapping[str, Any]]:
-        """Stop those who have the volume within the block. Raise `VolumeBusy` at its end if one was not at
-        rest."""
+        """Stop or pause those who have the volume, within the block. Raise `VolumeBusy` at its end if one of
+        them ran."""
         await self._records.put(TRANSFER, record)
         try:
             rested = await self._bring_to_rest(settle)
@@ -289,7 +290,7 @@ class VolumeData:
             await self._wake()
 
     async def _list_facts(self, volume: str) -> Mapping[str, object]:
-        """Return what changes of each holder whenever it runs, by name."""
+        """Return, by the name of each holder, what changes whenever it runs."""
         return {
             each.name: (each.id, each.started_at, each.alive, each.status == "paused")
             for each in await self._holders.list_holders(volume)
@@ -297,7 +298,7 @@ class VolumeData:
         }
 
     async def _bring_to_rest(self, settle: Settle) -> Mapping[str, Any]:
-        """Pause or stop who has the volume, each recorded before. Return who that is."""
+        """Pause or stop those who have the volume, and record each before. Return who they are."""
         record = dict(self._records.get(TRANSFER) or {})
         volume, stop = record["volume"], record["stop"]
         rested: dict[str, str] = {}
@@ -365,7 +366,7 @@ class VolumeData:
             ) from error
 
     def _refuse_strangers(self, found: Sequence[FoundContainer], volume: str) -> None:
-        """Raise `VolumeBusy` where one of these, which run, is not ours to stop."""
+        """Raise `VolumeBusy` where one of these, which run, is not ours: it is not stopped."""
         theirs = sorted(each.name for each in found if not _is_ours(each))
         if theirs:
             raise VolumeBusy(
@@ -374,9 +375,9 @@ class VolumeData:
             )
 
     async def _wake(self) -> None:
-        """Have whoever was paused or stopped go on, then forget that anything was under way.
+        """Start or resume those who were stopped or paused, then forget that anything was under way.
 
-        Where podman does not answer, that stays recorded, and is raised.
+        Where podman does not answer, keep the record, and raise.
         """
         record = self._records.get(TRANSFER)
         if record is None:
@@ -386,7 +387,7 @@ class VolumeData:
         await self._records.forget(TRANSFER)
 
     async def _start_again(self, name: str, container_id: str, *, stopped: bool) -> str:
-        """Return why it does not go on; "" where it does, or is gone."""
+        """Return why it does not start again; "" where it does, or is gone."""
         found = await self._holders.look(name)
         if found is None or found.id != container_id:
             return ""
@@ -402,7 +403,7 @@ class VolumeData:
         return ""
 
     async def _finish(self) -> LoadedVolume | None:
-        """Bring a load to its end from wherever it is: None where nothing was exchanged."""
+        """Finish a load at whatever step it is. Return None where nothing was exchanged."""
         record = self._records.get(TRANSFER)
         assert record is not None
         place = Path(record["place"])
@@ -432,8 +433,8 @@ class VolumeData:
         )
 
     async def _keep(self, new: Path) -> Path:
-        """Return where the data from before is kept: in the place of what was kept earlier, where that can
-        be deleted."""
+        """Return where the data from before is kept: in place of what was kept earlier, where that can be
+        deleted."""
         previous = new.with_name(PREVIOUS)
         if await self._disk.identify(new) is None:
             return previous  # it was done before
@@ -443,8 +444,10 @@ class VolumeData:
         return previous
 
     async def _clear(self, path: Path) -> bool:
-        """Delete what is not needed any more. Return whether it is gone: where it cannot be deleted, nobody
-        is kept waiting for that, and the next load tries it again, or is refused."""
+        """Delete what is no longer needed. Return whether it is gone.
+
+        Nobody waits for what cannot be deleted: the next load tries it again, or is refused.
+        """
         try:
             await self._disk.remove(path)
         except HarmonyError as error:
@@ -453,7 +456,7 @@ class VolumeData:
         return True
 
     async def _start_with_new(self) -> str:
-        """Start who was stopped, and look whether they stay up. Return why one does not."""
+        """Start those who were stopped, and check whether they stay up. Return why one does not."""
         record = self._records.get(TRANSFER)
         assert record is not None
         containers: Mapping[str, str] = record["containers"]
@@ -479,7 +482,7 @@ class VolumeData:
             await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def _take_back(self, record: JsonRecord, place: Path, new: Path) -> None:
-        """Put the data from before back. It is recorded first, so that it is not tried anew in between."""
+        """Restore the data from before. Record that first, so that it is not tried again in between."""
         await self._records.put(TRANSFER, record)
         for name, container_id in record["containers"].items():
             found = await self._holders.look(name)

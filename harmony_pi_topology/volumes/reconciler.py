@@ -46,7 +46,8 @@ class VolumeStore(Protocol):
         ...
 
     async def remove(self, name: str) -> None:
-        """Delete it with its data; one that is gone is fine. `InUse` where a container has it."""
+        """Delete the volume with its data; one that is gone is fine. Raise `InUse` where a container has
+        it."""
 
 
 class Volumes:
@@ -141,7 +142,7 @@ class Volumes:
         )
 
     async def _delete(self, found: FoundVolume) -> None:
-        """Raise `InUse` while a container has it: that is somebody's data until then."""
+        """Raise `InUse` while a container has the volume: its data is in use until then."""
         name = found.name
         if users := sorted(await self._store.users(name)):
             raise InUse(
