@@ -11,9 +11,10 @@ __all__ = ["bus_url", "is_loopback", "split_url"]
 
 
 def bus_url(text: str) -> str:
-    """Return *text* as a full URL, or several; ValueError, with the remedy, for what is no address of a bus.
+    """Return *text* as a full URL, or several. Raise ValueError, with the remedy, for what is no address of a
+    bus.
 
-    What is written ``nats://`` is meant, too: there is no other way to it than TLS.
+    ``nats://`` is accepted, too: the connection is TLS in any case.
     """
     return ",".join(_one_url(each.strip()) for each in text.split(","))
 
@@ -31,7 +32,7 @@ def _one_url(text: str) -> str:
 
 
 def _is_address(url: str) -> bool:
-    """Return whether it is a host, perhaps a port, and nothing else: no password, no path."""
+    """Return whether it is a host, with or without a port, and nothing else: no password, no path."""
     try:
         parts = urlsplit(url)
         # As whoever looks its address up writes it; what cannot be written so is no name.
@@ -42,7 +43,7 @@ def _is_address(url: str) -> bool:
 
 
 def is_loopback(url: str) -> bool:
-    """Return whether *url*, or one of several, leads back to whatever machine it is used on."""
+    """Return whether *url*, or one of several, always leads to the machine that uses it."""
     return any(_leads_back(urlsplit(each).hostname or "") for each in split_url(url))
 
 

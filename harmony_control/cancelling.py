@@ -16,14 +16,14 @@ _AGAIN_S = 0.5
 
 
 def honour_cancellation() -> None:
-    """Raise `CancelledError` where this task was cancelled, and goes on all the same."""
+    """Raise `CancelledError` where this task was cancelled, but continues."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
 
 
 async def cancel_all(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Return once all have ended, however often they have to be cancelled. What they raise is dropped."""
+    """Return once all have ended, however often they have to be cancelled. Drop what they raise."""
     left = set(tasks)
     while left:
         for each in left:

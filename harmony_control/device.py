@@ -114,10 +114,10 @@ class Device(Generic[TopologyT_co]):
         policy: ScorePolicy | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> Outcome:
-        """Add or replace one Score and wait for its Outcome.
+        """Push one Score, which is added or replaced, and wait for its Outcome.
 
-        *id* is the kind's name in lower case unless given. Raises `NoAnswer` when the device has not
-        settled in *timeout_s*, and what `put` raises.
+        *id* is the kind's name in lower case unless given. Raise `NoAnswer` when the device has not settled
+        in *timeout_s* seconds, and what `put` raises.
         """
         score_id = default_id(score) if id is None else id
         entry = Entry(score, after, policy or ScorePolicy())
@@ -148,14 +148,14 @@ class Device(Generic[TopologyT_co]):
     ) -> Pushed:
         """Add or replace *entries*, drop the ids in *remove*, sign, and write. Does not wait.
 
-        A device that has not taken it in when *expires_in* is over never does.
+        A device that has not accepted it when *expires_in* is over never does.
 
-        Raises `NotEnrolled` for a device that there is not; `MissingCapability`, `UnknownKind` or
+        Raise `NotEnrolled` for a device that does not exist; `MissingCapability`, `UnknownKind` or
         `UnsupportedVersion` for what the device would refuse, `PolicyRefused` for what its owner does not
-        allow (asked of the device, where it is heard); `StaleGeneration` where more would be undone
-        than is known here, and `UntrustedSignature` where somebody else has written the bucket (none of them
-        with *force*); `UnknownDependency` or `DependencyCycle`; `ImageNotFound` or `RegistryUnreachable` for
-        an image's tag (not without *resolve*); `UsageError` and `StoreError`s.
+        allow (the device is asked, where it is heard); `StaleGeneration` where more would be undone than is
+        known here, and `UntrustedSignature` where somebody else has written the bucket (none of them with
+        *force*); `UnknownDependency` or `DependencyCycle`; `ImageNotFound` or `RegistryUnreachable` for an
+        image's tag (not without *resolve*); `UsageError` and `StoreError`s.
         """
         ready = await self.prepare(entries, force=force, resolve=resolve)
         return await self.put_prepared(ready, remove=remove, force=force, expires_in=expires_in)
@@ -167,7 +167,7 @@ class Device(Generic[TopologyT_co]):
         force: bool = False,
         resolve: bool = True,
     ) -> Prepared:
-        """Return *entries* as they can be pushed to this device. Nothing is written; raises as `put` does."""
+        """Return *entries* as they can be pushed to this device. Write nothing; raise as `put` does."""
         if not force:
             await refuse_not_enrolled(self._home, self._client, self.id)
         checked, report = await self._check(entries, force=force, resolve=resolve)
@@ -175,8 +175,8 @@ class Device(Generic[TopologyT_co]):
         return Prepared(entries=checked, report=report, warnings=unasked)
 
     async def check_prepared(self, ready: Prepared, *, force: bool = False) -> None:
-        """Raise what `put_prepared` would raise of what is known now: of the merged manifest, who has signed
-        what it is built upon, and what the device has taken in. Nothing is written."""
+        """Raise what `put_prepared` would raise with what is known now: about the merged manifest, about who
+        has signed what it is built upon, and about what the device has accepted. Write nothing."""
         await check_push(
             self._home,
             self._client,
@@ -194,7 +194,7 @@ class Device(Generic[TopologyT_co]):
         force: bool = False,
         expires_in: timedelta | None = None,
     ) -> Pushed:
-        """Do what `put` does once everything was asked."""
+        """Do what `put` does once everything is prepared."""
         removed = frozenset(remove)
         state = ready.report.state if ready.report else None
         pushed = await self._push(
@@ -235,8 +235,8 @@ class Device(Generic[TopologyT_co]):
     ) -> tuple[str, ...]:
         """Raise `PolicyRefused` for what the device's own policy forbids, as the device says.
 
-        Only Scores know what they would touch, and only on the device; so it is asked, where it is heard. One
-        that is away, or does not answer, refuses it when it arrives. That it did not answer is returned.
+        Only Scores know what they would touch, and only on the device; so the device is asked, where it is
+        heard. One that is away, or does not answer, refuses it when it arrives. Return why it did not answer.
         """
         if not checked or report is None or report.state is None or not report.state.policy:
             return ()
@@ -263,7 +263,7 @@ class Device(Generic[TopologyT_co]):
     async def _check(
         self, entries: Mapping[str, Pushable[TopologyT_co]], *, force: bool, resolve: bool
     ) -> tuple[dict[str, SerializedScore], Report | None]:
-        """Return *entries* as they would stand in a manifest, and what the device has said last."""
+        """Return *entries* as they would be in a manifest, and what the device has reported last."""
         plain = {name: as_entry(value) for name, value in entries.items()}
         checked = {name: serialize(name, entry) for name, entry in plain.items()}
         report = await self._reports.read_report(self.id)
@@ -290,8 +290,8 @@ class Device(Generic[TopologyT_co]):
     ) -> list[Foreseen]:
         """Return what would change on the device if *entries* were pushed, or were all there is (*whole*).
 
-        Asked of the device itself, and by the very code that would change it; nothing is done. Raises what
-        `put` raises before it writes, and what `Asking` raises.
+        The device itself is asked, and uses the same code with which it would change it; nothing is changed.
+        Raise what `put` raises before it writes, and what `Asking` raises.
         """
         await self.refuse_unknown()
         checked, _ = await self._check(entries, force=force, resolve=resolve)
@@ -308,7 +308,7 @@ class Device(Generic[TopologyT_co]):
     async def logs(
         self, score: str, *, since: datetime | None = None, lines: int = 100, follow: bool = False
     ) -> AsyncGenerator[AsyncIterator[LoggedLine]]:
-        """Yield, as `Asking.logs`, the newest lines that a Score's units and containers have logged."""
+        """Yield the newest lines that a Score's units and containers have logged; see `Asking.logs`."""
         async with self._asking.logs(score, since=since, lines=lines, follow=follow) as told:
             yield told
 
@@ -322,23 +322,24 @@ class Device(Generic[TopologyT_co]):
         follow: bool = False,
         waits: Waits | None = None,
     ) -> AsyncGenerator[AsyncIterator[Event]]:
-        """Yield, as `Asking.events`, the newest changes that were made to the device.
+        """Yield the newest changes that were made to the device; see `Asking.events`.
 
-        *waits*: for how long for what, where somebody has less patience.
+        *waits* says how long to wait for what, for a caller with less time.
         """
         asking = self._asking if waits is None else self._ask_within(waits)
         async with asking.events(score=score, since=since, lines=lines, follow=follow) as told:
             yield told
 
     async def audit(self) -> AuditResult:
-        """Return whether what it tells of its past is whole, and is what was seen of it here; as `audit`."""
+        """Return whether the device's record of its past is whole, and is what was seen of it here; see
+        `audit`."""
         return await audit(self._asking)
 
     @asynccontextmanager
     async def reconcile(
         self, score: str | None = None, *, enforce: bool = False
     ) -> AsyncGenerator[AsyncIterator[Looked]]:
-        """Have, as `Asking.reconcile`, the device look at a Score, or at all, now."""
+        """Have the device look at a Score, or at all, now; see `Asking.reconcile`."""
         async with self._asking.reconcile(score, enforce=enforce) as told:
             yield told
 
@@ -351,7 +352,8 @@ class Device(Generic[TopologyT_co]):
         on_postponed: TellPostponed | None = None,
         on_begun: Callable[[RebootAsked], None] | None = None,
     ) -> Rebooted:
-        """Boot it anew, as `harmony_control.reboot.reboot`; *wait* until its Scores have settled again."""
+        """Reboot the device; with *wait*, return when its Scores have settled again. See
+        `harmony_control.reboot.reboot`."""
         from .reboot import reboot
 
         return await reboot(
@@ -365,13 +367,13 @@ class Device(Generic[TopologyT_co]):
         )
 
     async def volumes(self) -> list[ListedVolume]:
-        """Return, as `Asking.volumes`, all volumes of the device, whoever made them, by name."""
+        """Return all volumes of the device, whoever made them, by name; see `Asking.volumes`."""
         return await self._asking.volumes()
 
     async def save_volume(
         self, volume: str, take: VolumeTaker, *, stop: bool, tell: TellProgress
     ) -> VolumeArchived:
-        """Hand, as `harmony_control.bus.volume_data.save_volume`, all that is in *volume* to *take*."""
+        """Pass everything in *volume* to *take*; see `harmony_control.bus.volume_data.save_volume`."""
         return await save_volume(self._asking, volume, take, stop=stop, tell=tell)
 
     async def load_volume(
@@ -383,7 +385,8 @@ class Device(Generic[TopologyT_co]):
         keep_previous: bool,
         tell: TellProgress,
     ) -> VolumeLoaded:
-        """Have, as `harmony_control.bus.volume_data.load_volume`, in *volume* what *give* gives."""
+        """Replace the content of *volume* by what *give* returns; see
+        `harmony_control.bus.volume_data.load_volume`."""
         return await load_volume(
             self._asking,
             volume,
@@ -403,9 +406,11 @@ class Device(Generic[TopologyT_co]):
         tell: TellProgress,
         warn: Callable[[str], None],
     ) -> Bundled:
-        """Write to *file*, as `harmony_control.bundle.write.write_bundle`, all that stands on the server for
-        this device, what it downloads, and the images that it names, for *platform*: else for what the device
-        has said that it is, else for linux/arm64. Raises what `collect` raises, too.
+        """Write to *file* all that the server has for this device, what it downloads, and the images that it
+        names; see `harmony_control.bundle.write.write_bundle`.
+
+        The images are for *platform*: if it is not given, for what the device has reported that it is, else
+        for linux/arm64. Raise what `collect` raises, too.
         """
         from .bundle.collect import collect
         from .bundle.images import Platform, parse_platform
@@ -435,13 +440,13 @@ class Device(Generic[TopologyT_co]):
         )
 
     async def release(self, score: str) -> None:
-        """Do now, as `Asking.release`, what an application has asked to put off."""
+        """Do now what an application has asked to delay; see `Asking.release`."""
         await self._asking.release(score)
 
     async def put_again(self, *, force: bool = False) -> Pushed:
-        """Write what was signed last once more, from the operator's own store: after the server lost it.
+        """Write again what was signed last, from the operator's own store: for a server that has lost it.
 
-        `UsageError` where there is no Score in it, and when nothing was ever signed for it from here.
+        Raise `UsageError` where there is no Score in it, and when nothing was ever signed for it from here.
         """
         if not force:
             await refuse_not_enrolled(self._home, self._client, self.id)
@@ -465,14 +470,14 @@ class Device(Generic[TopologyT_co]):
         return attrs.evolve(pushed, changed=frozenset(pushed.entries))
 
     async def labels(self) -> Mapping[str, str]:
-        """Return its labels, as they were signed last. Raises what `history` raises."""
+        """Return the device's labels, as they were signed last. Raise what `history` raises."""
         return (await self.history()).labels
 
     async def label(self, changes: Mapping[str, str | None], *, force: bool = False) -> Pushed:
-        """Set labels, and take away those that shall be None; its Scores are interpreted with them, all anew.
+        """Set labels, and remove those whose value is None; all its Scores are interpreted again with them.
 
-        `UsageError` for what cannot be a label, and for one to be taken away that is not there; and what
-        `put` raises of what stands in the bucket.
+        Raise `UsageError` for what cannot be a label, and for a label to be removed that is not there; and
+        what `put` raises about the bucket.
         """
         if not force:
             await self.refuse_unknown()
@@ -485,11 +490,11 @@ class Device(Generic[TopologyT_co]):
         )
 
     async def approve(self, shown: ActualState | None = None) -> Pushed:
-        """Sign what is in force once more, with leave for the removals that the device holds back.
+        """Sign the effective manifest again, with approval of the removals that the device holds back.
 
-        As many resources as it has told of in *shown*, which somebody has agreed to (None: in what it says
-        now), and no more. `UsageError` when it holds none, and when it is another number, or another
-        generation, by now: then nothing is signed.
+        Approve as many resources as it has reported in *shown*, to which somebody has agreed (None: in its
+        report now), and no more. Raise `UsageError` when it holds none, and when the number or the generation
+        has changed since: then nothing is signed.
         """
         await self.refuse_unknown()
         state = await self.state()
@@ -525,7 +530,7 @@ class Device(Generic[TopologyT_co]):
     async def history(self) -> History:
         """Return every generation of its desired state that can still be read, and what each changed.
 
-        `UnknownDevice` for one that there is not, and of which nothing is stored.
+        Raise `UnknownDevice` for one that does not exist and for which nothing is stored.
         """
         history = await read_history(self._home, self._client, self.id)
         if not history.generations:
@@ -533,7 +538,8 @@ class Device(Generic[TopologyT_co]):
         return history
 
     async def read_desired(self) -> Mapping[str, SerializedScore]:
-        """Return the entries of its newest manifest, by id. Raises what `put` raises of the bucket."""
+        """Return the entries of the device's newest manifest, by id. Raise what `put` raises about the
+        bucket."""
         await self.refuse_unknown()
         known = await read_base_revision(
             await read_push_target(self._home, self._client, self.id), force=False
@@ -541,7 +547,7 @@ class Device(Generic[TopologyT_co]):
         return Contents.of(known.base).scores
 
     async def refuse_unknown(self) -> None:
-        """Raise `UnknownDevice` if it is neither enrolled here nor was ever heard of."""
+        """Raise `UnknownDevice` if the device is neither enrolled here nor was ever heard of."""
         await refuse_unknown(self._home, self._client, self.id)
 
     async def rollback(
@@ -551,14 +557,14 @@ class Device(Generic[TopologyT_co]):
         force: bool = False,
         shown: History | None = None,
     ) -> Pushed:
-        """Sign what was wanted in generation *to* once more, as a new generation; *to* may be its epoch and
+        """Sign what was wanted in generation *to* again, as a new generation; *to* may be its epoch and
         number.
 
-        Without *to*: in the newest one that wanted something else than the newest of all. *shown* is the
-        history by which somebody has chosen it (None: as it is now). `RevisionConflict` where something
-        else was pushed since that was read: then nothing is signed. `UsageError` for a generation that is
-        out of reach, or the same as what is wanted now; and what `put` raises. With *force* the device is
-        not asked whether its policy allows it.
+        Without *to*, choose the newest one that wanted something else than the newest of all. *shown* is the
+        history from which somebody has chosen (None: as it is now). Raise `RevisionConflict` where something
+        else was pushed since that was read: then nothing is signed. Raise `UsageError` for a generation that
+        can no longer be read, or that equals what is wanted now; and what `put` raises. With *force*, do not
+        ask the device whether its policy allows it.
         """
         history = await self.history() if shown is None else shown
         target = history.target(to)
@@ -594,20 +600,22 @@ class Device(Generic[TopologyT_co]):
         )
 
     async def retire(self) -> None:
-        """Revoke its key, and forget it: what it was to be, what it said, what is kept here.
+        """Revoke the device's key, and forget the device: its desired state, its reports, what is kept here.
 
-        What runs on the device stays as it is. `UnknownDevice` where nothing is known of it; `ConfigError`
-        where the server is not run from this home.
+        What runs on the device stays as it is. Raise `UnknownDevice` where nothing is known of it;
+        `ConfigError` where the server is not run from this home.
         """
         await retire(self._home, self._client, self.id)
 
     async def wait(
         self, pushed: Pushed, *, timeout_s: float = TIMEOUT_S, on_state: Watcher | None = None
     ) -> ActualState:
-        """Wait until what *pushed* changed, what that waits for, what depends on it, and what was in order
-        before, was looked at since and is converged, failed or gone.
+        """Wait until all Scores concerned were looked at since *pushed*, and have converged, failed or are
+        gone.
 
-        Returns the state then; every state on the way is told to *on_state*. Raises `NoAnswer`.
+        They are those that *pushed* changed, those that these wait for, those that depend on them, and those
+        that were in order before. Return the state then; call *on_state* with every state on the way. Raise
+        `NoAnswer`.
         """
         wanted = Wanted(
             generation=pushed.generation,
@@ -621,37 +629,37 @@ class Device(Generic[TopologyT_co]):
         )
 
     async def remove(self, *ids: str, timeout_s: float = TIMEOUT_S) -> ActualState:
-        """Remove Scores and wait until what they made is gone. `UsageError` for an unknown id."""
+        """Remove Scores and wait until what they made is gone. Raise `UsageError` for an unknown id."""
         return await self.put_and_wait({}, remove=ids, timeout_s=timeout_s)
 
     async def state(self) -> ActualState | None:
-        """Return what the device said last; None when it never said anything that can be read."""
+        """Return what the device reported last; None when it never reported anything that can be read."""
         report = await self._reports.read_report(self.id)
         return report.state if report else None
 
     async def heartbeat(self) -> Heartbeat | None:
-        """Return its newest heartbeat; None when none counts."""
+        """Return the device's newest heartbeat; None when none counts."""
         return await self._reports.read_heartbeat(self.id)
 
     async def read_seen(self) -> Seen:
-        """Return what it said last, and whether it is heard now."""
+        """Return what the device reported last, and whether it is heard now."""
         return await self._reports.read_seen(self.id)
 
     async def read_inventory(self) -> InventoryRead | None:
-        """Return of what it says that it consists, without a value where that is not believed, for a problem;
-        None where it never told."""
+        """Return the inventory that the device has reported; where it cannot be believed, a problem in place
+        of the value; None where it never reported one."""
         return await self._reports.read_inventory(self.id)
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:
-        """Yield every state that it reports, the newest first of all."""
+        """Yield every state that the device reports, beginning with the newest."""
         async with self._reports.states(self.id) as states:
             yield states
 
 
 def _count_resources(scores: Iterable[str], state: ActualState | None) -> int:
-    """Return how many resources these Scores have, as far as the device has said, and so may go unasked; none
-    where data would go for good with one."""
+    """Return how many resources these Scores have, as far as the device has reported: so many may be removed
+    without approval. 0 where the removal of one would delete data for good."""
     pages = [state.scores[name] for name in scores if name in state.scores] if state else []
     if any(page.deletes_data for page in pages):
         return 0

@@ -92,11 +92,11 @@ class Fleet:
     @overload
     def device(self, agent_id: str, *, topology: type[TopologyT]) -> Device[TopologyT]: ...
     def device(self, agent_id: str, *, topology: type[Any] | None = None) -> Device[Any]:
-        """Return the device of that id, whether it was ever heard of or not. `UsageError` for what cannot be
-        an id.
+        """Return the device of that id, whether it was ever heard of or not. Raise `UsageError` for what
+        cannot be an id.
 
-        *topology* is the class that says what it offers, for the type checker alone: a `PiTopology`, or one
-        derived from it that has another package's capabilities too.
+        *topology* is the class that says what the device offers, only for the type checker: a `PiTopology`,
+        or one derived from it that has another package's capabilities too.
         """
         from .device import Device
 
@@ -115,9 +115,8 @@ class Fleet:
         return await self._reports.read_all_seen()
 
     async def read_agent(self, agent_id: str) -> Seen:
-        """Return one of `agents`. `UsageError` for what cannot be an id; `UnknownDevice` for one that is not
-        enrolled, was never heard, and to which nothing was pushed.
-        """
+        """Return one of `agents`. Raise `UsageError` for what cannot be an id; `UnknownDevice` for one that
+        is not enrolled, was never heard, and to which nothing was pushed."""
         seen = await self._reports.read_seen(check_agent_id(agent_id))
         enrolled = await asyncio.to_thread(self.home.agents)
         if seen.presence == "Never" and seen.wanted is None and agent_id not in enrolled:
@@ -127,7 +126,7 @@ class Fleet:
     def rollout(self, name: str, *, by_gate_key_only: bool = False) -> Rollout:
         """Return the rollout of the class *name*, whether there is one or not.
 
-        *by_gate_key_only*: nothing is signed with an operator's key.
+        With *by_gate_key_only*, nothing is signed with an operator's key.
         """
         from .rollout.controller import Rollout
         from .store.gate_key import load_gate_key
@@ -144,9 +143,10 @@ class Fleet:
         )
 
     async def follow_rollouts(self) -> AsyncGenerator[Rollouts]:
-        """Yield how all rollouts stand, as often as it is asked for, and open waves by this home's gate.key.
+        """Yield the state of all rollouts, whenever it is asked for, and open waves with this home's
+        gate.key.
 
-        As `rollout.all_classes.follow_rollouts`. `ConfigError` for a gate.key that is none.
+        See `rollout.all_classes.follow_rollouts`. Raise `ConfigError` for a gate.key that is none.
         """
         from .rollout.all_classes import follow_rollouts
 
@@ -156,7 +156,7 @@ class Fleet:
                 yield each
 
     async def classes(self) -> Mapping[str, ClassRule]:
-        """Return who belongs to each class. Raises what `plan` raises of the buckets."""
+        """Return who belongs to each class. Raise what `plan` raises about the buckets."""
         index = await (await self._documents()).read_index()
         return index.value.classes if index is not None else {}
 
@@ -168,11 +168,11 @@ class Fleet:
         force: bool = False,
         resolve: bool = True,
     ) -> PreparedPush:
-        """Ask each of the devices whether it would take *entries*, a few at a time, and whether they can be
-        merged into what it is to be already. Nothing is written.
+        """Ask each device whether it would accept *entries*, a few at a time, and whether they can be merged
+        into its desired state. Write nothing.
 
-        A tag is asked for once, so that all run the same image. Raises what `Device.put` raises of that; what
-        a device would refuse is in `PreparedPush.refused`.
+        Each tag is resolved once, so that all run the same image. Raise what `Device.put` raises about that;
+        what a device would refuse is in `PreparedPush.refused`.
         """
         from .push.several import PreparedPush, each_of
 
@@ -196,9 +196,9 @@ class Fleet:
         force: bool = False,
         resolve: bool = True,
     ) -> Mapping[str, list[Foreseen] | HarmonyError]:
-        """Return what `Device.diff` does of each of the devices, asked a few at a time, or its error.
+        """Return what `Device.diff` returns for each of the devices, asked a few at a time, or its error.
 
-        A tag is asked for once. Raises what `Device.put` raises of that.
+        Each tag is resolved once. Raise what `Device.put` raises about that.
         """
         from .push.several import each_of
 
@@ -224,9 +224,9 @@ class Fleet:
 
         Does not wait, and opens no further wave: `rollout` does. *upto* are the waves, each with how many
         devices (``1%``, ``5``) and for how many seconds it soaks. What is None stays as it is for the class,
-        and so does all else of how it is rolled out; of a new class, everybody is reached at once.
-        Raises `UsageError` for a canary that would be everybody, what `publish` raises, and what `Device.put`
-        raises of an image's tag.
+        and so do all its other settings of the rollout; a new class reaches everybody at once. Raise
+        `UsageError` for a canary that would be everybody, what `publish` raises, and what `Device.put` raises
+        about an image's tag.
         """
         from harmony_core.wire.selector import parse_selector
 
@@ -261,7 +261,7 @@ class Fleet:
         return await publish(documents, self._reports, name, wish_for)
 
     async def plan(self, folder: Folder, *, resolve: bool = True) -> Plan:
-        """Return what *folder* would change; as `make_plan`."""
+        """Return what *folder* would change; see `make_plan`."""
         from .plan.plan import make_plan
 
         return await make_plan(await self._documents(), self._reports, folder, resolve=resolve)
@@ -269,7 +269,7 @@ class Fleet:
     def apply(
         self, plan: Plan, *, prune: bool = False
     ) -> AsyncIterator[tuple[str, Pushed] | Published]:
-        """Write what *plan* says, and yield each thing that was written; as `apply_plan`."""
+        """Write what *plan* says, and yield each thing that was written; see `apply_plan`."""
 
         from .plan.apply import apply_plan
 
@@ -285,9 +285,9 @@ class Fleet:
     async def plan_device(
         self, folder: Folder, agent_id: str, *, resolve: bool = True
     ) -> list[Foreseen]:
-        """Return what the device would come to by all that *folder* asks of it, its classes included.
+        """Return what the device would change with all that *folder* wants of it, its classes included.
 
-        Asked of the device itself, by the labels that it has now; nothing is done. Raises what `plan` and
+        The device itself is asked, with the labels that it has now; nothing is changed. Raise what `plan` and
         `Asking` raise.
         """
         from .bus.requests import Asking
@@ -300,10 +300,10 @@ class Fleet:
         return await Asking(self.home, self._client, agent_id).diff(entries, whole=True)
 
     async def explain(self, agent_id: str, score: str) -> Explanation:
-        """Return why the device has the Score, or has not: which layer asks for it, and what that waits for.
+        """Return why the device has the Score, or has not: which layer wants it, and what that waits for.
 
-        `UnknownDevice`; `UnknownScore` where neither the device nor any of its layers knows such a Score; and
-        what `plan` raises of the buckets.
+        Raise `UnknownDevice`; `UnknownScore` where neither the device nor any of its layers knows such a
+        Score; and what `plan` raises about the buckets.
         """
         from .plan.explain import explain
 
@@ -311,10 +311,10 @@ class Fleet:
         return await explain(await self._documents(), self._reports, agent_id, score)
 
     async def freeze(self, *, until: datetime | None = None, reason: str = "") -> None:
-        """Have no device begin with a new generation of any class, *until* then or until `thaw`.
+        """Let no device begin a new generation of any class, *until* that time or until `thaw`.
 
-        A freeze of before is replaced. What is pushed to one device still comes to it, and an abort brings
-        devices back. `UsageError` for a reason that is too long or more than a line; `OutOfScope`.
+        This replaces an earlier freeze. What is pushed to one device still reaches it, and an abort brings
+        devices back. Raise `UsageError` for a reason that is too long or more than a line; `OutOfScope`.
         """
         from pydantic import ValidationError
 
@@ -342,9 +342,10 @@ class Fleet:
         return await read_freeze(await self._documents())
 
     async def allow_gate_key(self) -> VerifyKey:
-        """Make this home's key for gates, unless it has one, and have devices take gates that it signs.
+        """Make this home's key for gates, unless it has one, and let devices accept gates that it signs.
+        Return its public half.
 
-        Such a key can open a wave no sooner than a class says, and send devices back. Return its public half.
+        Such a key can open a wave no sooner than a class says, and send devices back.
         """
         from .rollout.index import add_gate_key
         from .store.gate_key import make_gate_key
@@ -388,7 +389,8 @@ class Fleet:
     async def alerts(
         self, watched: Watched, settings: Settings, channels: Sequence[Channel]
     ) -> Notifier:
-        """Return who tells people of what is wrong with what is *watched*, by *channels*. `StoreError`s."""
+        """Return the notifier that tells people what is wrong with what is *watched*, through *channels*.
+        Raise `StoreError`s."""
         from .alerts.notifier import Notifier
 
         fleet = (await asyncio.to_thread(self.home.control)).fleet
@@ -397,15 +399,15 @@ class Fleet:
         return notifier
 
     async def rows(self) -> list[DeviceRow]:
-        """Return each of `agents` in one row: where it stands on three axes, and why."""
+        """Return one row for each of `agents`: its state on three axes, and why."""
         return [row_of(each) for each in await self.agents()]
 
     @asynccontextmanager
     async def watch_rows(self) -> AsyncGenerator[AsyncIterator[list[DeviceRow]]]:
         """Yield all `rows`, then those that have changed, whenever any have; at most four lists a second.
 
-        A device that is silent is told when the server announces it; nobody polls. Of one that is retired
-        its last row comes once more, with `DeviceRow.is_gone`.
+        The server announces it when a device is silent; nobody polls. The last row of a retired device is
+        yielded once more, with `DeviceRow.is_gone`.
         """
         async with self._watch.joined() as watch, aclosing(watch.rows()) as rows:
             yield rows
@@ -425,12 +427,12 @@ class Fleet:
         lines: int = 100,
         follow: bool = False,
     ) -> AsyncGenerator[AsyncIterator[FleetEvent | Untold]]:
-        """Yield the newest *lines* changes that were made to all devices of which *holds* is true, by time;
-        then, with *follow*, every change from then on, as it comes. `Untold` is a device that did not tell.
+        """Yield the newest *lines* changes that were made to all devices for which *holds* is true, by time;
+        then, with *follow*, every change from then on. `Untold` is a device that did not answer.
 
-        Each device that is heard is asked once, a few at a time; after that only those whose reports say
-        that they have noted more. Times are of the devices' own clocks. Raises what `Device.events` raises
-        where asking at all is not possible.
+        Each device that is heard is asked once, a few at a time; after that only those whose reports say that
+        they have recorded more. Times are of the devices' own clocks. Raise what `Device.events` raises where
+        asking is not possible at all.
         """
         from .bus.requests import Asking
         from .fleet_view.events import following_events, read_events
@@ -455,14 +457,14 @@ class Fleet:
 
     @asynccontextmanager
     async def watch_reports(self, agent_id: str = "*") -> AsyncGenerator[AsyncIterator[Report]]:
-        """Yield everything that the device (every device, by ``*``) reports, the newest first of all; also
-        what cannot be read or believed, with why."""
+        """Yield everything that the device (every device, by ``*``) reports, beginning with the newest; also
+        what cannot be read or believed, and why."""
         async with self._reports.reporting(agent_id) as reports:
             yield reports
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:
-        """Yield every state that any device reports, the newest of each first."""
+        """Yield every state that any device reports, beginning with the newest of each."""
         async with self._reports.states() as states:
             yield states
 
@@ -470,7 +472,7 @@ class Fleet:
 async def _as_entries(
     home: Home, entries: Mapping[str, Pushable[PiTopology]], *, resolve: bool
 ) -> Mapping[str, Entry[PiTopology]]:
-    """Return them as entries; to *resolve* is to have each tag asked for once, and a digest in its place."""
+    """Return them as entries; with *resolve*, resolve each tag once and put a digest in its place."""
     from .push.entries import as_entry
     from .push.resolve import with_digests
     from .store.secrets import FleetSecrets

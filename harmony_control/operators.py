@@ -89,11 +89,11 @@ class FleetFile:
 def add_operator(
     home: Home, name: str, public: Path, *, access: Access = "push", url: str | None = None
 ) -> FleetFile:
-    """Let the operator whose ``operator.pub`` is *public* into the bus; who may push is trusted, too.
+    """Let the operator whose ``operator.pub`` is *public* use the bus; one who may push is trusted, too.
 
-    Return what to send back. A running server lets the key in, with *access* and no more, when this returns.
-    *url* is how the operator reaches it. `UsageError` for a name or a key that another has; `ConfigError`
-    for a file without both keys. Idempotent, and how the access of one is changed.
+    Return what to send back. A running server accepts the key, with *access* and no more, when this returns.
+    *url* is how the operator reaches it. Raise `UsageError` for a name or a key that another has;
+    `ConfigError` for a file without both keys. Idempotent; also changes the access of an operator.
     """
     if not is_id(name):
         raise UsageError(
@@ -131,10 +131,10 @@ def add_operator(
 
 
 def remove_operator(home: Home, name: str) -> Access:
-    """Trust that operator no longer, and cut the connection. Return what that one could do.
+    """Stop trusting that operator, and end the connection. Return what that one could do.
 
-    What is there with the same key for the bus, under whatever name, goes with it. `UsageError` where there
-    is none so named.
+    All entries with the same key for the bus are removed, under whatever name. Raise `UsageError` where there
+    is none of that name.
     """
     local_listen(home, home.control())  # else the key cannot be revoked from here
     let_in: dict[str, tuple[Access, PublicKeys]] = {
@@ -167,7 +167,7 @@ def _let_in(home: Home) -> Iterator[tuple[Access, str, PublicKeys]]:
 
 
 def _refuse_taken(home: Home, name: str, keys: PublicKeys) -> None:
-    """Raise `UsageError` if the name is another operator's, or the key is let in by another name."""
+    """Raise `UsageError` if the name is another operator's, or the key is known under another name."""
     for _, other, theirs in _let_in(home):
         # Of an earlier version, or put there by hand: only the key to sign with.
         is_same = theirs.signing == keys.signing and theirs.bus in {keys.bus, None}
@@ -185,9 +185,9 @@ def _refuse_taken(home: Home, name: str, keys: PublicKeys) -> None:
 async def join(home: Home, path: Path) -> FleetFile:
     """Use the bus that the file *path* describes, from *home*, and trust the operators that it names.
 
-    Nothing is written unless it lets us in.
-    `UsageError` where *home* has a server of its own, or is of another fleet; `BusUnreachable` where the
-    server is not reached, is not the one that is meant, or does not know our key yet.
+    Nothing is written unless the bus accepts us. Raise `UsageError` where *home* has a server of its own, or
+    is of another fleet; `BusUnreachable` where the server is not reached, is not the right one, or does not
+    know our key yet.
     """
     fleet = FleetFile.read(path)
     if home.control_toml.exists():

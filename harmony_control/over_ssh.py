@@ -33,9 +33,9 @@ async def install_and_enrol(
     sudo: bool = False,
     replaces: bool = False,
 ) -> None:
-    """Do it on *destination*, showing what is said there. `ConfigError` where it cannot be done.
+    """Install and enrol on *destination*, and show its output. Raise `ConfigError` where that fails.
 
-    *ssh* is the command to reach a device by, as a person would write it: ``ssh -p 2222``.
+    *ssh* is the command with which a device is reached, as a person would write it: ``ssh -p 2222``.
     """
     options = f"--wait-s 60{' --replace' if replaces else ''}"
     settings = {"VERSION": package.version, "OPTIONS": options}
@@ -58,8 +58,8 @@ async def uninstall(
 ) -> None:
     """Remove the agent from *destination*, with all that it keeps there. What Scores made stays. Idempotent.
 
-    `ConfigError` where it cannot be done, or the device there is another than *agent_id*; then nothing is
-    removed. *ssh* is as of `install_and_enrol`.
+    Raise `ConfigError` where that fails, or the device there is another than *agent_id*; then nothing is
+    removed. *ssh* is as for `install_and_enrol`.
     """
     settings = {"AGENT": agent_id}
     status = await _run(
@@ -81,7 +81,7 @@ async def _run(
     sudo: bool,
     given: bytes,
 ) -> int:
-    """Run *script* there as root, with *given* as its input. Return its status. `BusUnreachable`."""
+    """Run *script* there as root, with *given* as its input. Return its status. Raise `BusUnreachable`."""
     try:
         command = shlex.split(ssh)
     except ValueError as error:

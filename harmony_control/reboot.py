@@ -64,12 +64,13 @@ async def reboot(
     on_postponed: TellPostponed | None = None,
     on_begun: Callable[[RebootAsked], None] | None = None,
 ) -> Rebooted:
-    """Have the device booted anew; with *wait*, return once its Scores have settled in the new boot.
+    """Reboot the device; with *wait*, return once its Scores have settled in the new boot.
 
-    While it says "not now", it is asked again, with *wait*, and *on_postponed* is told why; *on_begun* is
-    told when it goes down. *if_needed*: only where something awaits it. Scores that are not in order when
-    *timeout_s* is over are in `Rebooted.unconverged`. `NoAnswer` where it never reported, or is not back by
-    then; `RebootPostponed` where it could not be asked in that time; and what `Asking.reboot` raises.
+    While it says "not now", ask it again, with *wait*, and call *on_postponed* with the reason; call
+    *on_begun* when it goes down. *if_needed* reboots only where something needs it. Scores that are not in
+    order when *timeout_s* is over are in `Rebooted.unconverged`. Raise `NoAnswer` where it never reported, or
+    is not back by then; `RebootPostponed` where it could not be asked in that time; and what `Asking.reboot`
+    raises.
     """
     before = await _read_state(asking, reports)
     until = _now() + timeout_s
@@ -131,8 +132,8 @@ async def _ask(
 async def _wait_until_settled(
     reports: Reports, before: ActualState, *, timeout_s: float
 ) -> ActualState | None:
-    """Return the state, out of another boot, in which every Score has settled, or else the newest one when
-    the time is up; None where there is none."""
+    """Return the state, from another boot, in which every Score has settled, or else the newest one when the
+    time is over; None where there is none."""
     last: ActualState | None = None
     with suppress(TimeoutError):
         async with asyncio.timeout(timeout_s), reports.states(before.agent_id) as states:
@@ -161,19 +162,20 @@ def _is_settled(state: ActualState, before: ActualState) -> bool:
 
 
 def _find_unheard(state: ActualState, before: ActualState) -> frozenset[str]:
-    """Return of which Scores nothing is said: who has lost its state learns by and by what it is to be."""
+    """Return the Scores of which nothing is known: a device that has lost its state learns only gradually
+    what it should be."""
     if state.generation > before.generation and state.observed_generation == state.generation:
         return frozenset()  # it was given something else meanwhile, and has all of that
     return frozenset(before.scores.keys() - state.scores.keys())
 
 
 def _is_in_order(page: ScoreStatus) -> bool:
-    """Return whether it was looked at in this boot, and is as desired."""
+    """Return whether the Score was looked at in this boot, and is as desired."""
     return page.looked_at is not None and isinstance(page.outcome, Success | Noop)
 
 
 def _has_failed(name: str, page: ScoreStatus, before: ActualState) -> bool:
-    """Return whether nothing is to be expected of *page*: it has failed for good, or as it did before.
+    """Return whether waiting for *page* is useless: it has failed for good, or as it did before.
 
     What fails in a new way is tried again, since much is not there yet just after a boot.
     """

@@ -118,8 +118,8 @@ class Answer:
 
 @asynccontextmanager
 async def open_client() -> AsyncGenerator[httpx.AsyncClient]:
-    """Yield what asks servers by HTTPS, and is led by none to where it may not; each request carries
-    `say_named`. `ConfigError` for a file of authorities that cannot be read."""
+    """Yield a client that asks servers by HTTPS, and follows no redirect to a forbidden place; each request
+    carries `say_named`. Raise `ConfigError` for a file of authorities that cannot be read."""
     import httpx
 
     async with httpx.AsyncClient(
@@ -134,7 +134,7 @@ async def open_client() -> AsyncGenerator[httpx.AsyncClient]:
 
 
 def say_named(host: str) -> dict[str, str]:
-    """Return the extensions of a request, by which is known that somebody has named *host*."""
+    """Return the extensions of a request that mark *host* as named by somebody."""
     return {_NAMED: host}
 
 
@@ -270,7 +270,7 @@ def _refuse_stranger(challenge: _Challenge, url: str) -> None:
 
 
 def _url_of(registry: str, repository: str, path: str) -> tuple[str, str]:
-    """Return the host that is asked, and the address."""
+    """Return the host to ask, and the address."""
     host = _HOSTS.get(registry, registry)
     return host, f"https://{host}/v2/{repository}/{path}"
 
@@ -288,11 +288,12 @@ def describe_problem(error: Exception, *, within_s: float) -> str:
 
 
 async def _refuse_astray(request: httpx.Request) -> None:
-    """Raise ValueError for where a registry may not send us: what is answered there would be signed.
+    """Raise ValueError for a place to which a registry may not redirect us: what is answered there would be
+    signed.
 
-    Only https; nothing that is on this machine or its own link, unless the image itself names it; and from a
-    registry that is public, nothing in a private network. A name that only the proxy of the environment knows
-    is that one's to judge.
+    Accept only https; nothing on this machine or its own link, unless the image itself names it; and from a
+    public registry, nothing in a private network. A name that only the proxy of the environment knows is for
+    the proxy to judge.
     """
     if request.url.scheme != "https":
         # Not the whole address: who has chosen it may have been given a login.

@@ -30,17 +30,17 @@ class RootDocuments:
     async def read_newest(self) -> Root | None:
         """Keep here what was published since, and return the newest; None for a fleet without.
 
-        `StoreError`s.
+        Raise `StoreError`s.
         """
         return await refresh(self._home, self._client)
 
     async def publish(self, envelope: bytes, *, replaces: str | None = None) -> Root:
-        """Have *envelope* be the newest one, and hint it to every device; as `bus.roots.publish`."""
+        """Publish *envelope* as the newest one, and hint it to every device; see `bus.roots.publish`."""
         return await publish(self._home, self._client, envelope, replaces=replaces)
 
     async def look_who_has(self, version: int, *, within_s: float = 0.0) -> Taken:
-        """Return on which devices *version*, or a later one, counts, by what they have reported.
+        """Return on which devices *version*, or a later one, counts, according to their reports.
 
-        Who is heard and has it not yet is waited for, at most *within_s* seconds.
+        Wait, at most *within_s* seconds, for those who are heard and do not have it yet.
         """
         return await look_who_has(self._reports, version, within_s=within_s)

@@ -34,7 +34,8 @@ __all__ = [
 
 
 def create_key(path: Path) -> VerifyKey:
-    """Make a key in *path* (0600), and its public half beside it, ``.pub``. `UsageError` where it exists."""
+    """Make a key in *path* (0600), and its public half beside it, ``.pub``. Raise `UsageError` where it
+    exists."""
     for each in (path, public_path(path)):
         if each.exists():
             raise UsageError(f"{each} exists and may be in use; choose another file")
@@ -45,8 +46,11 @@ def create_key(path: Path) -> VerifyKey:
 
 
 def create_key_in_token(text: str, half: Path | None) -> tuple[VerifyKey, bool]:
-    """Return the public half of the key that the URI *text* says, and whether it was made now, since the
-    token had none. It is written into the file *half*. `UsageError` where that exists; `ConfigError`."""
+    """Return the public half of the key with the URI *text*, and whether it was made now, since the token had
+    none.
+
+    Write it into the file *half*. Raise `UsageError` where that exists; `ConfigError`.
+    """
     if half is not None and half.exists():
         raise UsageError(f"{half} exists and may be in use; choose another file")
     public, is_made = create_token_key(TokenUri.parse(text))
@@ -61,8 +65,8 @@ def public_path(path: Path) -> Path:
 
 
 def read_public_key(text: str) -> VerifyKey:
-    """Return the key that the first line of the file *text* is, such as of an operator.pub, or that a token
-    has, by its URI. `ConfigError`, `UsageError`."""
+    """Return the key in the first line of the file *text*, such as an operator.pub, or the key of a token, by
+    its URI. Raise `ConfigError`, `UsageError`."""
     if is_token_uri(text):
         return read_token_key(TokenUri.parse(text))
     path = _to_path(text)
@@ -75,10 +79,10 @@ def read_public_key(text: str) -> VerifyKey:
 
 
 def load_signer(text: str, public: Path | None = None) -> Signer:
-    """Return who signs as *text* says: a file, or a URI, of a token or of securesystemslib's; *public* is its
-    public half.
+    """Return the signer named by *text*: a file, or a URI, of a token or of securesystemslib's; *public* is
+    its public half.
 
-    `ConfigError` where it is missing, readable by others, or no Ed25519 key; `UsageError`.
+    Raise `ConfigError` where it is missing, readable by others, or no Ed25519 key; `UsageError`.
     """
     if is_token_uri(text):
         return TokenKey.load(

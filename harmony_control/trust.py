@@ -68,7 +68,7 @@ class Proposal:
 
     @classmethod
     def of(cls, root: Root) -> Self:
-        """Return one that nobody has signed. `UsageError` where no device would read it."""
+        """Return a draft that nobody has signed. Raise `UsageError` where no device would read it."""
         payload = root.payload()
         if len(payload) > ROOT_MAX_BYTES:
             raise UsageError(
@@ -79,7 +79,7 @@ class Proposal:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Return what stands in *path*. `ConfigError`."""
+        """Return what is in *path*. Raise `ConfigError`."""
         found = read_if_there(path)
         if found is None:
             raise ConfigError(
@@ -103,16 +103,17 @@ class Proposal:
         return format_envelope(self.payload, self.signatures, payload_type=ROOT_TYPE)
 
     def write(self, path: Path) -> None:
-        """Replace *path*. `ConfigError`."""
+        """Replace *path*. Raise `ConfigError`."""
         write_whole(path, self.envelope, mode=0o644)
 
     def sign(self, signer: Signer) -> Self:
-        """Return it with the signature of *signer* too. `ConfigError` where that one does not sign."""
+        """Return it with the signature of *signer* added. Raise `ConfigError` where that one does not
+        sign."""
         signature = signer.sign(pae(self.payload, ROOT_TYPE))
         return attrs.evolve(self, signatures={**self.signatures, signer.public.id: signature})
 
     def find_missing(self, current: Root | None) -> list[str]:
-        """Return who must sign it yet, in words; empty where enough have. *current* is the newest one."""
+        """Return in words who must still sign; empty where enough have. *current* is the newest one."""
         asked = [("its own", self.root)]
         if current is not None:
             asked.insert(0, (f"version {current.version}'s", current))
@@ -132,7 +133,7 @@ class Proposal:
         }
 
     def can_sign(self, current: Root | None, keyid: str) -> bool:
-        """Return whether the signature of that key is of use, where *current* is the version before."""
+        """Return whether the signature of that key is useful, where *current* is the version before."""
         keys = [*self.root.root_keys, *(current.root_keys if current else ())]
         if self.root.version == 1:  # devices take in the first by an operator's signature, too
             keys += [key for scope in self.root.scopes for key in scope.keys]
@@ -151,8 +152,8 @@ class Proposal:
 def read_before(root: Root, home: Home, path: Path, before: Path | None) -> Root | None:
     """Return the version before *root*, which waits in *path*; None where *root* is the first.
 
-    From the file *before*; else as *home* knows it; else from the file that lies beside *path*, as
-    ``trust/3.json`` does. `UsageError` where it is nowhere, or *root* may not follow it; `RootRejected`.
+    Read it from the file *before*; else from *home*; else from the file beside *path*, such as
+    ``trust/3.json``. Raise `UsageError` where it is nowhere, or *root* may not follow it; `RootRejected`.
     """
     if root.version == 1:
         return None
@@ -183,10 +184,11 @@ def _find_before(root: Root, home: Home, path: Path, before: Path | None) -> Roo
 def first_root(
     home: Home, root_keys: Sequence[VerifyKey], *, threshold: int, expires_in: timedelta | None
 ) -> Proposal:
-    """Return the first root document: whom devices trust so far, each in a scope of its own, for everything.
+    """Return the first root document: everybody whom devices trust so far, each in a scope of its own, for
+    everything.
 
-    The operator's own key has signed it, so that devices which trust that one take it in. `UsageError` where
-    the fleet has one.
+    The operator's own key has signed it, so that devices that trust that one accept it. Raise `UsageError`
+    where the fleet has one.
     """
     if home.control().listen is None:
         raise UsageError(
@@ -218,7 +220,7 @@ def first_root(
 
 
 def propose(newest: Root, change: Callable[[Root], Root]) -> Proposal:
-    """Return the version after *newest*, with *change*. `UsageError` for one that cannot be."""
+    """Return the version after *newest*, with *change*. Raise `UsageError` for an impossible one."""
     root = change(newest)
     root = _check(
         Root,
@@ -247,11 +249,11 @@ def add_scope(scope: Mapping[str, object]) -> Callable[[Root], Root]:
 
 
 def remove_scope(name: str, *, is_stolen: bool) -> Callable[[Root], Root]:
-    """Return the change that takes a scope away.
+    """Return the change that removes a scope.
 
-    *is_stolen*: its keys are taken out of every other scope, too, and a new epoch makes void what was signed
-    before. It is never refused for what others need: a threshold that cannot be met any more is lowered, and
-    a scope without keys goes. `UsageError` where there is none so named.
+    *is_stolen* removes its keys from every other scope, too, and begins a new epoch, which makes void what
+    was signed before. It is never refused because of what others need: a threshold that cannot be met any
+    more is lowered, and a scope without keys is removed. Raise `UsageError` where there is none of that name.
     """
 
     def change(root: Root) -> Root:

@@ -36,7 +36,7 @@ class Channel(Protocol):
     def name(self) -> str: ...
 
     async def send(self, message: Message) -> str:
-        """Send it once. Return why it was not taken, in words; empty once it was."""
+        """Send it once. Return in words why it was not accepted; empty once it was."""
         ...
 
 

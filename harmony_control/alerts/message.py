@@ -44,7 +44,7 @@ class Alert:
         return f"over: {title}" if self.state == "resolved" else title
 
     def to_json(self) -> dict[str, object]:
-        """Return it as it is sent."""
+        """Return the JSON to send."""
         names = sorted(self.devices)[:DEVICES_TOLD]
         return {
             "id": self.id,
@@ -58,7 +58,7 @@ class Alert:
         }
 
     def to_text(self) -> str:
-        """Return it as a person reads it."""
+        """Return the text for people."""
         names = sorted(self.devices)[:DEVICES_TOLD]
         lines = [self.title, *([f"  {_shown(self.text)}"] if self.text else [])]
         lines += [f"  {each}: {_shown(self.devices[each]) or '-'}" for each in names]
@@ -81,7 +81,7 @@ class Message:
         return f"[{word(self.fleet)}] {self.alerts[0].title}{more}"
 
     def to_json(self) -> dict[str, object]:
-        """Return it as it is sent."""
+        """Return the JSON to send."""
         return {
             "version": 1,
             "fleet": self.fleet,
@@ -91,7 +91,7 @@ class Message:
         }
 
     def to_text(self) -> str:
-        """Return it as a person reads it."""
+        """Return the text for people."""
         parts = [each.to_text() for each in self.alerts[:ALERTS_TOLD]]
         if (more := len(self.alerts) - ALERTS_TOLD) > 0:
             parts.append(f"and {more} more of the kind")

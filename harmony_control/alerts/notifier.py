@@ -103,7 +103,7 @@ class Notifier:
         }
 
     async def begin(self) -> None:
-        """Read what was told before. `StoreError`s: without it nothing can be told."""
+        """Read what was reported before. Raise `StoreError`s: without it, nothing can be reported."""
         for each in self._tellers:
             await each.records.read()
 
@@ -129,12 +129,13 @@ class Notifier:
             await self.look(each)
 
     async def look(self, teller: _Teller) -> None:
-        """Tell what is due by that channel. `StoreError`s."""
+        """Report what is due through that channel. Raise `StoreError`s."""
         if (found := self._find()) is not None:
             await teller.look(found, self._kinds())
 
     def _kinds(self) -> frozenset[Kind]:
-        """Return what is looked for and can be known: of the rest nothing is said, not even an end."""
+        """Return the kinds of problems that can be known now: of the rest nothing is reported, not even an
+        end."""
         unknown = frozenset[Kind]() if self._watched.has_documents else _OF_DOCUMENTS
         return frozenset(self._settings.kinds) - unknown
 
@@ -182,7 +183,7 @@ class _Teller:
         self._failed = 0
 
     async def look(self, found: Mapping[Group, Problem], kinds: Collection[Kind]) -> None:
-        """Tell what is due of *kinds*, if it was for long enough. `StoreError`s."""
+        """Report what is due of *kinds*, if it has lasted long enough. Raise `StoreError`s."""
         now_s = self._clock()
         if not self._find_due(found, kinds):
             self._due_since_s = None
@@ -203,7 +204,7 @@ class _Teller:
     def _find_due(
         self, found: Mapping[Group, Problem], kinds: Collection[Kind]
     ) -> dict[Group, Told]:
-        """Return what is to be told of which group."""
+        """Return what must be reported, and for which group."""
         told = self.records.all
         due: dict[Group, Told] = {}
         for group in {*found, *told}:
@@ -217,7 +218,7 @@ class _Teller:
         return due
 
     async def _claim(self, group: Group, state: Told, problem: Problem | None) -> Record | None:
-        """Return the record with which it is ours to tell; None where somebody else was quicker."""
+        """Return the record that lets us report it; None where somebody else was quicker."""
         before = self.records.all.get(group)
         count = problem.count if problem else before.count if before else 1
         is_again = before is not None and not before.is_sent and before.state == state
@@ -278,7 +279,8 @@ def _alert(record: Record, found: Mapping[Group, Problem]) -> Alert:
 
 
 async def send_test(channels: Sequence[Channel], fleet: str) -> Mapping[str, str]:
-    """Send a test by every channel. Return why it was not taken, by the channel's name; empty once it was."""
+    """Send a test through every channel. Return why it was not accepted, by the channel's name; empty once it
+    was."""
     alert = Alert(id=secrets.token_hex(16), state="test", kind=None, of="", count=1, devices={})
     message = Message(fleet=fleet, alerts=[alert])
     problems = await asyncio.gather(*(each.send(message) for each in channels))

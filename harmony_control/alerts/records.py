@@ -90,7 +90,7 @@ class Records:
         return self._clock() - known.seen_at_s < LEASE_S
 
     async def read(self) -> None:
-        """Read all anew. `StoreError`s."""
+        """Read all records again. Raise `StoreError`s."""
         entries = await newest(self._client, f"KV_{ALERTS}", ALERTS)
         now_s = self._clock()
         found: dict[Group, _Known] = {}
@@ -105,7 +105,7 @@ class Records:
         self._known = found
 
     async def write(self, record: Record) -> bool:
-        """Write it if nobody else was quicker; return whether it stands. `StoreError`s."""
+        """Write the record if nobody else was quicker. Return whether it is stored. Raise `StoreError`s."""
         known = self._known.get(record.group)
         key, value = _key(self._channel, record.group), _to_json(self._channel, record)
         try:
@@ -131,8 +131,8 @@ def _to_json(channel: str, record: Record) -> bytes:
 
 
 def _read(value: bytes, channel: str) -> Record | None:
-    """Return what stands there, if it is of that channel and can be read: what a newer harmony has written is
-    told anew."""
+    """Read what is stored, if it is of that channel and readable: what a newer harmony has written is
+    reported again."""
     try:
         fields = json.loads(value)
         return _RECORD(fields) if fields["channel"] == channel else None

@@ -76,8 +76,8 @@ class ImageArchive:
 def read_image(path: Path | str) -> ImageArchive:
     """Return the image in the archive at *path*, for `ContainerScore.image` and `ContainerScore.image_blobs`.
 
-    What it consists of is read again when the Score is pushed: until then, in this process, the file must
-    stay as it is. `ScoreFileError` for what is no archive of one whole image.
+    Its parts are read again when the Score is pushed: until then, in this process, the file must not change.
+    Raise `ScoreFileError` for what is no archive of one whole image.
     """
     path = Path(path)
     _refuse_directory(path)
@@ -105,7 +105,7 @@ class _Member:
 
 
 def _list_members(path: Path, file: BinaryIO) -> dict[str, _Member]:
-    """Return the plain files of the archive, by name: links and devices are as if they were not there."""
+    """Return the plain files of the archive, by name: links and devices are ignored."""
     import tarfile  # most pushes read none
 
     begin = file.read(6)
@@ -165,7 +165,7 @@ class _Reader:
         )
 
     def _choose_entry(self) -> Mapping[str, Any]:
-        """Return what index.json says of the one image."""
+        """Return the entry of index.json for the one image."""
         if "index.json" not in self.members and "manifest.json" in self.members:
             raise self._refuse(
                 "is in Docker's older format, which has no digests, and which podman save without --format "
@@ -196,7 +196,7 @@ class _Reader:
         return next(iter(entries.values()))
 
     def _take_index(self, index: Mapping[str, Any]) -> None:
-        """Take every platform's image that is there: which of them suits, the device's podman decides."""
+        """Take the index with the images of all platforms: the device's podman decides which of them fits."""
         listed = _list_of(index.get("manifests"))
         if len(listed) > _MANIFESTS_MOST:
             raise self._refuse(f"is for more than {_MANIFESTS_MOST} platforms; save it for fewer")
@@ -224,7 +224,7 @@ class _Reader:
         self.platforms.add(of if _PLATFORM.match(of) else "unknown")
 
     def _read_document(self, descriptor: object, what: str) -> Mapping[str, Any]:
-        """Take a blob that names others, and return what it says."""
+        """Take a blob that names others, and return its content."""
         return self._parse(self._place(descriptor, what), may_name_elsewhere=False)
 
     def _place(self, descriptor: object, what: str) -> str:
@@ -320,7 +320,7 @@ def _is_runnable(descriptor: Mapping[str, Any]) -> bool:
 
 
 def _find_name(entry: Mapping[str, Any]) -> str:
-    """Return what the archive calls its image; empty where it says nothing."""
+    """Return the name of the image in the archive; empty where it has none."""
     said = entry.get("annotations")
     annotations = cast("dict[str, object]", said) if isinstance(said, dict) else {}
     named = [annotations.get(each) for each in _NAMES]
@@ -328,10 +328,10 @@ def _find_name(entry: Mapping[str, Any]) -> str:
 
 
 def _name_image(called: str, stem: str) -> tuple[str, str]:
-    """Return how devices call the image that its archive, a file named *stem*, calls so: the repository, and
-    the tag with its colon.
+    """Return the name that devices use for an image with this name in its archive, a file named *stem*: the
+    repository, and the tag with its colon.
 
-    Of its registry nothing is kept, since it does not come from there. One word is a tag alone.
+    Leave out its registry, since it does not come from there. A single word is a tag.
     """
     if "/" not in called and ":" not in called:
         called = f"{stem}:{called}" if called else stem

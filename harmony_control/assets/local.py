@@ -35,9 +35,9 @@ _FILES: dict[str, _ReadFile] = {}
 
 
 def read_asset(path: Path | str) -> Asset:
-    """Return the asset that the file at *path* is, for a field of a Score such as `FileScore.asset`.
+    """Return the file at *path* as an asset, for a field of a Score such as `FileScore.asset`.
 
-    Its content is read again when the Score is pushed: until then, in this process, it must stay as it is.
+    Its content is read again when the Score is pushed: until then, in this process, it must not change. Raise
     `ScoreFileError` for what cannot be read, is empty, or has more than `ASSET_MAX_BYTES`.
     """
     path = Path(path)
@@ -80,8 +80,8 @@ def find_file(asset: Asset) -> Path | None:
 def read_chunks(asset: Asset) -> Iterator[bytes]:
     """Yield the pieces of *asset*, which this process has read, from its file: each is what it was then.
 
-    `ScoreFileError` from the first on that is not: what was put anywhere stays there, and would be taken for
-    that of *asset*.
+    Raise `ScoreFileError` at the first that is not: pieces that were stored before stay there, and would be
+    taken for those of *asset*.
     """
     read = _FILES[asset.sha256]
     most_bytes = ASSET_MAX_BYTES if read.part is None else None

@@ -60,7 +60,7 @@ def _with_spec(entry: SerializedScore, spec: dict[str, object]) -> SerializedSco
 
 
 def _derive_key(secret: bytes, asset: Asset) -> str:
-    """Return the key of this content: for whoever has not the secret it has nothing to do with it."""
+    """Return the key of this content: without *secret*, nobody can tell that it belongs to the content."""
     return hashlib.blake2b(
         bytes.fromhex(asset.sha256), key=secret, digest_size=32, person=b"harmony-asset-k1"
     ).hexdigest()

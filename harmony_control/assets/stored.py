@@ -100,9 +100,9 @@ async def list_assets(home: Home, client: Client) -> list[StoredAsset]:
 
 
 async def prune(client: Client, found: Iterable[StoredAsset]) -> list[StoredAsset]:
-    """Have the server forget those of *found* that nobody needs, and that are a day old; return which.
+    """Delete those of *found* that nobody needs and that are a day old. Return them.
 
-    `StoreError` where some of one is there afterwards.
+    Raise `StoreError` where a part of one is still there afterwards.
     """
     bucket, pruned = Bucket(client, ASSETS), list[StoredAsset]()
     for each in found:
@@ -119,9 +119,9 @@ async def prune(client: Client, found: Iterable[StoredAsset]) -> list[StoredAsse
 
 
 async def remove(client: Client, name: str) -> int:
-    """Have the server forget the asset whose id is *name*, whoever needs it: how many pieces it had.
+    """Delete the asset whose id is *name*, whoever needs it. Return how many pieces it had.
 
-    `UsageError` where there is none.
+    Raise `UsageError` where there is none.
     """
     # What is no id could be a pattern.
     pieces = await list_stored(client, name) if name.isalnum() else set[int]()
@@ -172,7 +172,7 @@ def _read_kept(home: Home) -> list[tuple[str, bytes]]:
 
 
 async def _find_generations(client: Client) -> dict[str, set[int]]:
-    """Return which generations of each class may still come to a device."""
+    """Return which generations of each class a device may still get."""
     found: dict[str, set[int]] = {}
     for key in await Bucket(client, DESIRED_CLASS).list_keys():
         name, _, generation = key.rpartition(".")
@@ -197,9 +197,10 @@ def _read_assets(envelope: bytes, payload_type: str, by: str) -> Iterator[Asset]
 
 
 def _read(envelope: bytes, payload_type: str, what: str) -> Mapping[str, object]:
-    """Return what *envelope* says, whoever has signed it: what somebody forged keeps more, and never less.
+    """Return the content of *envelope*, whoever has signed it: a forged one keeps more assets, and never
+    fewer.
 
-    `StoreError` where it says nothing: what it needs is not known then.
+    Raise `StoreError` where it cannot be read: what it needs is not known then.
     """
     try:
         payload, _ = split_envelope(envelope, payload_type=payload_type)

@@ -24,11 +24,11 @@ _AT_ONCE = 8
 
 
 async def upload(client: Client, assets: Iterable[Asset], in_force: Collection[Asset]) -> int:
-    """Have every piece of each of *assets* in the bucket, and return how many had to be put there.
+    """Put every missing piece of *assets* into the bucket. Return how many were put there.
 
-    Of those that are *in_force* only what this process has read a file for: whoever pushes something else
-    need not have it. `UsageError` where pieces are missing and this process has read no file with that
-    content; `ScoreFileError` where the file has changed since; `StoreError` where the bucket is full.
+    Of those that are *in_force*, put only what this process has read a file for: whoever pushes something
+    else need not have it. Raise `UsageError` where pieces are missing and this process has read no file with
+    that content; `ScoreFileError` where the file has changed since; `StoreError` where the bucket is full.
     """
     places = asyncio.Semaphore(_AT_ONCE)
 

@@ -22,9 +22,9 @@ _TRIES = 2
 
 
 async def audit(asking: Asking) -> AuditResult:
-    """Return whether the record of the device that is asked is whole, and what was seen of it.
+    """Return whether the record of the device is whole, and is the one that was seen of it.
 
-    What could not be checked is in the result. Raises what `Asking` raises of what cannot be asked at all.
+    What could not be checked is in the result. Raise what `Asking` raises if nothing can be asked at all.
     """
     agent_id = asking.agent_id
     await refuse_unknown(asking.home, asking.client, agent_id)

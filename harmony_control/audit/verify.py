@@ -109,7 +109,7 @@ def verify_chain(
     reported: ReportedHead | None,
     seen: Sequence[SeenHead],
 ) -> AuditResult:
-    """Return whether *events* hang together, and are those of which *reported* and *seen* have told."""
+    """Return whether *events* form an unbroken chain, and are those that *reported* and *seen* have named."""
     chain = _Chain(events)
     not_kept = tuple(each for each in seen if chain.has_dropped(each.head))
     confirmed = tuple(each for each in seen if chain.has(each.head))
@@ -134,9 +134,9 @@ def verify_chain(
 def compare_heads(
     agent_id: str, reported: ReportedHead | None, seen: Sequence[SeenHead]
 ) -> AuditResult:
-    """Return what can be said without the device: whether all that it has told of itself can be so at once.
+    """Return what can be said without the device: whether all its reports can be true at once.
 
-    *seen* in the order in which it was seen, before the report.
+    *seen* is in the order in which it was seen, before the report.
     """
     if reported is not None:
         seen = [*seen, SeenHead(head=reported.head, at=reported.at)]
@@ -207,16 +207,16 @@ class _Chain:
         self.faults.append(AuditFault(kind="Rewritten", seq=seq, message=message))
 
     def has(self, head: AuditHead) -> bool:
-        """Return whether the device's record is the one of which *head* is."""
+        """Return whether *head* belongs to the device's record."""
         return head.seq == 0 or self._hashes.get(head.seq) == head.head
 
     def has_dropped(self, head: AuditHead) -> bool:
-        """Return whether *head* is from before what is kept, so that nothing can be said of it."""
+        """Return whether *head* is from before what is kept, so that it cannot be checked."""
         is_before = head.seq < self._first and head.seq not in self._hashes
         return is_before and head.seq > 0 and not self._begins_at_the_start
 
     def compare(self, head: AuditHead, where: str, *, is_new: bool) -> AuditFault | None:
-        """Return what is wrong where *head* was seen. *is_new*: what was seen first is not in it."""
+        """Return what is wrong if *head* was seen. *is_new* says that what was seen first is not in it."""
         if self.has(head):
             return None
         seq, loss = head.seq, self._loss_of(head.seq)
@@ -250,7 +250,7 @@ class _Chain:
 
 
 def _first_of_each_kind(faults: Iterable[AuditFault]) -> tuple[AuditFault, ...]:
-    """Return of each kind the one that reaches farthest back."""
+    """Return, of each kind, the one that reaches back the farthest."""
     first: dict[FaultKind, AuditFault] = {}
     for each in faults:
         if each.kind not in first or each.seq < first[each.kind].seq:

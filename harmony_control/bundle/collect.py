@@ -79,8 +79,11 @@ async def collect(
     with_images: bool = True,
     with_downloads: bool = True,
 ) -> Contents:
-    """Read it all. `UsageError` where nothing was ever pushed to the device, or, *with_images*, one is named
-    by a tag alone; `ManifestRejected` for a manifest that nobody trusted here has signed; `StoreError`."""
+    """Read all that a bundle needs.
+
+    Raise `UsageError` where nothing was ever pushed to the device, or, *with_images*, an image is named only
+    by a tag; `ManifestRejected` for a manifest that nobody trusted here has signed; `StoreError`.
+    """
     await refresh(home, client)
     fleet = await asyncio.to_thread(lambda: home.control().fleet)
     envelope, manifest = await _read_own(home, client, fleet, agent_id)
@@ -129,7 +132,7 @@ async def _read_own(
 
 
 async def _read_roots(client: Client) -> dict[str, bytes]:
-    """Return every version: which of them the device has, nobody knows."""
+    """Return every version: nobody knows which of them the device has."""
     bucket, found = Bucket(client, TRUST), dict[str, bytes]()
     while (entry := await bucket.get(str(len(found) + 1))) is not None:
         found[f"{TRUST}/{len(found) + 1}"] = entry.value
@@ -137,7 +140,7 @@ async def _read_roots(client: Client) -> dict[str, bytes]:
 
 
 async def _read_classes(client: Client, fleet: str, labels: Mapping[str, str]) -> dict[str, bytes]:
-    """Return the fleet index, and of each class to which the device may belong what its gate is about."""
+    """Return the fleet index, and for each class to which the device may belong, what its gate allows."""
     entry = await Bucket(client, FLEET).get(INDEX_KEY)
     if entry is None:
         return {}
@@ -164,7 +167,7 @@ def _has_scores(name: str) -> bool:
 
 
 def _parse(name: str, envelope: bytes) -> Mapping[str, Any]:
-    """Return what a manifest says, whoever has signed it."""
+    """Return the content of a manifest, whoever has signed it."""
     is_own = name.startswith(f"{DESIRED_STATE}/")
     payload = _split(envelope, PAYLOAD_TYPE if is_own else CLASS_TYPE)
     value = strict_json.loads(payload, max_bytes=PAYLOAD_MAX_BYTES)
@@ -197,9 +200,9 @@ def _find_all_assets(payloads: Iterable[Mapping[str, Any]]) -> Iterator[Asset]:
 
 
 def _look_for_tags(payloads: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return warnings about Scores that cannot be looked through; `UsageError` for a tag without a digest.
+    """Return warnings about Scores that cannot be searched. Raise `UsageError` for a tag without a digest.
 
-    Which image a tag stands for, nobody has signed, so that whoever writes the stick could choose it.
+    Nobody has signed which image a tag stands for, so that whoever writes the stick could choose it.
     """
     registry, unread = plugins.load(), list[str]()
     for payload in payloads:
@@ -253,8 +256,8 @@ def _find_logins(spec: object) -> Iterator[tuple[str, RegistryLogin]]:
 def _find_all_downloads(
     payloads: Iterable[Mapping[str, Any]], labels: Mapping[str, str]
 ) -> tuple[tuple[Wanted, ...], tuple[str, ...]]:
-    """Return what is fetched from the web by a device with these *labels*, and warnings about addresses that
-    only the device itself knows."""
+    """Return what a device with these *labels* fetches from the web, and warnings about addresses that only
+    the device itself knows."""
     found, unread = list[Wanted](), list[str]()
     for payload in payloads:
         for entry in _read_entries(payload):
@@ -277,7 +280,7 @@ def _find_all_downloads(
 
 
 def _resolve(download: Mapping[str, object], labels: Mapping[str, str]) -> Mapping[str, object]:
-    """Return *download* with its references resolved. KeyError for one that is no label known here."""
+    """Return *download* with its references resolved. Raise KeyError for one that is no label known here."""
 
     def value_of(reference: Reference) -> str:
         if reference.namespace != "labels":

@@ -57,9 +57,9 @@ class Fetched:
 async def fetch_downloads(
     wanted: Iterable[Wanted], tell: TellProgress
 ) -> AsyncGenerator[Sequence[Fetched]]:
-    """Yield what *wanted* consists of, each content once, for as long as the block lasts.
+    """Yield the files of what is *wanted*, each content once, for as long as the block lasts.
 
-    `DownloadFailed`, `DownloadRefused`; `UsageError` where there is no room.
+    Raise `DownloadFailed`, `DownloadRefused`; `UsageError` where there is no room.
     """
     by_hash: dict[str, list[Wanted]] = {}
     for each in wanted:
@@ -88,7 +88,7 @@ async def read_fetched(fetched: Fetched) -> AsyncGenerator[AsyncIterator[bytes]]
 async def _fetch_any(
     client: httpx.AsyncClient, same: Sequence[Wanted], file: BinaryIO, tell: TellProgress
 ) -> Fetched:
-    """Return the content that all of *same* name, from the first of their addresses that gives it."""
+    """Return the content that all of *same* name, from the first of their addresses that returns it."""
     begin = file.tell()
     found = None
     for each in same:
@@ -149,7 +149,7 @@ def _refuse_answer(wanted: Wanted, answer: httpx.Response) -> None:
 
 
 async def _take(wanted: Wanted, answer: httpx.Response, file: BinaryIO, tell: TellProgress) -> int:
-    """Append what comes to *file*, and return how much it was: exactly what is wanted."""
+    """Append what arrives to *file*. Return how many bytes that was: exactly what is wanted."""
     download, digest, size_bytes = wanted.download, hashlib.sha256(), 0
     async for part in answer.aiter_raw(_PART_BYTES):
         digest.update(part)

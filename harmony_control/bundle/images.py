@@ -48,7 +48,8 @@ class Platform:
 
     @classmethod
     def of_machine(cls, machine: str) -> Platform | None:
-        """Return that of a device whose kernel says *machine*; None for one that is not known here."""
+        """Return the platform of a device whose kernel says *machine*; None for one that is not known
+        here."""
         found = _ARCHITECTURES.get(machine)
         return None if found is None else cls(found)
 
@@ -84,7 +85,7 @@ async def find_blobs(
     """Return all that the images, which are named by digest, each with its login, consist of for *platform*,
     each once.
 
-    `ImageNotFound`, `RegistryUnreachable`; `UsageError` for an image that is for other platforms alone.
+    Raise `ImageNotFound`, `RegistryUnreachable`; `UsageError` for an image that is only for other platforms.
     """
     blobs: dict[str, Blob] = {}
     for reference, given in references.items():
@@ -98,7 +99,8 @@ async def find_blobs(
 async def read_blob(
     registries: RegistryClient, blob: Blob
 ) -> AsyncGenerator[AsyncGenerator[bytes]]:
-    """Yield the content of *blob*, in parts. `RegistryUnreachable`, also where it is another one."""
+    """Yield the content of *blob*, in parts. Raise `RegistryUnreachable`, also where the content is
+    another."""
     import httpx
 
     try:
@@ -182,7 +184,7 @@ def _read(blob: Blob) -> Mapping[str, Any]:
 
 
 def _choose(listed: object, platform: Platform) -> list[str]:
-    """Return the digests of all that an index has for *platform*: which variant suits, podman decides."""
+    """Return the digests of all that an index has for *platform*: podman decides which variant fits."""
     chosen: list[str] = []
     for each in cast("list[object]", listed) if isinstance(listed, list) else []:
         match each:

@@ -86,10 +86,10 @@ async def write_bundle(
     *,
     tell: TellProgress,
 ) -> Bundled:
-    """Write *contents* to *file*, at its beginning, with what the images are for *platform*.
+    """Write *contents* to *file*, at its beginning, with the parts of the images for *platform*.
 
-    `UsageError` where a piece of an asset is not on the server any more, where the file takes no more, or for
-    more than a bundle has room for; and what `find_blobs` and `fetch_downloads` raise.
+    Raise `UsageError` where a piece of an asset is no longer on the server, where the file cannot take more,
+    or for more than a bundle has room for; and what `find_blobs` and `fetch_downloads` raise.
     """
     async with (
         open_registries() as registries,

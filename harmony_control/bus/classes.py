@@ -20,14 +20,15 @@ __all__ = ["class_key", "hint_devices"]
 
 
 def class_key(name: str, generation: int) -> str:
-    """Return under which key of ``desired-class`` that generation of the class stands."""
+    """Return the key of ``desired-class`` for that generation of the class."""
     return f"{name}.{generation}"
 
 
 async def hint_devices(client: Client, agent_ids: Iterable[str], name: str | None = None) -> None:
-    """Have these devices look at the gate of the class *name*, or at the fleet index: it was just written.
+    """Have these devices look at the gate of the class *name*, or at the fleet index, which was just written.
 
-    No more than a hint: nothing is stored, and a device that is away misses nothing by it. `BusUnreachable`.
+    This is only a hint: nothing is stored, and a device that is away misses nothing by it. Raise
+    `BusUnreachable`.
     """
     told = f"{FLEET}.{INDEX_KEY}" if name is None else f"{ROLLOUT}.{name}"
     with bus_errors("telling devices of their class"):

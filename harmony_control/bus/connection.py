@@ -161,7 +161,7 @@ class Bucket:
         )
 
     async def put(self, key: str, value: bytes) -> int:
-        """Write whatever was there before; the new revision."""
+        """Write *value* over whatever was there before. Return the new revision."""
         with bus_errors(f"writing {self.name}.{key}"):
             return await self._keys.put(key, value)
 
@@ -290,7 +290,8 @@ async def _connect(account: _Account, refusals: list[str]) -> Client:
 
 
 async def connect_admin(home: Home) -> Client:
-    """Return a connection with the control plane's own rights, by what *home* says. `close` it when done."""
+    """Return a connection with the control plane's own rights, with the settings of *home*. Call `close` when
+    done."""
 
     def read() -> tuple[ControlConfig, Nkey, str | None, str]:
         config = home.control()
@@ -306,13 +307,14 @@ async def connect_admin(home: Home) -> Client:
 def inbox_prefix(nkey: str) -> str:
     """Return the subject under which the answers to the holder of that public nkey arrive.
 
-    Who may only look may listen to no other.
+    An operator who may only read may listen to no other.
     """
     return f"_INBOX_{nkey}"
 
 
 def raise_if_refused(client: Client, doing: str) -> None:
-    """Raise `NotAllowed` if the server has refused this connection anything; *doing* as for `bus_errors`."""
+    """Raise `NotAllowed` if the server has refused anything on this connection; *doing* is as for
+    `bus_errors`."""
     if isinstance(client, TlsClient) and client.refused:
         raise _not_allowed(doing)
 
@@ -323,7 +325,7 @@ def cluster_of(client: Client) -> str:
 
 
 def server_id(client: Client) -> str:
-    """Return by what the server that *client* is connected to is told from all others, since its start."""
+    """Return what distinguishes the server of *client* from all others, since its start."""
     return str(_server_info(client).get("server_id") or "")
 
 
@@ -352,7 +354,7 @@ async def admin(home: Home) -> AsyncGenerator[Client]:
 def bus_errors(doing: str) -> Generator[None]:
     """Turn nats-py's errors into Harmony's; *doing* says what failed: ``reading desired-state.pi-1``.
 
-    Who was cancelled meanwhile is, also where nats-py has forgotten it.
+    A task that was cancelled meanwhile is cancelled, also where nats-py has forgotten it.
     """
     try:
         yield
@@ -398,7 +400,7 @@ def _not_allowed(doing: str) -> NotAllowed:
 
 
 def no_bucket(doing: str) -> BusUnreachable:
-    """Return the error that nobody answers for a bucket; *doing* as for `bus_errors`."""
+    """Return the error that nobody answers for a bucket; *doing* is as for `bus_errors`."""
     return BusUnreachable(
         f"{doing}: the server has no such bucket; `harmony server`, started again, makes it"
     )

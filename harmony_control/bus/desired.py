@@ -44,9 +44,9 @@ class Desired:
 async def read_desired(
     home: Home, entries: Mapping[str, Entry], taken_in: Mapping[str, str]
 ) -> dict[str, Desired]:
-    """Return by its key what each of *entries* wants; without those that cannot be read.
+    """Return, by key, what each of *entries* wants; leave out those that cannot be read.
 
-    *taken_in*: the hash of the manifest that each device reports, of those that are believed.
+    *taken_in* is the hash of the manifest that each device reports, of those that are believed.
     """
     found: dict[str, Desired] = {}
     doubted: dict[str, Entry] = {}

@@ -56,7 +56,7 @@ class DeviceKeys:
         self._look_at_s = 0.0
 
     async def load(self, agent_ids: Collection[str], *, anew: bool = False) -> None:
-        """Learn the keys of these devices, also of those that are known already if *anew*."""
+        """Learn the keys of these devices; with *anew*, also of those that are known already."""
         await self._forget_what_counts_no_more()
         known = self._known
         asked = [each for each in agent_ids if anew or each not in known]
@@ -69,7 +69,8 @@ class DeviceKeys:
         known |= {each: found.get(each, "") for each in asked}
 
     async def _forget_what_counts_no_more(self) -> None:
-        """Forget all once others may say who a device is: who has said it may have been taken out."""
+        """Forget all keys once others may say who a device is: who has said it before may have been
+        removed."""
         now_s = asyncio.get_running_loop().time()
         if self._by is None or now_s < self._look_at_s:
             return
@@ -125,8 +126,8 @@ class DeviceKeys:
 
 
 def _open_all(entries: Iterable[Entry], believed: _Believed) -> list[DeviceRecord]:
-    """Return the records in *entries*. One that does not count is as if it were not there: its device is not
-    believed then."""
+    """Return the records in *entries*. One that does not count is ignored: its device is not believed
+    then."""
     from harmony_core.wire.device_record import open_record
 
     records: list[DeviceRecord] = []

@@ -20,15 +20,15 @@ __all__ = ["describe_unknown", "refuse_not_enrolled", "refuse_unknown"]
 async def refuse_unknown(home: Home, client: Client, agent_id: str) -> None:
     """Raise `UnknownDevice` for an id that is neither enrolled here nor was ever heard of.
 
-    A home from which nobody was enrolled cannot tell: there every id may be one.
+    A home from which nobody was enrolled cannot know: there, every id may be a device.
     """
     if (known := await _others(home, client, agent_id)) is not None:
         raise UnknownDevice(describe_unknown(agent_id, known))
 
 
 async def refuse_not_enrolled(home: Home, client: Client, agent_id: str) -> None:
-    """Raise `NotEnrolled` where `refuse_unknown` raises, and for a device whose key is revoked, for who is
-    about to push."""
+    """Raise `NotEnrolled` where `refuse_unknown` raises, and for a device whose key is revoked; call it
+    before a push."""
     if await asyncio.to_thread(_is_revoked, home, agent_id):
         raise NotEnrolled(
             f"nothing was pushed, since the key of {agent_id} is revoked: it is let in no more, and would "
@@ -44,12 +44,12 @@ async def refuse_not_enrolled(home: Home, client: Client, agent_id: str) -> None
 
 
 def _is_revoked(home: Home, agent_id: str) -> bool:
-    """Return whether there was such a device, and there is none since its key was revoked from here."""
+    """Return whether there was such a device, whose key was revoked from here, and none since."""
     return agent_id in home.revoked().values() and agent_id not in home.agents()
 
 
 async def _others(home: Home, client: Client, agent_id: str) -> list[str] | None:
-    """Return every other device, where *agent_id* is none."""
+    """Return every other device, since *agent_id* is none."""
     enrolled = await asyncio.to_thread(home.agents)
     if not enrolled or agent_id in enrolled:
         return None
@@ -60,7 +60,7 @@ async def _others(home: Home, client: Client, agent_id: str) -> list[str] | None
 
 
 def describe_unknown(agent_id: str, known: Iterable[str]) -> str:
-    """Say that *agent_id* is no device, and which of those that are *known* may be meant."""
+    """Return the message that *agent_id* is no device, and which of those that are *known* may be meant."""
     others = ", ".join(sorted(known)) or "none yet; see `harmony enroll`"
     hint = did_you_mean(agent_id, known) or f"; there are: {others}"
     return f"there is no device {agent_id!r}{hint}"

@@ -55,10 +55,9 @@ async def following(
 ) -> AsyncGenerator[AsyncIterator[Entry]]:
     """Yield the newest value of *key* (of every key, by ``*``), then every write from now on.
 
-    What was written before the block began is told, and so is everything after. While the bus is away it
-    waits. *stream* holds the bucket, unless it is its own. With *deletions*, marks of deletion are told, too;
-    and to who may make no consumer, that a value is there no more. Raises `StoreError` only when the block
-    is entered.
+    This includes what was written before the block began, and everything after. It waits while the bus is
+    away. *stream* contains the bucket, unless it is its own. With *deletions*, yield marks of deletion, too;
+    and, to who may make no consumer, that a value is gone. Raise `StoreError` only when the block is entered.
     """
     stream = stream or f"KV_{bucket}"
     subject = f"$KV.{bucket}.{key}"

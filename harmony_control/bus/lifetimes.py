@@ -20,12 +20,12 @@ _CLOCKS_APART_S = 3_600.0
 
 
 def lifetime_of(beat: Entry, *, unsaid_s: float = LIFETIME_LEAST_S) -> timedelta:
-    """Return for how long *beat* counts; *unsaid_s* for one that does not say."""
+    """Return for how many seconds *beat* counts; *unsaid_s* for one that does not say."""
     return timedelta(seconds=unsaid_s if beat.lifetime_s is None else beat.lifetime_s)
 
 
 def find_end(beat: Entry, now: datetime) -> datetime | None:
-    """Return when *beat*, which the server has still, has ended all the same; None while it counts."""
+    """Return when *beat*, which the server still has, has nevertheless ended; None while it counts."""
     ended_at = beat.written_at + lifetime_of(beat)
     slack = timedelta(seconds=0 if beat.lifetime_s is None else _CLOCKS_APART_S)
     return ended_at if now > ended_at + slack else None

@@ -41,10 +41,10 @@ _LOOKS = 5
 
 
 async def newest(client: Client, stream: str, bucket: str, key: str = _ALL) -> list[Entry]:
-    """Return the newest value of *key* (of every key, by ``*``) of *bucket*, as *stream* holds it.
+    """Return the newest value of *key* (of every key, by ``*``) of *bucket*, from *stream*.
 
-    For streams that keep one value of each key; of others, all would be read. Where the server has put a
-    marker in place of what expired, the value is empty.
+    This is for streams that keep one value of each key; of others, all values would be read. Where the server
+    has put a marker in place of an expired value, the value is empty.
     """
     return await _read(client, stream, bucket, {"next_by_subj": f"$KV.{bucket}.{key}", "seq": 1})
 

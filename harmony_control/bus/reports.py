@@ -173,7 +173,7 @@ class Known:
     desired: Desired | None = None
 
     def end_if_over(self, now: datetime) -> Known:
-        """Return what is known of it, where the server has a heartbeat still that has ended."""
+        """Return what is known now, given that its heartbeat may be over though the server still has it."""
         beat = self.beat.entry if self.beat else None
         if beat is None or (ended_at := find_end(beat, now)) is None:
             return self
@@ -190,7 +190,7 @@ class Known:
         return timedelta(seconds=compute_lifetime_s(state.heartbeat_s))
 
     def to_seen(self) -> Seen:
-        """Return what it comes to."""
+        """Return the result as a `Seen`."""
         report, beat = self.report, self.beat
         presence: Presence = "Offline" if report or self.heard_at else "Never"
         times = [report.entry.written_at] if report else []
@@ -235,16 +235,16 @@ class Reports:
         return await self._report(found) if found is not None else None
 
     async def read_heartbeat(self, agent_id: str) -> Heartbeat | None:
-        """Return its newest heartbeat; None when none counts, or none that can be believed."""
+        """Return the device's newest heartbeat; None when none counts, or none can be believed."""
         found = await Bucket(self.client, HEARTBEAT).get(agent_id)
         if found is None or find_end(found, datetime.now(UTC)) is not None:
             return None
         return (await self.read([found], Heartbeat))[agent_id].value
 
     async def is_heard(self, agent_id: str) -> bool:
-        """Return whether its newest heartbeat counts.
+        """Return whether the device's newest heartbeat counts.
 
-        Before its heart first beats it may have reported: a device that has just started, or has much to do.
+        A device may have reported before its first heartbeat: it has just started, or is busy.
         """
         if await self.read_heartbeat(agent_id) is not None:
             return True
@@ -255,8 +255,7 @@ class Reports:
 
     @asynccontextmanager
     async def reporting(self, agent_id: str = "*") -> AsyncGenerator[AsyncIterator[Report]]:
-        """Yield what the device (every device, by ``*``) has reported, and everything that it does from now
-        on."""
+        """Yield what the device (every device, by ``*``) has reported, and every report from now on."""
         async with following(self.client, ACTUAL_STATE, agent_id) as entries:
 
             async def reports() -> AsyncGenerator[Report]:
@@ -268,7 +267,7 @@ class Reports:
 
     @asynccontextmanager
     async def states(self, agent_id: str = "*") -> AsyncGenerator[AsyncIterator[ActualState]]:
-        """Yield, as `reporting`, what can be read of it."""
+        """Yield, as `reporting`, the states that can be read."""
         async with self.reporting(agent_id) as told:
 
             async def states() -> AsyncGenerator[ActualState]:
@@ -344,15 +343,15 @@ class Reports:
         return await read_desired(self.home, entries, taken_in)
 
     async def read_inventory(self, agent_id: str) -> Reading[Inventory] | None:
-        """Return of what the device says that it consists; None where it never did."""
+        """Return the inventory that the device has reported; None where it never did."""
         from harmony_core.wire.inventory import Inventory
 
         found = await Bucket(self.client, INVENTORY).get(agent_id)
         return None if found is None else (await self.read([found], Inventory))[agent_id]
 
     async def read_heads(self, agent_id: str) -> list[SeenHead]:
-        """Return how the device's chain of events went in each report of it that was read here, the oldest
-        first."""
+        """Return the heads of the device's chain of events in each of its reports that was read here, the
+        oldest first."""
         await self._keys.load([agent_id])
         return await asyncio.to_thread(self._seen.heads, agent_id, self._keys.of(agent_id))
 
@@ -420,7 +419,7 @@ class Reports:
         return _UNSIGNED if self._keys.of(agent_id) else _WITHOUT_KEY
 
     async def _signed(self, entries: Sequence[Entry], cls: type[T]) -> set[str]:
-        """Return the keys of those that their devices have signed."""
+        """Return the keys of those values that their devices have signed."""
         await self._keys.load([each.key for each in entries])
         signed = self._verify(entries, cls)
         if len(signed) < len(entries):
@@ -439,8 +438,8 @@ class Reports:
 
 
 async def _read_beats(client: Client) -> tuple[dict[str, Entry], dict[str, datetime]]:
-    """Return the heartbeats by id; and of those that the bucket has no more, when they ended, as long as the
-    server tells of it."""
+    """Return the heartbeats by id; and, for those that the bucket no longer has, when they ended, as long as
+    the server knows."""
     told, heard = await asyncio.gather(
         newest(client, HEARTBEAT_WATCH, HEARTBEAT),
         newest(client, f"KV_{HEARTBEAT}", HEARTBEAT),

@@ -201,9 +201,9 @@ class Asking:
     async def reconcile(
         self, score: str | None = None, *, enforce: bool = False
     ) -> AsyncGenerator[AsyncIterator[Looked]]:
-        """Have the device look at a Score, or at all, now; what each came to, as it does.
+        """Have the device look at one Score, or at all, now. Yield the result of each, as it comes.
 
-        *enforce*: put right once also what has drifted and is only to be told of.
+        With *enforce*, repair once also what has drifted and is only to be reported.
         """
         ask = _make_ask(Reconcile, score=score, enforce=enforce)
         async with aclosing(self._reconcile(ask)) as told:
@@ -225,15 +225,15 @@ class Asking:
         return found
 
     async def release(self, score: str) -> None:
-        """Have the device do now what an application has asked to put off."""
+        """Have the device do now what an application has asked to delay."""
         async with aclosing(self._items(_make_ask(Release, score=score))) as items:
             async for _ in items:
                 pass
 
     async def reboot(self, boot_id: str, *, if_needed: bool) -> RebootAsked:
-        """Have the device booted out of the boot *boot_id*, as it has reported it; return its answer.
+        """Have the device reboot out of the boot *boot_id*, which it has reported. Return its answer.
 
-        It answers just before it goes down. Whether it is booted, its next report says.
+        It answers just before it goes down. Its next report says whether it was rebooted.
         """
         told: RebootAsked | None = None
         ask = _make_ask(Reboot, boot_id=boot_id, if_needed=if_needed)
@@ -257,17 +257,19 @@ class Asking:
     async def items(
         self, ask: Ask, *, lifetime_s: float = LIFETIME_MOST_S
     ) -> AsyncGenerator[JsonItem]:
-        """Yield what is answered to *ask*, which is to be accepted within *lifetime_s*, up to its end."""
+        """Yield the items of the answer to *ask*, which the device must accept within *lifetime_s*, up to its
+        end."""
         async with aclosing(self._items(ask, lifetime_s)) as items:
             async for item in items:
                 yield item
 
     def read(self, cls: type[_T], item: JsonItem) -> _T:
-        """Return *item* as what it should be; `NoAnswer` where it is not."""
+        """Return *item* as what it should be. Raise `NoAnswer` where it is something else."""
         return self._read(cls, item)
 
     async def find_key(self) -> str:
-        """Return the device's public key, as it was let in with. `NotEnrolled` where it is not known."""
+        """Return the public key with which the device was enrolled. Raise `NotEnrolled` where it is not
+        known."""
         await refuse_unknown(self.home, self.client, self.agent_id)
         keys = DeviceKeys(self.home, self.client)
         await keys.load([self.agent_id])
@@ -279,7 +281,7 @@ class Asking:
         return key
 
     async def audit(self) -> list[ChainedEvent]:
-        """Return all changes that it has noted, oldest first, exactly as they stand there."""
+        """Return all changes that the device has recorded, oldest first, exactly as they are stored."""
         found: list[ChainedEvent] = []
         after: int | None = None
         while True:
@@ -339,7 +341,7 @@ class Asking:
     async def _frames(
         self, ask: Ask, lifetime_s: float = LIFETIME_MOST_S
     ) -> AsyncGenerator[Alive | Item]:
-        """Yield the answer to one request, up to its end; what it was refused with is raised."""
+        """Yield the frames of the answer to one request, up to its end. Raise what it was refused with."""
         async with self._send(ask, lifetime_s) as answer:
             expected = 0
             spent_s, size_bytes = 0.0, 0
@@ -412,8 +414,8 @@ class Asking:
         await asyncio.to_thread(self._refuse_elsewhere)
 
     def _refuse_elsewhere(self) -> None:
-        """Raise `OutOfScope` where this operator may ask some devices, by what is known here, and not this
-        one: it would answer nothing. `ConfigError`."""
+        """Raise `OutOfScope` where this operator may ask some devices, as far as is known here, but not this
+        one: it would not answer. Raise `ConfigError`."""
         if not self.home.root_versions():
             return
         from harmony_control.store.roots import read_believed
@@ -432,7 +434,7 @@ class Asking:
         await self.client.publish(f"{MAIL}.{self.agent_id}.request", envelope)
 
     async def _ask_again(self, answer: _Answer) -> Msg:
-        """Send the same request again and again until an answer begins; TimeoutError when none does.
+        """Send the same request again and again until an answer begins. Raise TimeoutError when none does.
 
         A device answers it only once. It may have been lost among what others send there.
         """
@@ -470,8 +472,8 @@ class Asking:
             raise NoAnswer(f"{self.agent_id} {await self._presence()} {said}. {_REMEDY}") from None
 
     async def _presence(self) -> str:
-        """Return when it was heard last, in words: one that was just switched off seems to live for a
-        while."""
+        """Return in words when the device was last heard: one that was just switched off seems to be alive
+        for a while."""
         beat = await Bucket(self.client, HEARTBEAT).get(self.agent_id)
         if beat is None:
             return "is offline, and"
@@ -519,7 +521,7 @@ class Asking:
             raise self._unreadable(f"not a Score's state: {error}") from error
 
     def _with(self, ask: _FollowedT, **changes: object) -> _FollowedT:
-        """Return *ask*, to be asked from here on. A cursor of a device may be anything."""
+        """Return *ask*, to be continued from here. The cursor of a device may be any text."""
         try:
             return type(ask).model_validate({**dict(ask), **changes})
         except ValidationError as error:
@@ -577,7 +579,7 @@ def _make_ask(ask: type[_AskT], **fields: object) -> _AskT:
 
 
 async def _message(answer: _Answer, within_s: float) -> Msg:
-    """Return the next message; TimeoutError when none comes."""
+    """Return the next message. Raise TimeoutError when none comes."""
     with bus_errors("waiting for an answer"):
         try:
             return await answer.subscription.next_msg(timeout=within_s)
@@ -591,7 +593,7 @@ def _now() -> float:
 
 
 def _why_unheard(seen: Seen) -> str:
-    """Say why a device that is not heard does not answer, as far as is known."""
+    """Return why a device that is not heard does not answer, as far as is known."""
     if seen.is_unverified:
         return (
             f"{seen.agent_id} does not answer, and nothing in its place is believed: {seen.problem}"

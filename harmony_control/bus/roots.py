@@ -39,11 +39,11 @@ _LOOK_AGAIN_S = 0.5
 
 
 async def refresh(home: Home, client: Client) -> Root | None:
-    """Keep the root documents that were published since, each verified by the one before. Say it of the
-    first, since nothing vouches for that one here but an operator's key.
+    """Keep the root documents that were published since, each verified by the one before. Return the newest;
+    None for a fleet without.
 
-    Return the newest; None for a fleet without. What does not follow it stands there for nothing: whoever may
-    write the bucket can put it there. `StoreError`s.
+    Log the first one, since only an operator's key vouches for it here. Ignore what does not follow the one
+    before: whoever may write the bucket can put it there. Raise `StoreError`s.
     """
     chain = await asyncio.to_thread(read_chain, home)
     latest = chain[-1] if chain else None
@@ -74,11 +74,11 @@ def _tell_first(home: Home, envelope: bytes) -> None:
 async def publish(
     home: Home, client: Client, envelope: bytes, *, replaces: str | None = None
 ) -> Root:
-    """Have *envelope* be the newest root document, for everybody, and hint it to every device.
+    """Publish *envelope* as the newest root document, and hint it to every device.
 
-    `RootRejected` where it does not follow the newest one, or too few have signed it; `UsageError` where
-    somebody else has published that version. A first one that nobody trusted here has signed, and which some
-    devices may follow, is replaced only where *replaces* is its SHA-256.
+    Raise `RootRejected` where it does not follow the newest one, or too few have signed it; `UsageError`
+    where somebody else has published that version. A first one that nobody trusted here has signed, and that
+    some devices may follow, is replaced only where *replaces* is its SHA-256.
     """
     before = await refresh(home, client)
     root = await asyncio.to_thread(open_next, home, envelope, before)
@@ -138,10 +138,10 @@ class Taken:
 
 
 async def look_who_has(reports: Reports, version: int, *, within_s: float = 0.0) -> Taken:
-    """Return who has taken in root document *version*, or a later one, by their own signed reports, and the
-    SHA-256 of each document that is known here.
+    """Return who has accepted root document *version*, or a later one, according to their own signed reports,
+    and the SHA-256 of each document that is known here.
 
-    Who is heard of and has not is waited for, at most *within_s*.
+    Wait, at most *within_s* seconds, for those who are heard and have not accepted it.
     """
     until = asyncio.get_running_loop().time() + within_s
     while True:
@@ -185,7 +185,8 @@ async def publish_missing(home: Home, client: Client) -> None:
 
 
 async def hint(client: Client, agent_ids: Iterable[str]) -> None:
-    """Tell these devices that there is a newer root document. Who is away finds it when it connects."""
+    """Tell these devices that there is a newer root document. A device that is away finds it when it
+    connects."""
     with bus_errors("telling devices of a new root document"):
         for each in agent_ids:
             await client.publish(f"{MAIL}.{each}.{TRUST}", b"")

@@ -36,9 +36,9 @@ class TlsClient(Client):
         """What the server has refused last, in its own words. Empty while it has refused nothing."""
 
     def note_refusal(self, error: Exception) -> None:
-        """End what waits for an answer by `Refused`: the server gives none to a request that it refuses.
+        """End what waits for an answer with `Refused`: the server does not answer a request that it refuses.
 
-        It does not say which request it was. Who is refused anything at all may do little, and does one
+        The server does not say which request it was. But who is refused anything may do little, and does one
         thing at a time.
         """
         self.refused = str(error)
@@ -53,7 +53,8 @@ class TlsClient(Client):
         await transport.connect(s.uri, DEFAULT_BUFFER_SIZE, self.options["connect_timeout"])
 
     async def _process_pong(self) -> None:
-        """Take a PONG also where nobody waits for it any more: nats-py by itself would hear nothing more."""
+        """Accept a PONG also where nobody waits for it any more: nats-py itself would receive nothing after
+        it."""
         if self._pongs and self._pongs[0].done():
             self._pongs[0] = asyncio.get_running_loop().create_future()
         await super()._process_pong()

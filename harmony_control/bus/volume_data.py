@@ -80,7 +80,7 @@ class _Patience:
         self._heard_at = _now()
 
     async def rest(self, error: HarmonyError) -> None:
-        """Wait a moment; raise *error* where nothing was ever heard, or not for too long."""
+        """Wait a moment. Raise *error* where nothing was ever received, or not for too long."""
         if self._heard_at is None or _now() - self._heard_at > _AWAY_S:
             raise error
         await asyncio.sleep(_ASK_AGAIN_S)
@@ -89,11 +89,11 @@ class _Patience:
 async def save_volume(
     asking: Asking, volume: str, take: VolumeTaker, *, stop: bool, tell: TellProgress
 ) -> VolumeArchived:
-    """Hand all that is in *volume* to *take*, as a tar archive, and return what it was, once its SHA-256 is
-    right; else `TransferDamaged`. *stop*: stop the containers that have it meanwhile, where else they are
-    paused.
+    """Pass everything in *volume* to *take*, as a tar archive. Return what it was, once its SHA-256 is right;
+    else raise `TransferDamaged`.
 
-    Raises as `Asking` does, and what the device refuses it with.
+    With *stop*, stop the containers that have it meanwhile, which are otherwise paused. Raise as `Asking`
+    does, and what the device refuses it with.
     """
     key, transfer = generate_key(), secrets.token_hex(16)
     seal_to = key.public.to_text()
@@ -120,10 +120,10 @@ async def load_volume(
     keep_previous: bool,
     tell: TellProgress,
 ) -> VolumeLoaded:
-    """Have in *volume* what *give* gives, a tar archive, and nothing else; *of_bytes* of it, where that is
-    known. Until the device has all of it, and it is as it was sent, nothing is touched there.
+    """Replace the content of *volume* by what *give* returns, a tar archive, of *of_bytes* if that is known.
 
-    Raises as `Asking` does, and what the device refuses it with.
+    Until the device has all of it, unchanged, nothing is touched there. Raise as `Asking` does, and what the
+    device refuses it with.
     """
     transfer, patience = secrets.token_hex(16), _Patience(tell)
     key = VerifyKey.from_text(await asking.find_key())
@@ -155,7 +155,7 @@ async def load_volume(
 
 
 async def _until_done(asking: Asking, ask: Ask, cls: type[T], what: str, patience: _Patience) -> T:
-    """Ask again and again, until it is done; return the item that says so."""
+    """Ask again and again, until it is done. Return the item that says so."""
     wanted = {each.name for each in attrs.fields(cls)}  # type: ignore[arg-type]  # one of ours
     while True:
         try:
@@ -178,7 +178,7 @@ async def _fetch(
     take: VolumeTaker,
     patience: _Patience,
 ) -> str:
-    """Hand all pieces to *take*, in order; return the SHA-256 of what came."""
+    """Pass all pieces to *take*, in order. Return the SHA-256 of what came."""
     digest, offset = hashlib.sha256(), 0
     while offset < size_bytes:
         before = offset
@@ -218,7 +218,7 @@ def _open(asking: Asking, item: JsonItem, offset: int, size_bytes: int, key: Sig
 
 
 async def _send(asking: Asking, ask: VolumeWrite, have_bytes: int, patience: _Patience) -> None:
-    """Send one piece, again where no answer comes; the device has *have_bytes* then."""
+    """Send one piece, and again where no answer comes; the device has *have_bytes* then."""
     while True:
         try:
             async with aclosing(asking.items(ask, lifetime_s=_PIECE_LIFETIME_S)) as items:
@@ -235,7 +235,7 @@ async def _send(asking: Asking, ask: VolumeWrite, have_bytes: int, patience: _Pa
 
 
 async def _end(asking: Asking, transfer: str) -> None:
-    """Have the device delete what it has of it; it does by itself, later."""
+    """Have the device delete what it has of the transfer; later it does so by itself."""
     with suppress(HarmonyError):
         async with aclosing(asking.items(VolumeEnd(transfer=transfer))) as items:
             async for _ in items:

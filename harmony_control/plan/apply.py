@@ -35,11 +35,11 @@ async def apply_plan(
     prune: bool,
 ) -> AsyncIterator[tuple[str, Pushed] | Published]:
     """Write what *plan* says, and yield each thing that was written. With *prune*, classes that the folder
-    does not have lose all their Scores, by their own waves and windows.
+    does not have lose all their Scores, through their own waves and windows.
 
-    Raises `OutOfScope`, before anything is written, where those who would sign may not sign for one of these
-    classes or devices; `RevisionConflict` where something else was written since it was planned, which stands
-    then; and what `push` and `publish` raise. What was yielded before is written.
+    Raise `OutOfScope`, before anything is written, where those who would sign may not sign for one of these
+    classes or devices; `RevisionConflict` where something else was written since it was planned, which then
+    stays; and what `push` and `publish` raise. What was yielded before is written.
     """
     classes = (*plan.classes, *(plan.retired if prune else ()))
     for unsigned in [each.unsigned for each in plan.devices] + [each.unsigned for each in classes]:

@@ -216,7 +216,7 @@ def _layer(
 
 
 def _judge(found: _Class, own: Manifest | None, merged: Merged, score: str) -> tuple[Verdict, str]:
-    """Return what the layer is to the Score, and which other layer has to do with that."""
+    """Return the relation of the layer to the Score, and which other layer affects that."""
     name = class_target(found.name)
     wants = score in {each.id for each in found.wanted.scores}
     if found.followed is None:

@@ -39,7 +39,7 @@ class SelectedLayer:
 
 
 def to_layer(fleet: str, name: str, wish: Wish) -> ClassLayer:
-    """Return the layer that a device of the class would have by *wish*."""
+    """Return the layer that a device of the class would have with *wish*."""
     manifest = ClassManifest(
         fleet=fleet,
         target=class_target(name),
@@ -72,8 +72,8 @@ def make_own(
 def merge_each(
     own: Mapping[str, Manifest | None], classes: Sequence[SelectedLayer]
 ) -> dict[str, Merged]:
-    """Return what each device comes to, by id. The entries of its own layer may be another device's, of the
-    same ids."""
+    """Return the merged state of each device, by id. The entries of its own layer may be another device's,
+    with the same ids."""
     known: dict[object, Merged] = {}
     found: dict[str, Merged] = {}
     for name, manifest in own.items():
@@ -91,7 +91,7 @@ def merge_each(
 
 
 def refuse_conflicts(merged: Mapping[str, Merged]) -> None:
-    """Raise `UsageError` where two classes of one priority want something else of one Score of a device."""
+    """Raise `UsageError` where two classes of one priority want different things of one Score of a device."""
     for name, each in sorted(merged.items()):
         for score, between in each.conflicts.items():
             raise UsageError(explain_conflict(score, between, name))
@@ -100,8 +100,8 @@ def refuse_conflicts(merged: Mapping[str, Merged]) -> None:
 def find_followed(
     merged: Merged, layer: str, scores: Mapping[str, AnyEntry]
 ) -> dict[str, AnyEntry]:
-    """Return those of *scores*, which *layer* has, that a device follows: no upper layer has them, it does
-    not do without them, and they are in no conflict."""
+    """Return those of *scores*, which *layer* has, that a device follows: no upper layer has them, the device
+    does not exclude them, and they are in no conflict."""
     return {
         name: entry
         for name, entry in scores.items()

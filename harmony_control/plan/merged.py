@@ -27,9 +27,10 @@ async def merge_for(
     *,
     resolve: bool = True,
 ) -> Sequence[SerializedScore]:
-    """Return every Score that the device would have when all of *folder* has come to it.
+    """Return every Score that the device would have after all of *folder* has reached it.
 
-    Classes that the folder does not have stay. Raises what `make_plan` raises of a folder that cannot be.
+    Classes that the folder does not have stay. Raise what `make_plan` raises for a folder that cannot be
+    applied.
     """
     await make_plan(documents, reports, folder, resolve=False)
     own = await _own(documents, folder, agent_id, resolve)

@@ -70,7 +70,7 @@ class Difference:
     def between(
         cls, before: Mapping[str, SerializedScore], after: Mapping[str, SerializedScore]
     ) -> Difference:
-        """Return what *after* has otherwise than *before*."""
+        """Return what *after* has that differs from *before*."""
         return cls(
             added=sorted(after.keys() - before.keys()),
             changed=sorted(
@@ -157,8 +157,8 @@ async def make_plan(
 ) -> Plan:
     """Return what *folder* would change.
 
-    `UsageError` for a folder of another fleet, for devices that there are not, for waves that cannot be, and
-    where two classes of one priority want something else of one Score on some device; `ImageNotFound` or
+    Raise `UsageError` for a folder of another fleet, for devices that do not exist, for impossible waves, and
+    where two classes of one priority want different things of one Score on some device; `ImageNotFound` or
     `RegistryUnreachable` for an image's tag (not without *resolve*); and what reading the buckets raises.
     """
     spec = folder.spec
@@ -289,7 +289,8 @@ def _find_unable(
     states: Mapping[str, ActualState],
     merged: Mapping[str, Merged],
 ) -> dict[str, HarmonyError]:
-    """Return which members say that they cannot do what they would get, and why. Who was never heard may."""
+    """Return which members say that they cannot do what they would get, and why. One that was never heard may
+    be able to."""
     layer, scores = class_target(change.name), folder.class_scores[change.name]
     return {
         name: error
@@ -302,8 +303,8 @@ def _find_unable(
 def _find_scores(
     agent_id: str, folder: Folder, unchanged: Collection[str], merged: Merged
 ) -> dict[str, AnyEntry]:
-    """Return what the folder has the device follow: its own Scores, and those of classes that do not change,
-    since a class that changes names it itself."""
+    """Return what the folder lets the device follow: its own Scores, and those of classes that do not change,
+    since a class that changes is listed by itself."""
     found = dict(folder.device_scores.get(agent_id, {}))
     for name in sorted(unchanged):
         found |= find_followed(merged, class_target(name), folder.class_scores[name])
@@ -326,7 +327,8 @@ class KnownClass:
         return self.rule.selectors[0].selector if found is None else found
 
     def find_layer(self) -> SelectedLayer | None:
-        """Return what its devices have of it; None where there is nothing, or nobody knows who they are."""
+        """Return what the devices of the class have of it; None where there is nothing, or nobody knows who
+        they are."""
         manifest = self.standing.manifest
         if manifest is None:
             return None
@@ -336,7 +338,7 @@ class KnownClass:
         return SelectedLayer(selector, ClassLayer(manifest, self.rule.priority))
 
     def empty(self) -> Wish:
-        """Return the class without its Scores; all else stays, and so does how it is rolled out."""
+        """Return the class without its Scores; all else stays, and so do its settings of the rollout."""
         standing = self.standing
         return Wish(selector=None, scores={}, upto=standing.upto, settings=standing.rollout)
 

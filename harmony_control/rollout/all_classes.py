@@ -56,10 +56,10 @@ async def follow_rollouts(
     reports: Reports,
     watch: Callable[[], AbstractAsyncContextManager[FleetWatch]],
 ) -> AsyncGenerator[Rollouts]:
-    """Yield how all rollouts stand, as often as it is asked for, and do their steps where gate.key may.
+    """Yield the state of all rollouts, whenever it is asked for, and do those steps that gate.key allows.
 
-    An operator's key signs nothing here. Raises what ends the watch, what reading the fleet index raises, and
-    `ConfigError` for a gate.key that is none.
+    Nothing is signed with an operator's key here. Raise what ends the watch, what reading the fleet index
+    raises, and `ConfigError` for a gate.key that is none.
     """
     rollouts: dict[str, Rollout] = {}
     gate_signer: Signer | None = None

@@ -104,12 +104,12 @@ class Rollout:
         self._reminded_at_s = -math.inf
 
     async def read(self, watch: FleetWatch | None = None) -> Look:
-        """Return how it stands, and what would come next. Nothing is written.
+        """Return the state of the rollout, and what would come next. Write nothing.
 
-        By what *watch* knows of the devices; None: by what stands on the server now. Who is not heard by that
-        is silent, also where the server has just been started.
-        `UnknownClass` where nothing was rolled out to the class; `UntrustedSignature` for what nobody trusted
-        here has signed; `StoreError`s.
+        Use what *watch* knows of the devices; None: what is on the server now. A device that is not heard in
+        this way is silent, also where the server has just been started. Raise `UnknownClass` where nothing
+        was rolled out to the class; `UntrustedSignature` for what nobody trusted here has signed;
+        `StoreError`s.
         """
         with self._noting_outages():
             seen = await self._find_seen(watch)
@@ -125,7 +125,8 @@ class Rollout:
             raise
 
     def _is_settled(self) -> bool:
-        """Return whether looks have reached the server for so long that it must have heard who is there."""
+        """Return whether looks have reached the server for so long that it must have heard all devices that
+        are there."""
         now_s, reached = self._clock(), server_id(self._client)
         if reached != self._reached:
             self._reached, self._reached_at_s = reached, now_s
@@ -183,10 +184,10 @@ class Rollout:
                 log.warning("%s: %s", self.name, error.message)
 
     async def step(self, watch: FleetWatch | None = None) -> Look:
-        """Look once, and do what is next. Return what was found; `Look.next` is what was written.
+        """Look once, and do the next step. Return what was found; `Look.next` is what was written.
 
-        Whether there is anything to do is told by *watch*; what is done, by what devices say now. Raises what
-        `read` raises. Somebody else's gate that came meanwhile is left as it is.
+        *watch* says whether there is anything to do; the devices' present reports decide what is done. Raise
+        what `read` raises. Leave somebody else's gate that came meanwhile as it is.
         """
         with self._noting_outages():
             return await self._step(watch)
@@ -211,8 +212,8 @@ class Rollout:
         raise StoreError(f"others keep writing the gate of {self.name}; try again")
 
     async def run(self, *, only_look: bool = False) -> AsyncGenerator[Look]:
-        """Do all steps, and yield each look, until it is done or was aborted. What cannot be read for a while
-        is read again. *only_look*: nothing is written, somebody else does the steps."""
+        """Do all steps, and yield each look, until the rollout is done or aborted. Read again what cannot be
+        read for a while. With *only_look*, write nothing: somebody else does the steps."""
         while True:
             try:
                 async with self._begin_watch() as watch:
@@ -235,9 +236,11 @@ class Rollout:
         )
 
     async def order(self, verb: Verb, reason: str = "") -> Gate:
-        """Do what a person wants, signed as an operator, or by the key for gates where nobody else signs.
-        `UsageError` where that cannot be; `RevisionConflict` where a generation was published that nobody had
-        looked at then; and what `read` raises."""
+        """Do what a person wants, signed as an operator, or with the key for gates where nobody else signs.
+
+        Raise `UsageError` where that cannot be done; `RevisionConflict` where a generation was published that
+        nobody had looked at; and what `read` raises.
+        """
         looked_at: int | None = None
         for _ in range(_TRIES):
             documents, found = await self._look(
@@ -262,7 +265,7 @@ class Rollout:
     async def _write(
         self, documents: ClassDocuments, before: Progress, gate: Gate, *, by_operator: bool = False
     ) -> Gate:
-        """Write *gate* in place of the one that *before* is about, and tell the devices that it concerns."""
+        """Write *gate* in place of the one that *before* is about, and tell the devices concerned."""
         index = await documents.read_index()
         stored = await documents.read_gate(self.name, index)
         if stored is None or stored.value != before.gate:
@@ -280,7 +283,8 @@ class Rollout:
         return gate
 
     def _find_signer(self, index: Read[FleetIndex] | None) -> Signer | None:
-        """Return this home's key for gates, where devices take what it signs; None: an operator signs."""
+        """Return this home's key for gates, where devices accept its signature; None where an operator must
+        sign."""
         own = self._gate_signer
         if own is not None and index is not None and own.public.to_text() in index.value.gate_keys:
             return own
@@ -292,7 +296,7 @@ class Rollout:
         return None
 
     async def _remind(self, progress: Progress) -> None:
-        """Tell devices again that have not heard of the gate: who wrote it may have died before."""
+        """Tell the devices again that have not heard of the gate: its writer may have died before."""
         now_s = self._clock()
         if now_s - self._reminded_at_s < _REMIND_AGAIN_S:
             return
@@ -301,7 +305,7 @@ class Rollout:
 
 
 def _outrun(gate: Gate, members: Sequence[Member]) -> Gate:
-    """Return *gate*, newer than what any device says that it has accepted of this generation."""
+    """Return *gate* with a number above all that devices report to have accepted of this generation."""
     told = [each.gate for each in members if each.gate[0] <= gate.term + _TERMS_AHEAD_MOST]
     newest = max(told, default=(0, 0))
     if newest >= (gate.term, gate.seq):

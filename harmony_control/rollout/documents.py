@@ -130,7 +130,7 @@ class ClassDocuments:
     async def read_index(self) -> Read[FleetIndex] | None:
         """Return the fleet index; None for none, or one that a new epoch has made void.
 
-        `UntrustedSignature` for what nobody trusted here has signed, and another `ManifestRejected`.
+        Raise `UntrustedSignature` for what nobody trusted here has signed, and other `ManifestRejected`s.
         """
         found = await Bucket(self.client, FLEET).get(INDEX_KEY)
         if found is None:
@@ -142,9 +142,9 @@ class ClassDocuments:
         return None if index.epoch != self.epoch else _read(index, found, opened)
 
     async def read_gate(self, name: str, index: Read[FleetIndex] | None) -> Read[Gate] | None:
-        """Return the gate of the class *name*, by whom *index* lets sign it; None for none.
+        """Return the gate of the class *name*, signed by those whom *index* allows; None for none.
 
-        Raises what `read_index` raises.
+        Raise what `read_index` raises.
         """
         found = await Bucket(self.client, ROLLOUT).get(name)
         return None if found is None else self._open_gate(name, found, index)
@@ -186,7 +186,7 @@ class ClassDocuments:
         return _read(manifest, found, opened)
 
     async def read_standing(self, name: str, gate: Read[Gate] | None) -> Standing:
-        """Return what the class is by its *gate*. Raises what `read_index` raises."""
+        """Return the state of the class according to its *gate*. Raise what `read_index` raises."""
         if gate is None:
             return Standing()
         generation, _ = gate.value.settled
@@ -203,9 +203,10 @@ class ClassDocuments:
         )
 
     async def read_known(self, name: str, before: Known | None = None) -> Known:
-        """Return all that is said of the class *name*. `UnknownClass` where nothing was rolled out to it.
+        """Return all that is published of the class *name*. Raise `UnknownClass` where nothing was rolled out
+        to it.
 
-        What was known *before* is read anew only where its index or gate is another by now.
+        What was known *before* is read again only where its index or gate has changed since.
         """
         index = await self.read_index()
         if before is not None and (index, self.believed) == (before.index, before.believed):
@@ -235,7 +236,8 @@ class ClassDocuments:
         )
 
     async def write_index(self, index: FleetIndex, before: Read[FleetIndex] | None) -> None:
-        """Sign and write *index* in place of *before*. `RevisionConflict` where somebody else was quicker."""
+        """Sign and write *index* in place of *before*. Raise `RevisionConflict` where somebody else was
+        quicker."""
         self.refuse_unscoped(["*"], FLEET_WIDE)
         envelope = seal(index.payload(), *self._find_signers(), payload_type=FLEET_TYPE)
         bucket = Bucket(self.client, FLEET)
@@ -250,9 +252,9 @@ class ClassDocuments:
             await bucket.update(INDEX_KEY, envelope, last=revision)
 
     async def write_manifest(self, manifest: ClassManifest) -> str:
-        """Sign and write *manifest*. Return the hash by which a gate knows it.
+        """Sign and write *manifest*. Return the hash by which a gate names it.
 
-        `RevisionConflict` where there is that generation already: it is never written over.
+        Raise `RevisionConflict` where that generation exists already: it is never overwritten.
         """
         self.refuse_unscoped(sorted({each.kind for each in manifest.scores}), manifest.target)
         payload = manifest.payload()
@@ -264,9 +266,9 @@ class ClassDocuments:
     async def write_gate(
         self, gate: Gate, before: Read[Gate] | None, signer: Signer | None = None
     ) -> None:
-        """Sign *gate*, by *signer* or as an operator, and write it in place of *before*.
+        """Sign *gate*, with *signer* or as an operator, and write it in place of *before*.
 
-        `RevisionConflict` where somebody else was quicker.
+        Raise `RevisionConflict` where somebody else was quicker.
         """
         if signer is None:
             self.refuse_target(class_target(gate.name))
@@ -283,7 +285,7 @@ class ClassDocuments:
             await bucket.update(gate.name, envelope, last=found.revision)
 
     def refuse_target(self, target: str) -> None:
-        """Raise `OutOfScope` where these signers sign, by the root document, but not for *target*."""
+        """Raise `OutOfScope` where these signers may sign, by the root document, but not for *target*."""
         root, now = self.believed.root, datetime.now(UTC)
         if root is None:
             return
@@ -298,8 +300,8 @@ class ClassDocuments:
     ) -> int:
         """Return the next generation of the class that was never written: an apply may end half-way.
 
-        *told* are generations whose gates devices say that they have: the server may have lost them. One
-        that is far ahead is not believed, since no greater one could follow it.
+        *told* are generations whose gates devices report to have: the server may have lost them. One that is
+        far ahead is not believed, since no greater one could follow it.
         """
         newest = before.value.generation if before is not None else 0
         generation = 1 + max(
@@ -317,8 +319,8 @@ class ClassDocuments:
         target: str,
         named: Mapping[str, bytes] = MappingProxyType({}),
     ) -> Opened | None:
-        """Open what stands there, signed for *target* or by one of the keys *named*; None for what a new
-        epoch has made void."""
+        """Open what is stored, signed for *target* or with one of the keys *named*; None for what a new epoch
+        has made void."""
         try:
             return self._open_signed(found, payload_type, target, named)
         except UntrustedSignature:
@@ -346,7 +348,7 @@ class ClassDocuments:
             raise UntrustedSignature(_explain_limited(opened.keyids, target)) from error
 
     def _find_signers(self) -> Sequence[Signer]:
-        """Return who signs as an operator. `ConfigError` where nobody can."""
+        """Return who signs as an operator. Raise `ConfigError` where nobody can."""
         if not self.signers:
             raise ConfigError(
                 f"{self.home.root} has no operator's key, and its key for gates may not sign this; let it "
@@ -355,8 +357,8 @@ class ClassDocuments:
         return self.signers
 
     def refuse_unscoped(self, kinds: Sequence[str], target: str) -> None:
-        """Raise what devices would refuse it with, where these signers may not sign all of *kinds* for
-        *target*."""
+        """Raise the error with which devices would refuse it, where these signers may not sign all of *kinds*
+        for *target*."""
         root, now = self.believed.root, datetime.now(UTC)
         signers = self._find_signers()
         if root is None:

@@ -22,9 +22,9 @@ IndexChange: TypeAlias = Callable[[FleetIndex | None], Mapping[str, object]]
 
 
 async def change_index(documents: ClassDocuments, reports: Reports, change: IndexChange) -> bool:
-    """Write what *change* makes of the fleet index, and tell all devices. Return whether it is another.
+    """Write the fleet index as *change* returns it, and tell all devices. Return whether it has changed.
 
-    `OutOfScope`, `UntrustedSignature`, `StoreError`s.
+    Raise `OutOfScope`, `UntrustedSignature`, `StoreError`s.
     """
     for _ in range(_TRIES):
         before = await documents.read_index()
@@ -50,7 +50,7 @@ async def change_index(documents: ClassDocuments, reports: Reports, change: Inde
 
 
 async def add_gate_key(documents: ClassDocuments, reports: Reports, key: VerifyKey) -> None:
-    """Have the fleet index name *key* as one for gates. Idempotent. Raises what `change_index` raises."""
+    """Name *key* in the fleet index as one for gates. Idempotent. Raise what `change_index` raises."""
     text = key.to_text()
 
     def change(known: FleetIndex | None) -> Mapping[str, object]:
@@ -70,10 +70,11 @@ async def read_freeze(documents: ClassDocuments) -> Freeze | None:
 
 
 async def write_freeze(documents: ClassDocuments, reports: Reports, freeze: Freeze | None) -> bool:
-    """Have the fleet index say *freeze*, in place of any before, or none: no device begins with a new
-    generation of any class. Who has begun goes on, and an abort brings devices back all the same.
+    """Write *freeze* to the fleet index, in place of any before; None is none. No device begins a new
+    generation of any class.
 
-    Return whether that is another than before. Raises what `change_index` raises.
+    A device that has begun goes on, and an abort brings devices back all the same. Return whether it has
+    changed. Raise what `change_index` raises.
     """
 
     def change(known: FleetIndex | None) -> Mapping[str, object]:

@@ -108,10 +108,11 @@ class Progress:
         return {state: found[state] for state in states}
 
     def find_unaware(self) -> list[str]:
-        """Return who is there, and is to do something by this gate of which it has not said that it has it.
+        """Return the members that are there, and that must act on this gate but have not reported that they
+        have it.
 
-        Who has begun has nothing to do by a later gate but to go back. Who waits for its window is woken by
-        its own clock, and by that alone, once it knows what it waits for.
+        A member that has begun needs no later gate, except to go back. One that waits for its window is woken
+        by its own clock, once it knows what it waits for.
         """
         gate = self.gate
         return [
@@ -123,7 +124,7 @@ class Progress:
         ]
 
     def of_wave(self) -> list[Judged]:
-        """Return the members of the wave that is open, of the slots that are."""
+        """Return the members of the open wave, in its open slots."""
         gate = self.gate
         return [
             each
@@ -139,8 +140,8 @@ def judge(
     members: Sequence[Member],
     now: datetime,
 ) -> Progress:
-    """Return how each of *members* stands. *gates* are all of this generation that there still are, the
-    oldest first."""
+    """Return the state of each of *members*. *gates* are all of this generation that still exist, the oldest
+    first."""
     judged = [
         _judge(gate, _find_opened(gates, manifest, each), manifest, each, now) for each in members
     ]
@@ -160,7 +161,7 @@ def _judge(
 
 
 def _judge_unheard(opened: _Opened, member: Member, now: datetime) -> Judged | None:
-    """Return what *member* is where it is not heard, or not since its wave was opened; else None."""
+    """Return the state of *member* where it is not heard, or not since its wave was opened; else None."""
     if member.is_heard:
         if _was_there(opened, member):
             return None
@@ -182,7 +183,7 @@ def _judge_unheard(opened: _Opened, member: Member, now: datetime) -> Judged | N
 def _was_there(opened: _Opened, member: Member) -> bool:
     """Return whether *member*, which is heard, was there when its wave was opened, or has come since.
 
-    It may have said that its next word will be long in coming, and have been switched off before that.
+    It may have announced that its next heartbeat will come late, and have been switched off before that.
     """
     if member.begun_at is not None or member.gate >= (opened.gate.term, opened.gate.seq):
         return True
@@ -271,7 +272,7 @@ def _find_opened(
 
 
 def reaches(gate: Gate, member: Member) -> bool:
-    """Return whether *gate*, or one before it, is open for *member*: none ever shuts a wave again."""
+    """Return whether *gate*, or one before it, is open for *member*: no gate ever closes a wave again."""
     return (
         gate.state == "done"
         or member.step < gate.step

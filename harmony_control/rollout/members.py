@@ -29,8 +29,7 @@ _SAID_MOST = 200
 
 
 async def read_manifests(documents: ClassDocuments, ids: Sequence[str]) -> dict[str, Manifest]:
-    """Return the manifests that these devices have of their own, by id; of those that somebody trusted here
-    has signed."""
+    """Return the manifests of these devices' own, by id; only those that somebody trusted here has signed."""
     found = await newest_of(documents.client, DESIRED_STATE, ids)
 
     def verify() -> dict[str, Manifest]:
@@ -63,7 +62,7 @@ class Members:
         self, fleet: str, seen: Sequence[Seen], rule: ClassRule, manifest: ClassManifest
     ) -> list[Member]:
         """Return the members of the class that *manifest* is of: those whom *rule* selects now, and those
-        that follow it still."""
+        that still follow it."""
         by = (rule, manifest.name, manifest.generation)
         if by != self._by:
             self._by, self._known = by, {}
@@ -119,7 +118,7 @@ def _has_begun(layer: LayerStatus, manifest: ClassManifest) -> bool:
 def _ready_since(
     state: ActualState, layer: LayerStatus, manifest: ClassManifest
 ) -> datetime | None:
-    """Return since when all Scores of the class have been in order, by this generation of it."""
+    """Return since when all Scores of the class have been in order, with this generation of it."""
     if layer.phase != "Applied":
         return None
     pages = _find_pages(state, manifest)
@@ -141,7 +140,8 @@ def _are_in_order(pages: Sequence[ScoreStatus], layer: LayerStatus) -> bool:
 
 
 def _is_back(state: ActualState, layer: LayerStatus, manifest: ClassManifest) -> bool:
-    """Return whether the device has gone back to what *manifest* supersedes, and all is in order by that."""
+    """Return whether the device has gone back to what *manifest* supersedes, and all is in order with
+    that."""
     return (
         layer.phase == "RolledBack"
         and layer.wanted == manifest.generation
@@ -151,7 +151,7 @@ def _is_back(state: ActualState, layer: LayerStatus, manifest: ClassManifest) ->
 
 
 def _failure(state: ActualState, layer: LayerStatus, manifest: ClassManifest) -> str:
-    """Return what will not become right by itself, in the device's own words."""
+    """Return what will not recover by itself, in the device's own words."""
     if layer.phase == "Refused":
         return _shorten(f"{layer.reason}: {layer.message}")
     return next(

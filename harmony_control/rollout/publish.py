@@ -106,10 +106,10 @@ async def publish(
 ) -> Published:
     """Write a new generation of the class *name*, and open its first wave.
 
-    *wish_for* is asked again where somebody else was quicker; what it raises is raised. `UsageError` where a
-    rollout of the class has not ended, for what cannot be a selector or a wave, and for a class that there is
-    not and that no selector is given for; `MissingCapability` for an image that does not run on a device of
-    it; `OutOfScope`; `StoreError`s, after which it can be done again.
+    Ask *wish_for* again where somebody else was quicker; raise what it raises. Raise `UsageError` where a
+    rollout of the class has not ended, for what cannot be a selector or a wave, and for a class that does not
+    exist and for which no selector is given; `MissingCapability` for an image that does not run on a device
+    of it; `OutOfScope`; `StoreError`s, after which it can be repeated.
     """
     for _ in range(_TRIES):
         index = await documents.read_index()
@@ -265,7 +265,7 @@ def refuse_slots(name: str, labels: Mapping[str, Mapping[str, str]]) -> None:
 def make_rollout(
     fleet: str, name: str, generation: int, members: Collection[str], wish: Wish
 ) -> Rollout:
-    """Return how that generation comes to *members*. `UsageError` for waves and settings that cannot be."""
+    """Return how that generation reaches *members*. Raise `UsageError` for impossible waves and settings."""
     try:
         steps = steps_of(fleet, name, generation, members, wish.upto)
         return Rollout.model_validate({**dict(wish.settings), "steps": steps})
@@ -312,8 +312,9 @@ def _count(text: str, of: int) -> int:
 
 
 def _count_removed(name: str, kept: Collection[str], seen: Sequence[Seen]) -> int:
-    """Return how many resources of one device may go by what is named: the most that any device has of the
-    Scores that this generation of the class has no more; none where data would go for good with one."""
+    """Return how many resources of one device may be removed because they are named: the most that any device
+    has of the Scores that this generation of the class no longer has; 0 where the removal of one would delete
+    data for good."""
     gone = [
         [
             page

@@ -44,7 +44,7 @@ class Look:
 
 
 def look(progress: Progress, now: datetime) -> Look:
-    """Return what the gate is to be next, by how the members are."""
+    """Return the next state of the gate, according to the members."""
     gate = progress.gate
     if gate.state != "running":
         # Whoever shows it shows the state beside it.
@@ -58,7 +58,7 @@ def look(progress: Progress, now: datetime) -> Look:
 
 
 def _find_stop(progress: Progress) -> str:
-    """Return why it is to stop; empty where it may go on."""
+    """Return why the rollout must stop; empty where it may go on."""
     rollout, members = progress.manifest.rollout, progress.judged
     bad = [each for each in members if each.state == "Unhealthy"]
     if not bad:
@@ -90,7 +90,7 @@ class _Wait:
 
 
 def _find_wait(progress: Progress, now: datetime) -> _Wait | None:
-    """Return what the wave that is open still waits for; None where it is over."""
+    """Return what the open wave still waits for; None where it is over."""
     rollout, gate = progress.manifest.rollout, progress.gate
     wave = progress.of_wave()
     told = f"wave {gate.step + 1}"
@@ -169,12 +169,12 @@ def check_reason(reason: str) -> None:
 
 
 def find_orders(state: GateState) -> list[Verb]:
-    """Return what a person may want of a rollout that is in that *state*."""
+    """Return what a person may want of a rollout in that *state*."""
     return [each for each in get_args(Verb) if (each, state) not in _REFUSED]
 
 
 def order(progress: Progress, verb: Verb, reason: str, now: datetime) -> Gate:
-    """Return the gate that a person wants. `UsageError` where that cannot be, with what stands in its way."""
+    """Return the gate that a person wants. Raise `UsageError` where that is impossible, with the reason."""
     gate = progress.gate
     check_reason(reason)
     if refused := _REFUSED.get((verb, gate.state)):

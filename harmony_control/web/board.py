@@ -96,7 +96,7 @@ class Board:
         return kept.row if kept else None
 
     def take(self, rows: Iterable[DeviceRow], gone: Iterable[str] = ()) -> bool:
-        """Take in what has changed, and who is *gone*; return whether anything of it is to be shown."""
+        """Take what has changed, and who is *gone*. Return whether anything visible has changed."""
         number = self.number + 1
         is_news = False
         for row in rows:
@@ -123,7 +123,7 @@ class Board:
         return self._columns
 
     def read_tag(self, tag: str) -> int | None:
-        """Return the number in *tag*, where what came after it can be told; else None."""
+        """Return the number in *tag*, where the changes after it are known; else None."""
         epoch, _, number = tag.partition("-")
         if epoch != self._epoch or not (number.isascii() and number.isdigit() and len(number) < 16):
             return None
@@ -131,9 +131,9 @@ class Board:
         return since if self._forgotten <= since <= self.number else None
 
     def changes_since(self, since: int) -> str | None:
-        """Return what came after change *since*, as JSON on one line; None where it cannot be told any more.
+        """Return the changes after *since*, as JSON on one line; None where they are no longer known.
 
-        The newest change alone is what nearly all ask for: it is made once.
+        Nearly everybody asks only for the newest change: it is made once.
         """
         if not self._forgotten <= since <= self.number:
             return None
@@ -170,7 +170,7 @@ class Board:
 
 
 def matches(row: DeviceRow, words: Sequence[str]) -> bool:
-    """Return whether each of *words*, in lower case, is part of what is said of the device.
+    """Return whether each of *words*, in lower case, occurs in what is said of the device.
 
     The page searches in the same text (page/src/search.ts).
     """
@@ -204,7 +204,7 @@ def _to_pair(row: DeviceRow) -> list[object]:
 
 
 def _label_columns(rows: Sequence[DeviceRow]) -> Mapping[str, object]:
-    """Return the values of each label, in the order of *rows*; of one that few have, by their places."""
+    """Return the values of each label, in the order of *rows*; for a rare label, by their positions."""
     found: dict[str, dict[int, str]] = {}
     for place, row in enumerate(rows):
         for name, value in row.labels.items():
@@ -225,5 +225,5 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 def _dumps(value: object) -> str:
-    """Compact JSON. A lone surrogate becomes a question mark."""
+    """Return compact JSON. A lone surrogate becomes a question mark."""
     return _ENCODER.encode(value).encode(errors="replace").decode()
