@@ -111,7 +111,7 @@ def compile_all() -> None:
 
 
 async def _told(group: Group, rounds: Rounds, wanted: tuple[str, ...]) -> list[Line]:
-    """The lines of *group* that are *wanted*, each printed as soon as it is known."""
+    """Return the lines of *group* that are *wanted*, and print each as soon as it is known."""
     lines: list[Line] = []
     async for line in measured(group, rounds):
         if line.id.startswith(wanted):
@@ -134,7 +134,7 @@ def run(options: argparse.Namespace) -> list[Line]:
 
 
 def main() -> int:
-    """Returns 0, or 2 when no line has such a name."""
+    """Measure what the command line names. Return 0, or 2 when no line has such a name."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("lines", nargs="*", metavar="LINE", help="the beginnings of lines' ids")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the same as JSON")

@@ -101,7 +101,7 @@ class Program:
         return tree(self.pid)
 
     async def line(self) -> str:
-        """The next line that it prints."""
+        """Return the next line that it prints."""
         assert self._process.stdout is not None
         return (await self._process.stdout.readline()).decode()
 
@@ -153,7 +153,7 @@ class Bed:
             self._turned.set()
 
     def sealed(self, agent: str, scores: Sequence[SerializedScore]) -> tuple[int, bytes]:
-        """The next generation of *agent*'s manifest: its number, and the signed envelope."""
+        """Return the next generation of *agent*'s manifest: its number, and the signed envelope."""
         generation = self._generations[agent] = self._generations.get(agent, 0) + 1
         manifest = Manifest(
             fleet="home",
@@ -203,7 +203,8 @@ class Bed:
                 await self._turned.wait()
 
     def statuses(self, agent: str) -> set[str]:
-        """What the newest report of *agent* says of its Scores: of all that were pushed, and no others."""
+        """Return the statuses in the newest report of *agent*: of all Scores that were pushed, and no
+        others."""
         report = self._reports[agent]
         assert not report["truncated"], report
         assert report["scores"].keys() == self._pushed[agent], report
@@ -219,9 +220,10 @@ class Bed:
         environ: Mapping[str, str] = {},
         **topology: str,
     ) -> Program:
-        """The real agent, as the device *name*, a folder below the bed unless *topology* says otherwise.
+        """Start the real agent, as the device *name*, a folder below the bed unless *topology* says
+        otherwise.
 
-        *python*: what an interpreter is given to run it by, rather than the installed command.
+        *python* are the arguments of an interpreter that runs it, rather than the installed command.
         """
         config = await self.agent_config(name, heartbeat_s=heartbeat_s, **topology)
         with self.log(name).open("ab") as log:
@@ -252,7 +254,7 @@ class Bed:
         return path
 
     def device(self, name: str) -> Path:
-        """The folder that stands for the device *name*."""
+        """Return the folder that stands for the device *name*."""
         return self.root / f"{name}.device"
 
     def state(self, name: str) -> Path:
@@ -260,11 +262,12 @@ class Bed:
         return self.root / f"{name}.state"
 
     def log(self, name: str) -> Path:
-        """What the agent *name* has said."""
+        """Return the log of the agent *name*."""
         return self.root / f"{name}.log"
 
     async def floor(self, module: str, name: str, *, ready: bool = True, **more: object) -> Program:
-        """The floor *module*, as the device *name*; once it is *ready*, if it says so at all."""
+        """Start the floor *module*, as the device *name*. Return it once it is *ready*, if it reports that at
+        all."""
         told = await self.told(name, **more)
         began = time.perf_counter()
         process = await asyncio.create_subprocess_exec(
@@ -279,7 +282,7 @@ class Bed:
         return program
 
     async def told(self, name: str, **more: object) -> Path:
-        """The file that tells a floor who it is."""
+        """Write the file that tells a floor who it is, and return its path."""
         table = await self._enrolled(name)
         directory = self.root / f"{name}.floor"
         directory.mkdir(exist_ok=True)
@@ -308,7 +311,7 @@ class Bed:
 
 @asynccontextmanager
 async def making() -> AsyncGenerator[Bed]:
-    """A bed of its own, in a directory that goes with it."""
+    """Make a bed of its own, in a directory that is deleted with it."""
     with _scratch() as root:
         async with serving(root) as bus, AsyncExitStack() as stack:
             bed = Bed(bus, root, operator_key.load(bus.home), stack)
@@ -317,28 +320,29 @@ async def making() -> AsyncGenerator[Bed]:
 
 
 def agent_command(config: Path, python: Sequence[str] = ()) -> list[str]:
-    """The command that a device's service unit runs; or *python* in its place."""
+    """Return the command that a device's service unit runs; or one that runs it with *python*."""
     installed = [str(Path(sys.executable).with_name("harmony-agent"))]
     return [*([sys.executable, *python] if python else installed), "run", "--config", str(config)]
 
 
 def unit_environment() -> dict[str, str]:
-    """What a device's service unit puts into the agent's environment."""
+    """Return what a device's service unit puts into the agent's environment."""
     lines = _UNIT.read_text().splitlines()
     given = (line.removeprefix("Environment=") for line in lines if line.startswith("Environment="))
     return dict(each.split("=", 1) for each in given)
 
 
 def floor_account(nats: Mapping[str, Any]) -> dict[str, object]:
-    """What a floor is told of the bus: all of agent.toml's table of it, and the one address by itself."""
+    """Return what a floor is told about the bus: all of agent.toml's table of it, and the one address by
+    itself."""
     return {**nats, "url": nats["servers"][0]}
 
 
 def floor_command(module: str, told: Path) -> list[str]:
-    """The command that runs a floor."""
+    """Return the command that runs a floor."""
     return [sys.executable, "-c", floor_start(module), str(told)]
 
 
 def floor_start(module: str) -> str:
-    """What an interpreter is told to do."""
+    """Return the program that an interpreter runs."""
     return f"from benchmarks.floors.{module} import main; main()"

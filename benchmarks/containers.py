@@ -59,12 +59,12 @@ def _services(pi: Pi) -> list[int]:
 
 
 def _python(pid: int) -> int:
-    """What nsenter, which runs as *pid*, has started: the floor itself."""
+    """Return the process that nsenter, which runs as *pid*, has started: the floor itself."""
     return tree(pid)[-1]
 
 
 async def _told(pi: Pi) -> Mapping[str, object]:
-    """What the floor has to know: it is a device of the same fleet, and a manifest waits for it."""
+    """Return what the floor has to know: it is a device of the same fleet, and a manifest waits for it."""
     home, key = pi.plane.home, operator_key.load(pi.plane.home)
     device = tomllib.loads(add_agent(home, _FLOOR, url=URL).read_text())
     manifest = Manifest(

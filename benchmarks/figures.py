@@ -39,13 +39,13 @@ class Figure:
 
 
 def median(samples: Iterable[float], unit: str) -> Figure:
-    """The median of *samples*."""
+    """Return the median of *samples*."""
     values = sorted(samples)
     return Figure(statistics.median(values), _half_quartiles(values), unit, len(values))
 
 
 def p99(samples: Iterable[float], unit: str) -> Figure:
-    """The 99th percentile of *samples*, of which there should be some hundreds.
+    """Return the 99th percentile of *samples*, of which there should be some hundreds.
 
     Its spread is half the distance from the 98th to the largest but one.
     """

@@ -146,7 +146,7 @@ async def _class_writes(bed: Bed, enrolled: int) -> Figure:
 
 
 async def _messages(client: Client) -> int:
-    """The last sequence of each stream, summed: what was ever written."""
+    """Return the sum of the last sequence numbers of all streams: how many messages were ever written."""
     streams = await JetStreamContext(client).streams_info()
     return sum(each.state.last_seq for each in streams)
 
@@ -164,7 +164,7 @@ async def _list_ms(
 
 
 async def _serve_kib(home: Home, count: int) -> float:
-    """What `harmony serve` holds in memory once it shows so many devices."""
+    """Return how much memory `harmony serve` holds once it shows so many devices."""
     async with (
         serve(home, "--listen", free_address()) as served,
         sign_in(served.url, timeout_s=_READ_WITHIN_S) as client,

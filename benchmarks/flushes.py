@@ -35,7 +35,7 @@ _TRACED = "trace=fsync,fdatasync,syncfs,sync_file_range"
 
 
 async def flushes(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
-    """The whole call of the Python API; then an agent under strace, and one push after the other."""
+    """Measure the whole call of the Python API; then an agent under strace, and one push after the other."""
     yield line("push.call", median(await _calls(bed, rounds.of(50)), "ms"), note=_CALL)
     if shutil.which("strace") is None:
         raise Unmeasurable("strace is not installed")

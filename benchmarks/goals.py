@@ -79,10 +79,10 @@ GOALS = {
 
 
 def line(name: str, measured: Figure, floor: Figure | None = None, *, note: str = "") -> Line:
-    """The line *name*, with its goal; one without a goal is information."""
+    """Return the line *name*, with its goal; one without a goal is information."""
     return Line(id=name, measured=measured, floor=floor, goal=GOALS.get(name), note=note)
 
 
 def unmeasured(names: Iterable[str], why: str) -> list[Line]:
-    """The lines *names*, each short because of *why*."""
+    """Return the lines *names*, each without a figure because of *why*."""
     return [Line(id=name, goal=GOALS.get(name), note=why) for name in names]

@@ -27,7 +27,7 @@ _SETTLED_S = 1.0
 
 
 async def generations(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
-    """The ten files of one Score of a hundred change with each generation."""
+    """Change the ten files of one Score of a hundred with each generation, and measure what that takes."""
     agent = await bed.agent("lasting", environ=registered(bed.root / "kinds"))
     count = max(2, rounds.of(1_000))
     held: list[Sequence[float]] = []

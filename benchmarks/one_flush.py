@@ -23,7 +23,7 @@ _MIB = 1024 * 1024
 
 
 async def one_flush(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
-    """A hundred files of 1 KiB, the two ways in turn, on a quiet disk and on one that is written to."""
+    """Write a hundred files of 1 KiB, in both ways in turn, on a quiet disk and on one that is written to."""
     each = await bed.floor("f6", "flush-each")
     once = await bed.floor("f6", "flush-once", syncfs=True)
     for name in ONE_FLUSH:

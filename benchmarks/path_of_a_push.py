@@ -119,7 +119,7 @@ class _Recorder:
             await asyncio.sleep(_QUIET_S)
 
     def side(self, *, operator: bool) -> Side:
-        """What ran of one side."""
+        """Return what ran of one side."""
         found: dict[str, list[str]] = {}
         for is_operator, code in self.seen:
             if is_operator is operator and _has_a_name(code):
@@ -153,7 +153,8 @@ async def record_one_push(directory: Path) -> tuple[Side, Side]:
 
 
 async def _until_inventory_told(bus: Bed) -> None:
-    """It is read in a thread, of whatever disk: that may be quiet for long, and is no part of a push."""
+    """Wait until the inventory is reported: it is read in a thread, from a disk that may be slow, and is no
+    part of a push."""
     while True:
         with contextlib.suppress(KeyNotFoundError):
             await bus.bucket("inventory").get("pi-1")
@@ -180,7 +181,7 @@ def _as_operator(arguments: list[str]) -> int:
 
 @asynccontextmanager
 async def _agent(home: Home, directory: Path) -> AsyncGenerator[None]:
-    """The real agent; its device is a folder, and it beats so seldom that no heartbeat is in the way."""
+    """Run the real agent; its device is a folder, and its heartbeats are so rare that none disturbs."""
     device = directory / "device"
     (device / "etc").mkdir(parents=True)
     config = configuration.load(home.agent_toml("pi-1")).model_copy(

@@ -52,7 +52,7 @@ class Pi:
         return self.pid_of(self.host.unit(AGENT, "MainPID")["MainPID"])
 
     def pid_of(self, inside: str) -> int:
-        """A process of the box, as this machine numbers it."""
+        """Return the number on this machine of a process of the box."""
         for pid in tree(self.box.pid):
             status = Path(f"/proc/{pid}/status").read_text()
             if status.partition("\nNSpid:")[2].partition("\n")[0].split()[-1] == inside:
@@ -63,7 +63,7 @@ class Pi:
     async def floor(
         self, module: str, **told: object
     ) -> AsyncGenerator[asyncio.subprocess.Process]:
-        """The floor *module*, run in the box by the agent's interpreter, once it is ready."""
+        """Run the floor *module* in the box with the agent's interpreter; yield it once it is ready."""
         for path in (*_HERE.glob("floors/*.py"), _HERE / "__init__.py"):
             self.box.write(f"/root/{path.relative_to(_HERE.parent)}", path.read_bytes())
         self.box.write(f"/root/{module}.json", json.dumps(told))

@@ -32,9 +32,10 @@ class Ran:
 
 
 def cpu_ms(pid: int) -> float:
-    """What *pid* has computed so far, threads that have ended included.
+    """Return how many milliseconds *pid* has computed so far, threads that have ended included.
 
-    By the process's own clock: /proc/PID/stat counts ticks of 10 ms, and an idle agent takes less a minute.
+    This uses the process's own clock: /proc/PID/stat counts ticks of 10 ms, and an idle agent takes less in a
+    minute.
     """
     return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED) * 1_000
 

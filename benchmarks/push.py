@@ -88,7 +88,8 @@ class _Programs:
 
 
 async def hundred(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
-    """A hundred files of 1 KiB, each a Score of its own: made, and found to be so already."""
+    """Push a hundred files of 1 KiB, each a Score of its own: measure when they are made, and when they are
+    found in order."""
     scores = file_scores("/etc/app", 100, _KIB)
     peers = await asyncio.to_thread(_peers, bed.root, scores)
     programs = await _programs(bed, scores)

@@ -94,7 +94,7 @@ async def secured(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
 
 
 async def _cpu_ms(bed: Bed, name: str, agent: Program, scores: Sequence[SerializedScore]) -> float:
-    """What *agent* computes for one push of *scores*, its commit after the report included."""
+    """Return how long *agent* computes for one push of *scores*, its commit after the report included."""
     before = cpu_ms(agent.pid)
     await bed.push(name, scores)
     await asyncio.sleep(0.05)

@@ -76,7 +76,7 @@ def _killed(pi: Pi, name: str) -> None:
 
 @asynccontextmanager
 async def _monitored(pi: Pi, log: Path) -> AsyncGenerator[Path]:
-    """What is said on the bus meanwhile is in *log* afterwards, a message a line."""
+    """Write what is said on the bus within the block to *log*, one message a line."""
     matches = [f"--match={each}" for each in _HEARD]
     command = ["busctl", "monitor", "--system", "--json=short", *matches]
     with log.open("wb") as file:

@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def _ended(signal_number: int, _: object) -> None:
-    """An orderly end, so that every block is left."""
+    """End in order, so that every block is left."""
     sys.exit(128 + signal_number)
 
 
@@ -112,7 +112,7 @@ def boxes(*, waits: bool) -> None:
 
 
 def dashboard(*agents: str, waits: bool) -> None:
-    """The fleet in a browser, with every device alive in it; until Ctrl-C if it *waits*."""
+    """Show the fleet in a browser, with every device alive in it; until Ctrl-C if it *waits*."""
     import httpx  # noqa: PLC0415 - as for a page of a Pi
 
     say("The fleet is alive in a browser, too.")
@@ -253,7 +253,7 @@ def _removal(pi: Box) -> None:
 
 
 def _told(agent: str, score: str) -> dict[str, Any]:
-    """What the device says of one of its Scores."""
+    """Return what the device reports of one of its Scores."""
     told: dict[str, Any] = _scores(agent)[score]
     return told
 

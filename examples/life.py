@@ -83,7 +83,7 @@ STEPS = (
 
 
 def drawn() -> str:
-    """The picture, as SVG."""
+    """Return the picture, as SVG."""
     height = TOP + ROW * len(STEPS) + 30
     parts = [
         (

@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def _final_lines(text: str) -> list[str]:
-    """What a person sees in the end: a live display overwrites its own lines."""
+    """Return what a person sees in the end: a live display overwrites its own lines."""
     lines: list[str] = []
     for line in text.replace("\r\n", "\n").split("\n"):
         # rich moves up and erases each line that it draws again.

@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def _ended(*_: int | FrameType | None) -> None:
-    """An orderly end, so that every block is left."""
+    """End in order, so that every block is left."""
     raise KeyboardInterrupt
 
 
@@ -69,7 +69,7 @@ def as_folder(toml: str, place: Path) -> str:
 def running(
     command: Sequence[str | Path], output: int | None = None
 ) -> Generator[subprocess.Popen[bytes]]:
-    """A process that ends with the block."""
+    """Run a process that ends with the block."""
     process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
         yield process

@@ -18,7 +18,7 @@ import nats
 
 
 async def read(device: str, url: str, keys: Path) -> dict[str, Any]:
-    """The device's actual-state: one request, answered by the newest message of its key."""
+    """Return the device's actual state: one request, answered by the newest message of its key."""
     connection = await nats.connect(
         url,
         nkeys_seed_str=(keys / "admin.nk").read_text().strip(),

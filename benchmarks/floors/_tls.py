@@ -9,7 +9,7 @@ __all__ = ["tls"]
 
 
 def tls(told: dict[str, Any]) -> dict[str, Any]:
-    """What nats-py is told so that it speaks TLS."""
+    """Return the options with which nats-py speaks TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=told["ca"])
     return {"tls": context, "tls_hostname": told["tls_server_name"], "tls_handshake_first": True}

@@ -30,7 +30,7 @@ RESYNC_S = 30.0
 
 
 def watched(directory: Path) -> int:
-    """An inotify descriptor that tells of 100 files."""
+    """Return an inotify descriptor that watches 100 files."""
     descriptor: int = _LIBC.inotify_init()
     for number in range(100):
         path = directory / f"watched-{number}"
@@ -47,7 +47,7 @@ def talk_to_podman(url: str) -> None:
 
 
 def wanted(envelope: bytes, key: bytes) -> list[FileSpec]:
-    """What the files are to be, as long as it lives."""
+    """Return what the files are to be, to be kept as long as the floor runs."""
     manifest = Manifest.model_validate_json(opened(envelope, VerifyKey(key)))
     return [FileSpec.model_validate(entry.spec) for entry in manifest.scores]
 

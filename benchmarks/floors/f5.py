@@ -38,7 +38,7 @@ def facts(path: str) -> Facts:
 
 
 def passed(told: dict[str, Any], envelope: bytes, seen: dict[str, tuple[Facts, str]]) -> bytes:
-    """The report of one pass. *seen* spares it the hashing of what has not changed."""
+    """Return the report of one pass. *seen* saves the hashing of what has not changed."""
     key = VerifyKey(bytes.fromhex(told["key"]))
     manifest = Manifest.model_validate_json(opened(envelope, key))
     scores: dict[str, object] = {}

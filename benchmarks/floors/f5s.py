@@ -19,7 +19,7 @@ States = dict[str, State]
 
 
 def passed(wanted: list[list[str]], seen: dict[str, tuple[Facts, State]]) -> list[States]:
-    """What is told of every Score's files; an empty one of a Score that has to be looked at closely."""
+    """Return the states of every Score's files; none of a Score that has to be looked at closely."""
     told: list[States] = []
     for paths in wanted:
         states: States = {}

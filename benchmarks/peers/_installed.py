@@ -12,7 +12,7 @@ __all__ = ["installed"]
 
 
 def installed(package: str, program: str) -> str:
-    """The path of *program*, installed if it is not yet. `Unmeasurable` where it cannot be."""
+    """Return the path of *program*, and install it first if needed. Raise `Unmeasurable` where that fails."""
     directory = cache() / package
     path = directory / "bin" / program
     whole = directory / "whole"

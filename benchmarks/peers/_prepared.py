@@ -59,7 +59,7 @@ class Peer:
 
 
 def written_source(directory: Path, contents: Mapping[str, bytes]) -> Path:
-    """A directory with the files to copy."""
+    """Return a directory with the files to copy."""
     source = directory / "source"
     source.mkdir(parents=True)
     for name, content in contents.items():

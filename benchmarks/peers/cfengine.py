@@ -69,7 +69,8 @@ def _make_work_directory(work: Path, programs: Path, environ: Mapping[str, str])
 
 
 def _unpacked() -> Path:
-    """The package and those that it needs and this machine lacks, in the cache."""
+    """Unpack the package, and those that it needs and this machine lacks, in the cache. Return the
+    directory."""
     directory = cache() / "cfengine"
     if (directory / "usr/bin/cf-agent").exists():
         return directory
