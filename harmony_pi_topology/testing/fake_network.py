@@ -303,7 +303,7 @@ class FakeNetwork(FakeReconciler):
         return interface not in self.gives_none
 
     def read_secrets(self, name: str) -> Mapping[str, str]:
-        """The secrets of a profile, by NetworkManager's names."""
+        """Return the secrets of a profile, by NetworkManager's names."""
         return dict(self._find_kept(name).secrets)
 
     def own_secrets(self) -> Mapping[str, bytes]:
