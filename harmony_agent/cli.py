@@ -47,24 +47,22 @@ def parser() -> argparse.ArgumentParser:
         default=Path("/etc/harmony/agent.toml"),
         help="the file that `harmony-agent enroll` wrote (default: %(default)s)",
     )
-    run = commands.add_parser("run", parents=[config], help="run until told to stop")
-    run.add_argument(
-        "--verbose", action="store_true", help="log what is decided, not only what is done"
-    )
+    run = commands.add_parser("run", parents=[config], help="run the agent until it is stopped")
+    run.add_argument("--verbose", action="store_true", help="also log decisions, not only changes")
     run.set_defaults(command=_run)
     check = commands.add_parser(
         "check",
         parents=[config],
-        help="say what this device offers, and what hinders; ends with 1 then, and with 0 where all is well",
+        help="show what this device offers; exit with 1 if it finds a problem, else with 0",
     )
     check.set_defaults(command=_check)
     enroll = commands.add_parser(
-        "enroll", parents=[config], help="let this device into a fleet, by an invitation"
+        "enroll", parents=[config], help="enrol this device with an invitation"
     )
     enroll.add_argument(
         "invitation",
         metavar="INVITATION",
-        help="@FILE that `harmony invite` has made; - reads it from standard input",
+        help="the invitation: @FILE, as `harmony invite` writes it; - reads it from standard input",
     )
     enroll.add_argument("--id", metavar="ID", help="the device's id (default: its host name)")
     enroll.add_argument(
@@ -72,18 +70,20 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         default=3_600.0,
         metavar="SECONDS",
-        help="how long to wait to be accepted (default: %(default)g)",
+        help="how long to wait for the network, the server and `harmony accept` (default: %(default)g)",
     )
     enroll.add_argument(
-        "--replace", action="store_true", help="come with a new key, if it is in a fleet already"
+        "--replace", action="store_true", help="make a new key, if the device is in a fleet already"
     )
     enroll.set_defaults(command=_enroll)
     load = commands.add_parser(
         "load",
         parents=[config],
-        help="take in a bundle, as `harmony bundle` makes it, and apply it; needs no network",
+        help="accept and apply a bundle that `harmony bundle` has written; needs no network",
     )
-    load.add_argument("file", type=Path, metavar="FILE", help="such as one on a stick")
+    load.add_argument(
+        "file", type=Path, metavar="FILE", help="the bundle, for instance on a USB stick"
+    )
     load.add_argument(
         "--timeout",
         type=float,

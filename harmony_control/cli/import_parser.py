@@ -25,25 +25,31 @@ def add_import(
             name, parents=[common], help=text, description=text, allow_abbrev=False
         )
         reader.add_argument(
-            "--python", action="store_true", help="print a Python Score file in place of YAML"
+            "--python", action="store_true", help="print a Python Score file instead of YAML"
         )
         return reader
 
-    form("run", "read a command: podman run, or docker run").add_argument(
+    form("run", "convert a podman run or docker run command").add_argument(
         "words",
         nargs="*",
         metavar="COMMAND",
-        help="the command in quotes, or its words after --, or nothing: it is read from standard input",
+        help="the command in quotes, or its words after --; if there is none, read it from "
+        "standard input",
     )
     completing_files(
         form(
-            "quadlet", "read files of podman's Quadlet: .container, .volume, .network"
-        ).add_argument("files", nargs="+", metavar="FILE", help="all that belong together")
+            "quadlet", "convert Quadlet files of podman: .container, .volume, .network"
+        ).add_argument("files", nargs="+", metavar="FILE", help="all files that belong together")
     )
-    project = form("compose", "read compose files: each service, volume and network as a Score")
+    project = form(
+        "compose", "convert compose files: each service, volume and network becomes a Score"
+    )
     completing_files(
         project.add_argument(
-            "files", nargs="+", metavar="FILE", help="those of one directory are one project"
+            "files",
+            nargs="+",
+            metavar="FILE",
+            help="the compose files; files in the same directory are one project",
         )
     )
     add_compose(project)

@@ -46,53 +46,75 @@ def parser() -> argparse.ArgumentParser:
 
     _server(command("server", "server", "run the message server, NATS (safe to run twice)"))
     _serve(command("serve", "serve", "show the fleet in a browser and over HTTP"))
-    _serve_user(command("serve-user", "serve", "decide who may sign in to `harmony serve`"))
-    _alerts(command("alerts", "alerts", "try whom `harmony serve --alerts` is to tell"))
+    _serve_user(
+        command("serve-user", "serve", "manage the users who may sign in to `harmony serve`")
+    )
+    _alerts(
+        command(
+            "alerts", "alerts", "send a test alert to every receiver of `harmony serve --alerts`"
+        )
+    )
     _keygen(command("keygen", "keygen", "make the operator's keys"))
     _add_operator(command("add-operator", "operators", "let another operator into this fleet"))
     _remove_operator(command("remove-operator", "operators", "cut another operator off"))
-    _join(command("join", "operators", "become an operator of a fleet whose server runs elsewhere"))
-    _enroll(command("enroll", "enroll", "install the agent on a device over ssh, and let it in"))
-    _invite(command("invite", "invite", "make an invitation, with which a device comes by itself"))
-    _accept(command("accept", "accept", "let in devices that wait, or list those that do"))
+    _join(
+        command(
+            "join", "operators", "join a fleet as an operator; its server runs on another machine"
+        )
+    )
+    _enroll(
+        command("enroll", "enroll", "install the agent on a device over ssh, and enrol the device")
+    )
+    _invite(command("invite", "invite", "make an invitation, with which a device enrols itself"))
+    _accept(command("accept", "accept", "accept devices that wait, or list them"))
     _add_agent(command("add-agent", "add_agent", "enrol a device, and write its agent.toml"))
-    _agents_named(command("revoke", "revoke", "cut off devices whose keys may be in other hands"))
-    _retire(command("retire", "retire", "take devices out of the fleet, and forget them"))
-    trust = command("trust", "trust", "decide whose signatures count, for what, on every device")
+    _agents_named(command("revoke", "revoke", "cut off devices whose keys somebody else may have"))
+    _retire(command("retire", "retire", "remove devices from the fleet, and delete their records"))
+    trust = command(
+        "trust", "trust", "manage the keys that may sign, and what they may sign, on all devices"
+    )
     add_trust(trust, common, _completes_files)
     _push(command("push-score", "push", "add or replace Scores on a device"))
     _begin(command, common)
-    _plan(command("plan", "plan", "show what a fleet's folder would change"))
-    _apply(command("apply", "plan", "make the fleet as its folder says, wave by wave"))
-    rollout = command("rollout", "rollout", "look at rollouts, and pause, abort, promote them")
+    _plan(command("plan", "plan", "show what the folder of a fleet would change"))
+    _apply(command("apply", "plan", "apply the folder of a fleet, wave by wave"))
+    rollout = command("rollout", "rollout", "show rollouts; pause, resume, abort or promote them")
     add_rollout(rollout, common, _cosigning)
-    _freeze(command("freeze", "freeze", "have no device begin with anything new of a class"))
+    _freeze(command("freeze", "freeze", "stop devices from starting new generations of classes"))
     _cosigning(command("thaw", "freeze", "end a freeze"))
-    _explain(command("explain", "explain", "tell why a Score is on a device, or is not, and waits"))
-    _remove(command("remove-score", "push", "remove Scores from a device, with all they made"))
-    _label(command("label", "label", "show and set a device's labels, which its Scores can read"))
+    _explain(
+        command("explain", "explain", "explain why a Score is on a device, missing, or waiting")
+    )
+    _remove(
+        command(
+            "remove-score", "push", "remove Scores from a device, with everything that they made"
+        )
+    )
+    _label(
+        command("label", "label", "show or set the labels of a device, which its Scores can read")
+    )
     _keep(command, common)
     _approve(command("approve", "approve", "confirm a large removal"))
     _agents(
         command(
             "agents",
             "agents",
-            "list all devices, or those that are so, one row each",
+            "list devices, one row each; --where filters them",
             _common_of_rows(),
         )
     )
-    _status(command("status", "status", "show the state of all devices, or of one in full"))
+    _status(
+        command("status", "status", "show the state of all devices, or of one device in detail")
+    )
     _look(command, common)
     _agent(command("history", "history", "list the revisions of a device"))
     _rollback(command("rollback", "history", "roll a device back to an earlier revision"))
-    _diff(command("diff", "diff", "show what a push would change, asked of the device"))
+    _diff(command("diff", "diff", "ask the device what a push would change"))
     _logs(command("logs", "logs", "show the logs of a Score's services and containers"))
-    _events(command("events", "events", "list every change that was made to a device, and why"))
-    _audit(
-        command("audit", "audit", "verify what a device tells of its past by what was seen of it")
-    )
+    _events(command("events", "events", "list the changes on a device, with the reason of each"))
+    _audit(command("audit", "audit", "verify a device's audit events against what was seen before"))
     _do_now(command)
-    _kinds(command("kinds", "kinds", "list the kinds of Score, or the fields of one"))
+    _kinds(command("kinds", "kinds", "list the kinds of Score, or the fields of one kind"))
     _completion(command("completion", "completion", "print a script for shell completion"))
     return top
 
@@ -102,9 +124,9 @@ def _look(
 ) -> None:
     """Add the commands by which somebody looks at what one device is, and has."""
     for name, what in (
-        ("describe", "tell all that is known of a device, and why"),
-        ("inventory", "show of what a device consists"),
-        ("volumes", "list the volumes of a device, and who has each"),
+        ("describe", "show everything that is known of a device, with reasons"),
+        ("inventory", "show a device's hardware"),
+        ("volumes", "list the volumes of a device, with their owners"),
     ):
         _agent(command(name, name, what))
     add_volume(
@@ -117,19 +139,21 @@ def _look(
 
 def _do_now(command: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     """Add the commands by which a device does now what else has its time."""
-    _reconcile(command("reconcile", "reconcile", "have a device check its Scores now"))
-    _release(command("release", "reconcile", "apply changes that an application has postponed"))
-    _reboot(command("reboot", "reboot", "boot devices anew, and wait until they are back in order"))
+    _reconcile(command("reconcile", "reconcile", "make a device check its Scores now"))
+    _release(command("release", "reconcile", "apply the changes that an application has postponed"))
+    _reboot(command("reboot", "reboot", "reboot devices, and wait until they are back in order"))
 
 
 def _begin(
     command: Callable[[str, str, str], argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add the commands by which somebody begins to write Scores."""
-    imports = command("import", "import_scores", "print what podman or Docker runs as Scores")
+    imports = command(
+        "import", "import_scores", "convert what podman or Docker runs to Scores, and print them"
+    )
     add_import(imports, common, _completes_files, _of_compose)
-    _new(command("new", "new", "write a small folder of Scores, to begin with"))
-    _init(command("init", "plan", "write a folder that describes a fleet, to begin with"))
+    _new(command("new", "new", "write a small folder of Scores to start from"))
+    _init(command("init", "plan", "write a folder that describes a fleet, to start from"))
 
 
 def _keep(
@@ -137,12 +161,20 @@ def _keep(
 ) -> None:
     """Add the commands for what Scores have from elsewhere than a Score file."""
     add_secret(
-        command("secret", "secret", "keep the secrets that Scores have by ${secret.NAME}"),
+        command("secret", "secret", "store the secrets that Scores use as ${secret.NAME}"),
         common,
         lambda action: _completes(action, _FILES),
     )
-    _assets(command("assets", "assets", "look at files too large for manifests"), common)
-    _bundle(command("bundle", "bundle", "write all that a device would fetch, to carry it there"))
+    _assets(
+        command("assets", "assets", "list or delete files that are too large for manifests"), common
+    )
+    _bundle(
+        command(
+            "bundle",
+            "bundle",
+            "write everything that a device would fetch to a file that you carry to it",
+        )
+    )
 
 
 def _assets(made: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
@@ -153,11 +185,11 @@ def _assets(made: argparse.ArgumentParser, common: argparse.ArgumentParser) -> N
             name, parents=[common], help=text, description=text, allow_abbrev=False
         )
 
-    what("list", "list all that the server has, and who needs each")
-    pruned = what("prune", "have the server forget those that no manifest names any more")
+    what("list", "list the assets on the server, with the devices and classes that need each")
+    pruned = what("prune", "delete the assets from the server that no manifest names")
     pruned.add_argument("--yes", action="store_true", help="do not ask")
-    removed = what("remove", "have the server forget one, to be pushed again from its file")
-    removed.add_argument("asset", metavar="ID", help="its id, as `list` has it")
+    removed = what("remove", "delete an asset from the server; you can push it again from its file")
+    removed.add_argument("asset", metavar="ID", help="the asset's id, as `list` shows it")
 
 
 def _new(made: argparse.ArgumentParser) -> None:
@@ -167,7 +199,9 @@ def _new(made: argparse.ArgumentParser) -> None:
         metavar="TEMPLATE",
         help="kiosk, web-app, mqtt, compose, or python-score for a kind of your own",
     )
-    folder = made.add_argument("folder", metavar="FOLDER", help="where; nothing is overwritten")
+    folder = made.add_argument(
+        "folder", metavar="FOLDER", help="target folder; no file is overwritten"
+    )
     _completes(folder, _DIRECTORIES)
 
 
@@ -211,64 +245,72 @@ def _common_of_rows() -> _Parser:
     return _common(
         argparse.SUPPRESS,
         outputs=("json", "yaml", "wide", "name"),
-        told="instead of the table; wide: with vitals and labels (--json is -o json)",
+        told="output format instead of the table; wide adds vitals and labels (--json is -o json)",
     )
 
 
 def _server(made: argparse.ArgumentParser) -> None:
     made.add_argument(
-        "--listen", metavar="HOST:PORT", help="default 127.0.0.1:4222; 0.0.0.0:4222 for devices"
+        "--listen",
+        metavar="HOST:PORT",
+        help="address to listen on (default: 127.0.0.1:4222); use 0.0.0.0:4222 for devices",
     )
     made.add_argument("--fleet", metavar="NAME", help='the fleet\'s name (default: "home")')
     for name, what in (
-        ("--tls-cert", "the server's certificate (PEM), issued by an authority of your own"),
+        ("--tls-cert", "the server's certificate (PEM), issued by your own authority"),
         ("--tls-key", "its key"),
-        ("--tls-ca", "the certificate of that authority, which devices are to trust"),
+        ("--tls-ca", "the certificate of that authority, which devices will trust"),
     ):
         _completes(made.add_argument(name, metavar="FILE", help=what), _FILES)
     instead = made.add_mutually_exclusive_group()
     _completes(
         instead.add_argument(
-            "--export", metavar="DIR", help="run none; write what a NATS server of your own needs"
+            "--export",
+            metavar="DIR",
+            help="do not start a server; write the configuration for your own NATS server to DIR",
         ),
         _FILES,
     )
     made.add_argument(
         "--cluster",
         metavar="HOST,HOST,HOST",
-        help="with --export: three servers that keep everything together, such as nats-1,nats-2,nats-3",
+        help="with --export: three servers that form a cluster, such as nats-1,nats-2,nats-3",
     )
     made.add_argument(
         "--leaf",
         metavar="SITE=HOST:PORT",
-        help="with --export: a site's own server, at that address, which passes on what its devices say",
+        help="with --export: add a site with its own server (a NATS leaf node) at that address",
     )
     made.add_argument(
         "--new-key",
         action="store_true",
-        help="with --leaf: the server that the site had is let in no more",
+        help="with --leaf: make a new key for the site's server; the old key is rejected",
     )
     made.add_argument(
         "--remove-leaf",
         metavar="SITE",
-        help="with --export: forget that site, which has no devices any more; its server is let in no more",
+        help="with --export: remove that site, which must have no devices; its server is rejected",
     )
     made.add_argument(
         "--jwt",
         action="store_true",
-        help="with --export: users are let in by JWTs, of which that server is told by `harmony server`",
+        help="with --export: authenticate users by JWTs, which `harmony server` sends to that "
+        "server",
     )
     made.add_argument(
         "--expire",
         metavar="TIME",
-        help="with --jwt: how long a device's JWT lasts, such as 90d; renewed before (default: for ever)",
+        help="with --jwt: lifetime of a device's JWT, such as 90d; devices renew it in time "
+        "(default: no limit)",
     )
     instead.add_argument(
-        "--check", metavar="URL", help="run none; look whether the server there is as it must be"
+        "--check", metavar="URL", help="do not start a server; check the one at URL"
     )
     _completes(
         made.add_argument(
-            "--device", metavar="FILE", help="with --check: an agent.toml, to try its rights"
+            "--device",
+            metavar="FILE",
+            help="with --check: an agent.toml; also check the rights of this device",
         ),
         _FILES,
     )
@@ -279,35 +321,40 @@ def _serve(made: argparse.ArgumentParser) -> None:
         "--listen",
         default="127.0.0.1:8080",
         metavar="HOST:PORT",
-        help="default 127.0.0.1:8080; any other address than this machine's own needs TLS",
+        help="address to listen on (default: 127.0.0.1:8080); addresses that other machines can "
+        "reach need TLS",
     )
     for name, what in (("--tls-cert", "a certificate (PEM)"), ("--tls-key", "its key")):
         _completes(made.add_argument(name, metavar="FILE", help=what), _FILES)
     made.add_argument(
         "--behind-proxy",
         action="store_true",
-        help="a proxy in front of it speaks TLS, and nobody else reaches this port",
+        help="a proxy in front of this server terminates TLS, and only the proxy can reach this "
+        "port",
     )
     token = made.add_argument(
         "--metrics-token-file",
         metavar="FILE",
-        help="have /metrics there too, for who sends the token in FILE as Authorization: Bearer",
+        help="serve /metrics to clients that send the token in FILE as Authorization: Bearer",
     )
     _completes(token, _FILES)
     made.add_argument(
         "--metrics-listen",
         metavar="HOST:PORT",
-        help="have /metrics, in clear and without a token, on this address alone",
+        help="serve /metrics at this separate address, without TLS and without a token",
     )
     alerts = made.add_argument(
-        "--alerts", metavar="FILE", help="tell people what is wrong, as FILE says (TOML)"
+        "--alerts", metavar="FILE", help="send alerts to the receivers that FILE names (TOML)"
     )
     _completes(alerts, _FILES)
 
 
 def _alerts(made: argparse.ArgumentParser) -> None:
     made.add_argument(
-        "verb", choices=("test",), metavar="test", help="send a test to everybody that FILE names"
+        "verb",
+        choices=("test",),
+        metavar="test",
+        help="send a test alert to every receiver in FILE",
     )
     _completes(made.add_argument("file", metavar="FILE", help="the alerts file (TOML)"), _FILES)
 
@@ -317,46 +364,61 @@ def _serve_user(made: argparse.ArgumentParser) -> None:
         "verb",
         choices=("add", "remove", "list"),
         metavar="VERB",
-        help="add (or change), remove, or list; the password is asked for, or read from standard input",
+        help="add (or change), remove or list users; the command asks for the password, or reads "
+        "it from standard input",
     )
-    made.add_argument("user", nargs="?", metavar="NAME", help="what they sign in as")
+    made.add_argument("user", nargs="?", metavar="NAME", help="the name of the user")
     made.add_argument(
         "--role",
         choices=("viewer", "operator", "approver"),
         default="viewer",
-        help="a viewer looks (the default); an operator has devices check their Scores",
+        help="viewer: look (the default); operator: also reconcile devices, and pause rollouts; "
+        "approver: also resume and abort rollouts",
     )
 
 
 def _add_operator(made: argparse.ArgumentParser) -> None:
     made.set_defaults(verb="add-operator")
-    made.add_argument("name", metavar="NAME", help="what to call the operator, such as bob")
-    _completes(made.add_argument("file", metavar="FILE", help="that one's operator.pub"), _FILES)
+    made.add_argument("name", metavar="NAME", help="a name for the operator, such as bob")
+    _completes(
+        made.add_argument("file", metavar="FILE", help="the operator's operator.pub"), _FILES
+    )
     made.add_argument(
-        "--read-only", action="store_true", help="to look, not to push, and trusted by no device"
+        "--read-only",
+        action="store_true",
+        help="the operator may look and not push, and no device trusts the key",
     )
     _tried_url(made, "the operator")
     _completes(
-        made.add_argument("--out", metavar="FILE", help="what to send back (default: NAME.fleet)"),
+        made.add_argument(
+            "--out", metavar="FILE", help="the file to send back (default: NAME.fleet)"
+        ),
         _FILES,
     )
 
 
 def _remove_operator(made: argparse.ArgumentParser) -> None:
     made.set_defaults(verb="remove-operator")
-    name = made.add_argument("name", metavar="NAME", help="as with add-operator")
+    name = made.add_argument(
+        "name", metavar="NAME", help="the operator's name, as given to add-operator"
+    )
     _completes(name, _OPERATORS)
 
 
 def _join(made: argparse.ArgumentParser) -> None:
     made.set_defaults(verb="join")
-    file = made.add_argument("file", metavar="FILE", help="what `harmony add-operator` has written")
+    file = made.add_argument(
+        "file", metavar="FILE", help="the file that `harmony add-operator` has written"
+    )
     _completes(file, _FILES)
 
 
 def _enroll(made: argparse.ArgumentParser) -> None:
     made.add_argument(
-        "destinations", nargs="+", metavar="USER@HOST", help="as ssh takes it, such as root@pi-1"
+        "destinations",
+        nargs="+",
+        metavar="USER@HOST",
+        help="a destination for ssh, such as root@pi-1",
     )
     made.add_argument("--id", metavar="ID", help="the device's id (default: the host's name)")
     _url(made)
@@ -368,7 +430,9 @@ def _enroll(made: argparse.ArgumentParser) -> None:
 def _wheel(made: argparse.ArgumentParser) -> None:
     _completes(
         made.add_argument(
-            "--wheel", metavar="FILE", help="what to install (default: what is installed here)"
+            "--wheel",
+            metavar="FILE",
+            help="the wheel to install (default: the version that is installed here)",
         ),
         _FILES,
     )
@@ -376,36 +440,49 @@ def _wheel(made: argparse.ArgumentParser) -> None:
 
 def _over_ssh(made: argparse.ArgumentParser) -> None:
     made.add_argument(
-        "--ssh", default="ssh", metavar="COMMAND", help='how to reach it, such as "ssh -p 2222"'
+        "--ssh",
+        default="ssh",
+        metavar="COMMAND",
+        help='the ssh command to use, such as "ssh -p 2222"',
     )
     made.add_argument(
-        "--sudo", action="store_true", help="the user there is not root, but may sudo"
+        "--sudo", action="store_true", help="the user on the device is not root, but may use sudo"
     )
 
 
 def _invite(made: argparse.ArgumentParser) -> None:
     made.add_argument(
-        "agent", nargs="?", metavar="ID", help="for this device alone (default: it says its own id)"
+        "agent",
+        nargs="?",
+        metavar="ID",
+        help="the only device that may use the invitation (default: each device names its own id)",
     )
     _tried_url(made)
-    made.add_argument("--count", type=int, default=1, metavar="N", help="for so many devices")
     made.add_argument(
-        "--expires-in", default="1d", metavar="TIME", help="how long it may be used (default: 1d)"
+        "--count", type=int, default=1, metavar="N", help="how many devices may use it (default: 1)"
     )
     made.add_argument(
-        "--ask", action="store_true", help="who comes with it waits until `harmony accept`"
+        "--expires-in",
+        default="1d",
+        metavar="TIME",
+        help="how long devices may use it (default: 1d)",
     )
     made.add_argument(
-        "--withdraw", action="store_true", help="make none; withdraw all that are still open"
+        "--ask", action="store_true", help="devices that use it wait until `harmony accept`"
+    )
+    made.add_argument(
+        "--withdraw", action="store_true", help="make no invitation; withdraw all open invitations"
     )
     written = made.add_mutually_exclusive_group()
-    _completes(written.add_argument("--out", metavar="FILE", help="write it to a file"), _FILES)
+    _completes(
+        written.add_argument("--out", metavar="FILE", help="write the invitation to FILE"), _FILES
+    )
     _completes(
         written.add_argument(
             "--first-boot",
             metavar="FILE",
-            help="write it into the user-data by which a Pi installs the agent and comes, at its first boot; "
-            "what another user-data says there stays",
+            help="write a user-data file for cloud-init: a Pi installs the agent and enrols at its "
+            "first boot; the content of an existing file is kept",
         ),
         _FILES,
     )
@@ -415,9 +492,14 @@ def _invite(made: argparse.ArgumentParser) -> None:
 
 def _accept(made: argparse.ArgumentParser) -> None:
     made.add_argument(
-        "agents", nargs="*", metavar="ID", help="the devices' ids: all or none (default: list them)"
+        "agents",
+        nargs="*",
+        metavar="ID",
+        help="the ids of the devices: all or none (default: list them)",
     )
-    made.add_argument("--refuse", action="store_true", help="do not let them in, and forget them")
+    made.add_argument(
+        "--refuse", action="store_true", help="refuse the devices, and delete their requests"
+    )
     made.add_argument("--yes", action="store_true", help="do not ask")
 
 
@@ -439,19 +521,19 @@ def _replacing(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--replace",
         action="store_true",
-        help="make a new key for a device that has one, and revoke the old one",
+        help="if the device has a key, make a new one and revoke the old one",
     )
 
 
 def _add_agent(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", metavar="ID", help="the device's name, such as pi-1")
+    made.add_argument("agent", metavar="ID", help="the device's id, such as pi-1")
     _tried_url(made)
     _completes(made.add_argument("--out", metavar="FILE", help="where to write agent.toml"), _FILES)
     _replacing(made)
     made.add_argument(
         "--site",
         metavar="SITE",
-        help="it enters by the server of that site (harmony server --leaf)",
+        help="the device connects to the server of that site (harmony server --leaf)",
     )
 
 
@@ -468,7 +550,7 @@ def _retire(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--uninstall",
         metavar="USER@HOST",
-        help="over ssh, remove the agent from the one device, too",
+        help="also remove the agent from the one device, over ssh",
     )
     _over_ssh(made)
     made.add_argument("--yes", action="store_true", help="do not ask")
@@ -480,8 +562,8 @@ def _cosigning(made: argparse.ArgumentParser) -> None:
             "--sign-with",
             action="append",
             metavar="KEY",
-            help="sign with this key too, where more than one must: a file, or a URI as for `harmony trust "
-            "sign`; once for each",
+            help="sign also with this key, if several must sign: a file, or a URI as for `harmony "
+            "trust sign`; repeatable",
         ),
         _FILES,
     )
@@ -512,7 +594,7 @@ def _where(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--where",
         metavar="EXPR",
-        help="in place of AGENT: all devices of which it is true, such as 'labels.site == attic'",
+        help="instead of AGENT: all devices that match EXPR, such as 'labels.site == attic'",
     )
 
 
@@ -530,14 +612,14 @@ def _of_compose(made: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="of compose files: a profile that is on",
+        help="(compose files) activate this profile; repeatable",
     )
     files = made.add_argument(
         "--env-file",
         action="append",
         default=[],
         metavar="FILE",
-        help="of compose files: their variables, in place of .env",
+        help="(compose files) read variables from FILE instead of .env; repeatable",
     )
     _completes(files, _FILES)
 
@@ -549,35 +631,37 @@ def _push(made: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         metavar="FILE",
-        help="Python, YAML or JSON, - is stdin; or compose files",
+        help="Score files (Python, YAML or JSON; - is standard input), or compose files",
     )
     _completes(files, _FILES)
     made.add_argument(
-        "--all", action="store_true", help="push again what was pushed last from here"
+        "--all", action="store_true", help="push again what was pushed last from this home"
     )
     _checking(made)
     made.add_argument(
         "--expires-in",
         metavar="TIME",
-        help="how long (12h, 30d) devices may accept it; what is applied stays (default: never expires)",
+        help="how long (12h, 30d) devices may accept the push; applied Scores stay (default: "
+        "never expires)",
     )
     made.add_argument(
         "--dry-run",
         action="store_true",
-        help="push nothing; show what would change, as `harmony diff` does",
+        help="push nothing; show what would change, like `harmony diff`",
     )
     made.add_argument(
         "--prune",
         dest="whole",
         action="store_true",
-        help="also remove every Score that is in none of the files (asks first)",
+        help="also remove the Scores that are in none of the files (asks first)",
     )
     made.add_argument("--yes", action="store_true", help="do not ask")
     _class(made)
     _of_compose(made)
     _cosigning(made)
     _waiting(
-        made, or_of_a_class="; for a class: without end, and its waves are not opened any more then"
+        made,
+        or_of_a_class=" (a class: no limit by default; after the time, this command opens no more waves)",
     )
     made.set_defaults(timeout=None)
 
@@ -587,32 +671,34 @@ def _class(made: argparse.ArgumentParser) -> None:
         "--class",
         dest="cls",
         metavar="CLASS",
-        help="push to all devices of a class, in place of AGENT: a new generation, rolled out wave by wave",
+        help="instead of AGENT: push a new generation to the devices of a class, wave by wave",
     )
     made.add_argument(
         "--selector",
         metavar="LABELS",
-        help="who belongs to the class, such as role=kiosk (default: as before)",
+        help="labels of the devices in the class, such as role=kiosk (default: as before)",
     )
     made.add_argument(
         "--canary",
         metavar="LABELS",
-        help="who is in the first wave, such as ring=canary (default: as before)",
+        help="labels of the devices in the first wave, such as ring=canary (default: as before)",
     )
     made.add_argument(
         "--step",
         action="append",
         default=[],
         metavar="UPTO[:SOAK]",
-        help="a wave: how many devices, and how long they must be in order, such as 1%%:10m (repeatable; "
-        "default: the waves as before, of a new class everybody at once)",
+        help="a wave: up to how many devices, and how long they must be in order, such as "
+        "1%%:10m; repeatable (default: as before; for a new class, all devices at once)",
     )
 
 
 def _init(made: argparse.ArgumentParser) -> None:
     _folder(made)
     made.add_argument(
-        "--python", action="store_true", help="write fleet.py, which a type checker can read"
+        "--python",
+        action="store_true",
+        help="write fleet.py, which a type checker can check, instead of fleet.yaml",
     )
 
 
@@ -622,7 +708,7 @@ def _folder(made: argparse.ArgumentParser) -> None:
         nargs="?",
         default=".",
         metavar="DIR",
-        help="where fleet.yaml or fleet.py is (default: here)",
+        help="the folder with fleet.yaml or fleet.py (default: the current folder)",
     )
     _completes(folder, _FILES)
 
@@ -630,7 +716,7 @@ def _folder(made: argparse.ArgumentParser) -> None:
 def _plan(made: argparse.ArgumentParser) -> None:
     _folder(made)
     device = made.add_argument(
-        "--device", metavar="AGENT", help="ask this device what it would change"
+        "--device", metavar="AGENT", help="ask this device what would change on it"
     )
     _completes(device, _DEVICES)
     _resolving(made)
@@ -642,7 +728,7 @@ def _pruning(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--prune",
         action="store_true",
-        help="also take away the Scores of classes that the folder does not have, by their own waves",
+        help="also remove classes that are not in the folder, in their own waves",
     )
 
 
@@ -656,7 +742,7 @@ def _apply(made: argparse.ArgumentParser) -> None:
         "--no-wait",
         dest="wait",
         action="store_false",
-        help="open the first wave only; `harmony rollout run CLASS` opens the others",
+        help="open only the first wave; `harmony rollout run CLASS` opens the others",
     )
     _cosigning(made)
 
@@ -665,9 +751,11 @@ def _freeze(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--until",
         metavar="TIME",
-        help="for how long (12h, 2d), or until when (2026-12-27 08:00); default: until `harmony thaw`",
+        help="a duration (12h, 2d), or the end (2026-12-27 08:00); default: until `harmony thaw`",
     )
-    made.add_argument("--reason", metavar="TEXT", help="why, for whoever looks at a device")
+    made.add_argument(
+        "--reason", metavar="TEXT", help="the reason, which is shown with each device"
+    )
     _cosigning(made)
 
 
@@ -712,8 +800,8 @@ def _rollback(made: argparse.ArgumentParser) -> None:
         "--to",
         type=_revision,
         metavar="REVISION",
-        help="the revision, by its generation as `harmony history` shows it; where there are several epochs, "
-        "EPOCH:GENERATION (default: the last that differs)",
+        help="the generation of the revision, as `harmony history` shows it; if there are several "
+        "epochs, EPOCH:GENERATION (default: the last revision that differs)",
     )
     made.add_argument("--yes", action="store_true", help="do not ask")
     made.add_argument("--force", action="store_true", help="skip the check of the device's policy")
@@ -728,16 +816,18 @@ def _diff(made: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         metavar="FILE",
-        help="Python, YAML or JSON, - is stdin; or compose files",
+        help="Score files (Python, YAML or JSON; - is standard input), or compose files",
     )
     _completes(files, _FILES)
     made.add_argument(
-        "--exit-code", action="store_true", help="exit 1 when anything would change, as git does"
+        "--exit-code",
+        action="store_true",
+        help="exit with 1 if anything would change, like git diff",
     )
     made.add_argument(
         "--whole",
         action="store_true",
-        help="as if every other Score were removed, as by --prune",
+        help="assume that all other Scores are removed, as with --prune",
     )
     _of_compose(made)
     _checking(made)
@@ -751,16 +841,20 @@ def _logs(made: argparse.ArgumentParser) -> None:
 
 def _events(made: argparse.ArgumentParser) -> None:
     agent = made.add_argument(
-        "agent", nargs="?", metavar="AGENT", help="the device's id; or give --fleet"
+        "agent", nargs="?", metavar="AGENT", help="the device's id; or use --fleet"
     )
     _completes(agent, _DEVICES)
-    score = made.add_argument("score", nargs="?", metavar="SCORE", help="of this one only")
+    score = made.add_argument(
+        "score", nargs="?", metavar="SCORE", help="only the changes of this Score"
+    )
     _completes(score, _SCORES)
-    made.add_argument("--fleet", action="store_true", help="of all devices that are heard")
+    made.add_argument(
+        "--fleet", action="store_true", help="the changes of all devices that are online"
+    )
     made.add_argument(
         "--where",
         metavar="EXPR",
-        help="with --fleet: of those only of which it is true, such as 'labels.site == attic'",
+        help="with --fleet: only devices that match EXPR, such as 'labels.site == attic'",
     )
     _reading(made, "changes")
 
@@ -770,7 +864,7 @@ def _audit(made: argparse.ArgumentParser) -> None:
         "verb",
         choices=("verify",),
         metavar="verify",
-        help="are the events whole, and those of which its signed reports have told?",
+        help="verify that the events are complete and match the signed reports",
     )
     _agent(made)
 
@@ -778,15 +872,15 @@ def _audit(made: argparse.ArgumentParser) -> None:
 def _reconcile(made: argparse.ArgumentParser) -> None:
     _agent(made)
     scores = made.add_argument(
-        "scores", nargs="*", default=[], metavar="SCORE", help="these only (default: all)"
+        "scores", nargs="*", default=[], metavar="SCORE", help="only these Scores (default: all)"
     )
     _completes(scores, _SCORES)
     made.add_argument(
         "--enforce",
         action="store_true",
-        help="also correct drift, once, where policy.drift is report",
+        help="also correct drift, once, of Scores with `policy.drift: report`",
     )
-    _timeout(made, "what was begun goes on")
+    _timeout(made, "after that, the device continues what it has started")
 
 
 def _reboot(made: argparse.ArgumentParser) -> None:
@@ -802,15 +896,15 @@ def _reboot(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--if-needed",
         action="store_true",
-        help="only those where something awaits a boot: a Score, or a package of Debian",
+        help="only devices on which a Score or a Debian package needs a reboot",
     )
     made.add_argument(
         "--serial",
         action="store_true",
-        help="one after another; none any more once one is not in order afterwards",
+        help="one at a time; stop at the first device that is not in order afterwards",
     )
     made.add_argument("--yes", action="store_true", help="do not ask")
-    _waiting(made, then="what was asked is booted all the same", timeout_s=600.0)
+    _waiting(made, then="after that, the requested devices still reboot", timeout_s=600.0)
 
 
 def _release(made: argparse.ArgumentParser) -> None:
@@ -819,10 +913,10 @@ def _release(made: argparse.ArgumentParser) -> None:
 
 
 def _reading(made: argparse.ArgumentParser, what: str) -> None:
+    made.add_argument("-f", "--follow", action="store_true", help="keep showing new lines")
     made.add_argument(
-        "-f", "--follow", action="store_true", help="follow: go on as more is written"
+        "--since", metavar="TIME", help="only what is newer: a duration (10m, 2h, 1d), or a time"
     )
-    made.add_argument("--since", metavar="TIME", help="how long ago (10m, 2h, 1d), or when")
     made.add_argument(
         "--lines", type=_lines, default=100, metavar="N", help=f"the newest N {what} (100)"
     )
@@ -834,22 +928,26 @@ def _checking(made: argparse.ArgumentParser) -> None:
 
 
 def _resolving(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--no-resolve", action="store_true", help="let the device resolve image tags")
+    made.add_argument(
+        "--no-resolve",
+        action="store_true",
+        help="do not resolve image tags to digests here; the device does",
+    )
 
 
 def _forcing(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--force",
         action="store_true",
-        help="skip the checks of enrolment, capabilities, the device's policy, generation and signature; "
-        "ignore damaged local records",
+        help="skip the checks of enrolment, capabilities, device policy, generation and "
+        "signature; ignore damaged local records",
     )
 
 
 def _waiting(
     made: argparse.ArgumentParser,
     *,
-    then: str = "what was pushed stays pushed",
+    then: str = "after that, the push stays effective",
     or_of_a_class: str = "",
     timeout_s: float = 300.0,
 ) -> None:
@@ -874,7 +972,7 @@ def _timeout(made: argparse.ArgumentParser, then: str, timeout_s: float = 300.0)
 
 def _status(made: argparse.ArgumentParser) -> None:
     agent = made.add_argument(
-        "agent", nargs="?", metavar="AGENT", help="one device in full, by its id"
+        "agent", nargs="?", metavar="AGENT", help="the id of one device, to show it in detail"
     )
     _completes(agent, _DEVICES)
     made.add_argument("--watch", action="store_true", help="keep showing changes")
@@ -884,22 +982,22 @@ def _agents(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--where",
         metavar="EXPR",
-        help="only those of which it is true, such as 'device == Silent or memory < 64MiB'",
+        help="only devices that match EXPR, such as 'device == Silent or memory < 64MiB'",
     )
     made.add_argument(
         "--sort",
         default="id",
         metavar="FIELD",
-        help="by this field, with a minus before it (--sort=-temperature) from the greatest down",
+        help="sort by FIELD; a leading minus sorts descending (--sort=-temperature)",
     )
     made.add_argument("--watch", action="store_true", help="keep showing changes")
 
 
 def _kinds(made: argparse.ArgumentParser) -> None:
-    kind = made.add_argument("kind", nargs="?", metavar="KIND", help="one kind, with its fields")
+    kind = made.add_argument("kind", nargs="?", metavar="KIND", help="show the fields of this kind")
     _completes(kind, _KINDS)
     made.add_argument(
-        "--schema", action="store_true", help="one JSON Schema of a whole Score file, for editors"
+        "--schema", action="store_true", help="print the JSON Schema of a Score file, for editors"
     )
 
 
@@ -947,23 +1045,23 @@ def _lines(text: str) -> int:
 
 def _bundle(made: argparse.ArgumentParser) -> None:
     _agent(made)
-    file = made.add_argument("file", metavar="FILE", help="where to; not there yet")
+    file = made.add_argument("file", metavar="FILE", help="output file; must not exist")
     _completes_files(file)
     made.add_argument(
         "--platform",
         metavar="PLATFORM",
-        help="for what its images are made, such as linux/arm64 (default: what the device said last; of one "
-        "never heard of, linux/arm64)",
+        help="target platform of the images, such as linux/arm64 (default: the platform that the "
+        "device reported last; linux/arm64 if it has never reported)",
     )
     made.add_argument(
         "--no-images",
         action="store_true",
-        help="leave the images out: the device has them, or reaches their registry",
+        help="leave out images; the device has them, or can reach their registry",
     )
     made.add_argument(
         "--no-downloads",
         action="store_true",
-        help="leave out what Scores download: the device has it, or reaches its servers",
+        help="leave out downloads; the device has them, or can reach their servers",
     )
 
 

@@ -30,26 +30,31 @@ def add_rollout(
         verb.add_argument("cls", metavar="CLASS", help="the class")
         return verb
 
-    what("list", "list all classes, and how each stands")
-    of_class("status", "show how it stands, wave by wave and device by device").add_argument(
+    what("list", "list all classes, with the state of their rollouts")
+    of_class(
+        "status", "show the state of a rollout, wave by wave and device by device"
+    ).add_argument(
         "--follow",
         action="store_true",
-        help="look again until it is done or was aborted; opens nothing",
+        help="keep showing it until the rollout is done or aborted; opens no waves",
     )
     of_class(
-        "history", "list the newest gates of the class, 64 at most, each with when and why"
+        "history", "list the newest gates of the class (at most 64), each with its time and reason"
     ).add_argument(
-        "--follow", action="store_true", help="go on with each that comes, until it is interrupted"
+        "--follow", action="store_true", help="also list each new gate, until interrupted"
     )
-    cosigning(of_class("run", "open wave after wave, until it is done or was aborted"))
+    cosigning(of_class("run", "open wave after wave, until the rollout is done or aborted"))
     for name, text in (
-        ("pause", "have nobody begin any more, and nobody go back"),
-        ("resume", "go on after a pause"),
-        ("abort", "have who has begun go back to what the class was before"),
+        ("pause", "pause the rollout: no more devices start, and none go back"),
+        ("resume", "continue a paused rollout"),
+        (
+            "abort",
+            "abort the rollout: devices that have started go back to the previous generation",
+        ),
         ("promote", "open the next wave now"),
     ):
         verb = of_class(name, text)
-        verb.add_argument("--reason", metavar="TEXT", help="why, for whoever reads the history")
+        verb.add_argument("--reason", metavar="TEXT", help="the reason, which the history shows")
         if name == "promote":
             verb.add_argument(
                 "--full",
@@ -57,7 +62,7 @@ def add_rollout(
                 action="store_const",
                 const="promote --full",
                 default=argparse.SUPPRESS,
-                help="to all devices at once",
+                help="open all waves at once",
             )
         cosigning(verb)
-    cosigning(what("key", "make a gate.key, or take the one that is here, and let it open waves"))
+    cosigning(what("key", "let a gate.key open waves; the key is made if there is none"))

@@ -21,15 +21,17 @@ def add_secret(
             name, parents=[common], help=text, description=text, allow_abbrev=False
         )
 
-    kept = what("set", "keep a value, from standard input; a terminal is asked, without echo")
-    kept.add_argument("secret", metavar="NAME", help="its name, such as db.password")
-    completes_files(
-        kept.add_argument("--file", metavar="FILE", help="the value is what is in that file")
+    kept = what("set", "store a value from standard input; at a terminal, ask for it without echo")
+    kept.add_argument("secret", metavar="NAME", help="the secret's name, such as db.password")
+    completes_files(kept.add_argument("--file", metavar="FILE", help="read the value from FILE"))
+    what("list", "list the names of the secrets, and when each was set; never a value")
+    what("share", "encrypt all secrets for the current operators (`harmony add-operator`)")
+    accepted = what(
+        "accept-key", "encrypt a device's secrets with another key of the device from now on"
     )
-    what("list", "list the names of all, with when each was set; never a value")
-    what("share", "seal all to the operators that are known by now (`harmony add-operator`)")
-    accepted = what("accept-key", "have a device's secrets sealed to another key of it from now on")
-    accepted.add_argument("agent", metavar="DEVICE", help="its id")
-    accepted.add_argument("key", metavar="KEY", help="the first 16 digits of the key's id, or more")
-    removed = what("remove", "forget one; devices have it until its Score is pushed without it")
-    removed.add_argument("secret", metavar="NAME", help="its name")
+    accepted.add_argument("agent", metavar="DEVICE", help="the device's id")
+    accepted.add_argument("key", metavar="KEY", help="at least the first 16 digits of the key's id")
+    removed = what(
+        "remove", "delete a secret; devices keep it until you push their Scores without it"
+    )
+    removed.add_argument("secret", metavar="NAME", help="the secret's name")

@@ -21,29 +21,39 @@ def add_trust(
             name, parents=[common], help=text, description=text, allow_abbrev=False
         )
 
-    show = what("show", "show the newest root document: who may sign what")
+    show = what("show", "show the newest root document: which keys may sign what")
     _file(show, completes)
 
-    init = what("init", "make the first root document, with all who are trusted now")
+    init = what("init", "make the first root document, with all keys that are trusted now")
     _root_keys(init, completes)
-    init.add_argument("--threshold", type=int, default=1, metavar="K", help="how many must sign")
-    init.add_argument("--expires-in", metavar="TIME", help="such as 365d (default: never expires)")
+    init.add_argument(
+        "--threshold", type=int, default=1, metavar="K", help="how many of the keys must sign"
+    )
+    init.add_argument(
+        "--expires-in",
+        metavar="TIME",
+        help="lifetime of the document, such as 365d (default: never expires)",
+    )
     _signing(init, completes)
 
     key = what("key", "make a root key, in a file or a hardware token")
     completes(
         key.add_argument(
-            "file", metavar="KEY", help="such as root-a.key, or 'pkcs11:token=NAME;object=root-a'"
+            "file",
+            metavar="KEY",
+            help="the key, such as root-a.key, or 'pkcs11:token=NAME;object=root-a'",
         )
     )
     completes(
         key.add_argument(
-            "--public", metavar="FILE", help="of a key in a token: write its public half there"
+            "--public", metavar="FILE", help="for a key in a token: write its public half to FILE"
         )
     )
 
-    add = what("add", "let keys sign, or change what they may sign")
-    add.add_argument("name", metavar="NAME", help="of the operator, or of what the keys are for")
+    add = what("add", "add keys that may sign, or change what they may sign")
+    add.add_argument(
+        "name", metavar="NAME", help="the name of the operator, or of the purpose of the keys"
+    )
     completes(
         add.add_argument(
             "files",
@@ -52,55 +62,67 @@ def add_trust(
             help="public keys: operator.pub, or the pkcs11: URI of a key in a token",
         )
     )
-    add.add_argument("--kinds", metavar="KIND,…", help="only these, and nobody else these")
+    add.add_argument(
+        "--kinds",
+        metavar="KIND,…",
+        help="the keys may change only these kinds of Score, and no other key may change them",
+    )
     add.add_argument(
         "--classes",
         metavar="CLASS,…",
-        help="only for these classes, by their names or patterns ('kiosk-*')",
+        help="the keys may sign only for these classes (names or patterns, 'kiosk-*')",
     )
     add.add_argument(
         "--agents",
         metavar="AGENT,…",
-        help="only for these devices, by their ids or patterns; with --classes, for both",
+        help="the keys may sign only for these devices (ids or patterns); with --classes, for both",
     )
-    add.add_argument("--threshold", type=int, default=1, metavar="N", help="how many must sign")
-    add.add_argument("--until", metavar="TIME", help="from now on, such as 90d (default: for ever)")
+    add.add_argument(
+        "--threshold", type=int, default=1, metavar="N", help="how many of the keys must sign"
+    )
+    add.add_argument(
+        "--until",
+        metavar="TIME",
+        help="how long the keys may sign, such as 90d (default: no limit)",
+    )
     add.add_argument(
         "--signs",
         metavar="WHAT,…",
-        help="of manifest, request, device (default: all of them; with --kinds or --agents, not device; with "
-        "--classes alone, only manifest)",
+        help="what the keys may sign: manifest, request, device (default: all; with --kinds or "
+        "--agents, not device; with --classes alone, only manifest)",
     )
     _signing(add, completes)
 
-    remove = what("remove", "let keys sign no more, on any device")
-    remove.add_argument("name", metavar="NAME", help="as in `harmony trust show`")
+    remove = what("remove", "remove keys, so that no device accepts their signatures")
+    remove.add_argument("name", metavar="NAME", help="the name, as `harmony trust show` shows it")
     remove.add_argument(
         "--stolen",
         action="store_true",
-        help="begin a new epoch: nothing that was signed before is accepted any more",
+        help="start a new epoch: devices accept nothing that was signed before",
     )
     _signing(remove, completes)
 
     rotate = what("rotate", "replace the root keys")
     _root_keys(rotate, completes)
-    rotate.add_argument("--threshold", type=int, metavar="K", help="how many must sign")
+    rotate.add_argument("--threshold", type=int, metavar="K", help="how many of the keys must sign")
     _signing(rotate, completes)
 
-    renew = what("renew", "have the root document count for longer")
-    renew.add_argument("--expires-in", metavar="TIME", help="from now on, such as 365d")
+    renew = what("renew", "extend the lifetime of the root document")
+    renew.add_argument("--expires-in", metavar="TIME", help="lifetime from now on, such as 365d")
     renew.add_argument(
-        "--new-epoch", action="store_true", help="make void all that was signed so far"
+        "--new-epoch",
+        action="store_true",
+        help="start a new epoch: devices accept nothing that was signed before",
     )
     _signing(renew, completes)
 
-    sign = what("sign", "sign a root document that waits for it; needs no network")
+    sign = what("sign", "sign a root document that is not published yet; needs no network")
     _file(sign, completes)
     completes(
         sign.add_argument(
             "--before",
             metavar="FILE",
-            help="the version before, such as 3.json (default: of this home, or beside FILE)",
+            help="the previous version, such as 3.json (default: the one in this home, or beside FILE)",
         )
     )
     _signing(sign, completes)
@@ -111,13 +133,15 @@ def add_trust(
     publish.add_argument(
         "--replace",
         metavar="SHA256",
-        help="put it in the place of a first one that somebody else has published",
+        help="replace a first root document that somebody else has published",
     )
 
 
 def _file(made: argparse.ArgumentParser, completes: Completes) -> None:
     completes(
-        made.add_argument("file", nargs="?", metavar="FILE", help="one that waits to be published")
+        made.add_argument(
+            "file", nargs="?", metavar="FILE", help="a root document that is not published yet"
+        )
     )
 
 
@@ -127,7 +151,8 @@ def _root_keys(made: argparse.ArgumentParser, completes: Completes) -> None:
             "--root-key",
             action="append",
             metavar="FILE",
-            help="the public half of a root key (.pub), or the pkcs11: URI of one in a token; once for each",
+            help="the public half of a root key (.pub), or the pkcs11: URI of a key in a token; "
+            "repeatable",
         )
     )
 
@@ -144,6 +169,6 @@ def _signing(made: argparse.ArgumentParser, completes: Completes) -> None:
     )
     completes(
         made.add_argument(
-            "--public", metavar="FILE", help="with a URI: the file of its public half"
+            "--public", metavar="FILE", help="with a URI: the file with the key's public half"
         )
     )

@@ -23,31 +23,31 @@ def add_volume(
         )
         takes_agent(verb)
         if name != "list":
-            verb.add_argument("volume", metavar="VOLUME", help="its name on the device")
+            verb.add_argument("volume", metavar="VOLUME", help="the volume's name on the device")
         return verb
 
-    what("list", "list the volumes of a device, and who has each; as `harmony volumes`")
-    saved = what(
-        "save", "write all that is in a volume to a file of this machine, as a tar archive"
-    )
+    what("list", "list the volumes of a device, with their owners; same as `harmony volumes`")
+    saved = what("save", "save the content of a volume to a tar archive on this machine")
     completes_files(
         saved.add_argument(
-            "file", metavar="FILE", help="where to; not there yet; - is standard output"
+            "file", metavar="FILE", help="output file; must not exist; - is standard output"
         )
     )
     saved.add_argument(
         "--stop",
         action="store_true",
-        help="stop the containers that have it meanwhile, so that they write what they hold back (else: "
-        "pause them)",
+        help="stop the containers that use it meanwhile, so that they write all their data "
+        "(default: pause them)",
     )
-    loaded = what("load", "replace all that is in a volume by what is in such a file (asks first)")
+    loaded = what(
+        "load", "replace the content of a volume with the content of a tar archive (asks first)"
+    )
     completes_files(
         loaded.add_argument("file", metavar="FILE", help="a tar archive, - is standard input")
     )
     loaded.add_argument(
         "--keep-previous",
         action="store_true",
-        help="keep the data from before on the device, beside the new; it says where",
+        help="keep the old data on the device, beside the new data, and print where",
     )
     loaded.add_argument("--yes", action="store_true", help="do not ask")

@@ -27,18 +27,18 @@ EXITS: Mapping[int, str] = {
 _INTRODUCTION = """\
 # Commands
 
-What can be typed. `harmony` is for an operator's machine, `harmony-agent` for a device. This page is made
-from the code by `python -m tests.docs.command_tables`, and a test keeps it so; `--help` of each command says
+All commands. `harmony` is for an operator's machine, `harmony-agent` for a device. `python -m
+tests.docs.command_tables` makes this page from the code, and a test checks it; `--help` of each command shows
 the same.
 
-No command starts a pager, in which what is watched or interrupted would hang: `harmony events pi-1 | less`.
-Text is not wrapped, so that a line can be searched and copied whole; only tables are fitted to the terminal.
-There is no completion for fish: the library that writes the others has none.
+No command starts a pager, because commands that follow something would hang in it. Use `harmony events pi-1 |
+less`. Text is not wrapped, so you can search and copy whole lines; only tables fit the terminal.
+There is no completion for fish, because the library that writes the others does not support it.
 """
 _OF_AGENT = """\
-`harmony-agent` ends with 0; with 1 when `check` finds what hinders, or the answer was no; with 2 on a
-wrong configuration. `load` ends as `harmony push-score` does: 0, 1, 2 or 4; and with 3 where the device
-refuses what is in the bundle.
+`harmony-agent` exits with 0; with 1 if `check` finds a problem, or you answer no; with 2 for a wrong
+configuration. `load` exits like `harmony push-score`: 0, 1, 2 or 4; and with 3 if the device refuses the
+bundle.
 """
 _COMMON = ("--home", "--json", "-o", "--no-color")
 """What every command of `harmony` takes, and is told once."""
