@@ -303,6 +303,7 @@ class Bus:
                 self._account.agent_id,
                 key=self._key,
                 own_report=self._own_report,
+                ended=client.ended,
                 beats_lost_most=self._account.beats_lost_most,
                 site=self._account.site,
             )

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 import attrs
+from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError, NoRespondersError
 from nats.js.api import Header
@@ -199,11 +200,12 @@ class Link:
 
     def __init__(
         self,
-        client: BoundedClient,
+        client: Client,
         agent_id: str,
         *,
         key: SigningKey,
         own_report: OwnReport,
+        ended: asyncio.Event,
         beats_lost_most: int | None = None,
         site: str | None = None,
     ) -> None:
@@ -212,7 +214,7 @@ class Link:
         *site* is the site whose server this connection leads to.
         """
         self._site = site
-        self.ended = client.ended
+        self.ended = ended
         self._beats_lost_most = beats_lost_most
         self._beats_lost = 0
         self._takes_lifetimes: bool | None = None

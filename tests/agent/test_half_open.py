@@ -96,16 +96,12 @@ async def test_a_question_without_an_answer_ends_it(tmp_path: Path) -> None:
 async def test_an_answer_that_comes_late_does_not_end_it(tmp_path: Path) -> None:
     async with relayed(tmp_path) as (_, relay, config):
         account = Account.of(config)
-        client, ended = account.client(), asyncio.Event()
-
-        async def note_end() -> None:
-            ended.set()
-
-        await account.connect(client, closed=note_end)
+        client = account.client()
+        await account.connect(client)
         relay.become("stalled")
         with pytest.raises(FlushTimeoutError):
             await client.flush(timeout=1)
         relay.become("open")
         await client.rtt(timeout=10)  # this answer comes after the late one
-        assert not ended.is_set()
+        assert not client.ended.is_set()
         await client.close()

@@ -588,7 +588,7 @@ async def test_a_bundle_asks_no_registry_for_it(place: Place) -> None:
     blobs = place.write(a_large_layer(1))
     await place.put()
     contents = await collect(place.bus.home, place.bus.admin, "pi-1")
-    assert contents.images == ()
+    assert contents.images == {}
     assert contents.warnings == ()
     assert {each.sha256 for each in contents.assets} == {each.sha256 for each in blobs}
 
