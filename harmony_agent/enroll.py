@@ -74,12 +74,13 @@ class _Candidate:
 async def enroll(
     path: Path, text: str, *, agent_id: str | None, waits_s: float, replaces: bool = False
 ) -> int:
-    """Ask to be let in by the invitation *text*, and write agent.toml to *path*. Return 0, once it is. It may
-    be ended anywhere, and done again.
+    """Enrol by the invitation *text*, and write agent.toml to *path*. Return 0, once that is done. It may be
+    interrupted anywhere, and repeated.
 
-    A device that is to be accepted by a person waits *waits_s* for it; 1 when that is over, and it may be
-    asked again. `ConfigError` where this device is in another fleet, or has another id, and is not to come
-    with a new key (*replaces*), and for what is no invitation, or none for this device; `BusUnreachable`.
+    A device that a person must accept waits *waits_s* for that; return 1 when that time is over, and it may
+    be repeated. Raise `ConfigError` where this device is in another fleet, or has another id, and must not
+    come with a new key (*replaces*), and for what is no invitation, or none for this device;
+    `BusUnreachable`.
     """
     invitation = Invitation.from_text(text)
     with _alone(path):
@@ -368,7 +369,7 @@ def _to_error(error: Exception, invitation: Invitation) -> BusUnreachable | Conf
 
 
 async def _prove(path: Path) -> None:
-    """Connect with what was written. The server has only just been told of it."""
+    """Connect with what was written. The server has only just learnt of it."""
     bus = Bus.of(configuration.load(path))
     loop = asyncio.get_running_loop()
     until = loop.time() + _LET_IN_WITHIN_S

@@ -125,7 +125,8 @@ class PolicyTable(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read *path*, or raise `ConfigError` with the field and the remedy. Where there is none: open."""
+        """Read *path*. Raise `ConfigError` with the field and the remedy. Without a file, everything is
+        allowed."""
         try:
             found = path.lstat()
             if not stat.S_ISREG(found.st_mode):
@@ -171,7 +172,7 @@ class PolicyTable(BaseModel):
         return self.preset == "appliance"
 
     def describe(self) -> str:
-        """Return the preset, where it stands, and what it means."""
+        """Return the preset, the file that sets it, and what it means."""
         means = {
             "open": "whoever signs for this device may be root on it",
             "appliance": "nothing but what it lists",
@@ -180,7 +181,7 @@ class PolicyTable(BaseModel):
         return f"{self.preset} ({where}): {means}; jobs: {self.jobs}"
 
     def refused_by(self, field: str, wanted: object) -> str:
-        """Say which line refuses, and what root would write so that *wanted* is allowed by *field*."""
+        """Return which line refuses, and what root would write so that *field* allows *wanted*."""
         value = json.dumps(wanted, ensure_ascii=False)
         is_list = isinstance(getattr(self, field), tuple)
         if field in self._lines:
@@ -236,7 +237,7 @@ def _sets(line: str) -> str | None:
 
 
 def _is_toml(text: str) -> bool:
-    """Return whether *text* is whole: no string or list of it goes on in the next line."""
+    """Return whether *text* is complete: no string or list of it continues in the next line."""
     try:
         tomllib.loads(text)
     except tomllib.TOMLDecodeError:

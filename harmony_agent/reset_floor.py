@@ -22,9 +22,9 @@ __all__ = ["reset_floor"]
 
 
 async def reset_floor(path: Path, *, is_confirmed: bool) -> int:
-    """Take the floor away, after asking unless *is_confirmed*. Return 0, or 1 when the answer is no.
+    """Remove the floor, after asking unless *is_confirmed*. Return 0, or 1 when the answer is no.
 
-    `ConfigError` while the agent runs, and where there is nobody to ask.
+    Raise `ConfigError` while the agent runs, and where there is nobody to ask.
     """
     config = configuration.load(path)
     files = FloorFiles.of(config)

@@ -34,14 +34,14 @@ _COLLECTED_AFTER = 5_000
 
 
 async def run(config: AgentConfig) -> None:
-    """Run the agent until SIGTERM or SIGINT. `ConfigError` where one runs already."""
+    """Run the agent until SIGTERM or SIGINT. Raise `ConfigError` where one runs already."""
     with alone(config.state_directory):
         while await _run(config):
             log.warning("the agent's database can be read again: beginning anew with what it says")
 
 
 async def _run(config: AgentConfig) -> bool:
-    """Run once. Return whether to begin anew, since only now it can be read what is on the disk."""
+    """Run once. Return whether to start again, since what is on the disk can be read only now."""
     bus = Bus.of(config)
     bus.on_renewed = partial(_keep_jwt, config.renewed_jwt)
     bus.begin()
@@ -77,7 +77,7 @@ async def _run(config: AgentConfig) -> bool:
 
 
 async def _keep_jwt(path: Path, jwt: str) -> None:
-    """Have the next start connect by *jwt*. Where it cannot be kept, another one is asked for by then."""
+    """Have the next start connect with *jwt*. If it cannot be stored, another one is requested by then."""
     try:
         await asyncio.to_thread(replace_file, path, path.with_suffix(".new"), f"{jwt}\n".encode())
     except OSError as error:
@@ -85,7 +85,7 @@ async def _keep_jwt(path: Path, jwt: str) -> None:
 
 
 def _settle() -> None:
-    """Give back what only loading needed; what is left stays for as long as the agent lives."""
+    """Free what only loading needed; what is left stays for as long as the agent lives."""
     linecache.clearcache()  # the sources of what attrs has generated, which it keeps for debuggers
     gc.collect()
     # The collector need not walk all of it again with every few Scores.

@@ -60,7 +60,7 @@ async def keep(name: str, run: Callable[[], Awaitable[None]], tell: Tell) -> Non
 
 @contextmanager
 def guard_step(name: str, tell: Tell) -> Generator[None]:
-    """Do one step: whatever it raises is logged and told, until it is done well or that is long ago."""
+    """Do one step: log and report whatever it raises, until it succeeds or that is long ago."""
     try:
         yield
     except asyncio.CancelledError as error:

@@ -148,7 +148,7 @@ async def open_agent(config: AgentConfig, bus: Bus) -> AsyncGenerator[tuple[Agen
 
 
 def make_asset_cache(config: AgentConfig, at_hand: AtHand) -> AssetCache:
-    """Return where assets are on this device, which *at_hand* brings, and downloads, as its policy has it."""
+    """Return the cache of assets, which *at_hand* brings, and of downloads, as the device's policy allows."""
     return AssetCache(
         config.state_directory / "assets",
         at_hand,
@@ -378,7 +378,7 @@ async def assemble(
 
 
 async def _look_at_what_is_desired(desired: Desired, statuses: StatusStore) -> None:
-    """Keep what no older manifest may undo, and tell what is wrong with it."""
+    """Store what no older manifest may undo, and report what is wrong with it."""
     statuses.device.set_stale(desired.expired)
     await desired.keep_floor()
     await desired.trust.keep()
@@ -405,8 +405,8 @@ def _tell_what_is_needed(assets: AssetCache, desired: Desired, revisions: Revisi
 
 
 def _find_needed_assets(desired: Desired, revisions: Revisions) -> Collection[str] | None:
-    """Return the hashes of what is fetched that what is in force needs, or what is gone back to; None while
-    no manifest is known."""
+    """Return the hashes of what must be fetched for what is effective or rolled back to; None while no
+    manifest is known."""
     if desired.in_force is None:
         return None
     entries = _list_kept_entries(desired, revisions)
@@ -420,7 +420,7 @@ def _find_needed_files(desired: Desired, revisions: Revisions) -> Collection[str
 
 
 def _list_kept_entries(desired: Desired, revisions: Revisions) -> Iterator[SerializedScore]:
-    """Yield what is in force, and what is gone back to."""
+    """Yield what is effective, and what it can be rolled back to."""
     yield from desired.entries.values()
     yield from filter(None, map(revisions.last_known_good, revisions.known))
 
@@ -438,7 +438,7 @@ async def _look_at_memory(database: Database, statuses: StatusStore) -> None:
 
 
 def _tell_of_memory(database: Database, statuses: StatusStore) -> None:
-    """Say whether what was known of the device is known no more, or had to be written anew."""
+    """Report whether the agent's records are lost, or had to be written again."""
     if database.rewritten is not None:
         statuses.device.set_rewritten(database.rewritten)
     else:
@@ -448,10 +448,10 @@ def _tell_of_memory(database: Database, statuses: StatusStore) -> None:
 def _forgotten_noter(
     bus: Bus, database: Database, desired: Desired, statuses: StatusStore, events: Events
 ) -> Callable[[], None]:
-    """Return what says so where there was a manifest here before, and the database knows of none.
+    """Return a function that reports when there was a manifest here before, and the database knows none.
 
-    It was taken away then. That is known to the files of the floor, if they are there still, and to whom
-    this device has told of it: so it is to be called at each connection.
+    It was deleted then. The files of the floor know that, if they are still there, and so does whoever has
+    this device's reports: so call it at each connection.
     """
     says_more = bool(database.damaged or database.trouble)
     is_new = desired.floor is None  # now, before anything is accepted
@@ -475,8 +475,8 @@ def _forgotten_noter(
 
 
 def _heed_last_report(bus: Bus, database: Database, statuses: StatusStore, events: Events) -> None:
-    """Count on from what this device has said before, and note it where its database is an older one: then
-    it has told of more events than that knows."""
+    """Continue the counter after what this device has reported before, and record it where its database is an
+    older one: then it has reported more events than that knows."""
     try:
         said = from_json(bus.found_report or b"", ActualState)
     except InvalidManifest:
@@ -497,7 +497,7 @@ async def _serve_loads(
     look: Callable[[Collection[str]], AsyncGenerator[str]],
     agent: Agent,
 ) -> None:
-    """Let whoever is root here load bundles."""
+    """Let root load bundles here."""
 
     async def take(descriptor: int, request: Mapping[str, object], tell: Tell) -> None:
         from .loading.load import Loading  # noqa: PLC0415 - most devices never load one
@@ -616,10 +616,10 @@ def refuse_volume_data(
     keyids: Sequence[str],
     now: datetime,
 ) -> None:
-    """Raise `OutOfScope` or `PolicyRefused` where *keyids* may not have the data of *volume* of the device
-    *target*, nor replace it.
+    """Raise `OutOfScope` or `PolicyRefused` where *keyids* may not read or replace the data of *volume* of
+    the device *target*.
 
-    Whoever may push a container that sees the volume can do both by that; nobody else may.
+    Whoever may push a container that sees the volume can do both in that way; nobody else may.
     """
     if root is not None:
         from harmony_core.wire.root import check_kinds  # noqa: PLC0415 - as above
@@ -632,9 +632,9 @@ def refuse_volume_data(
 def refuse_reboot(
     policy: DevicePolicy, root: Root | None, target: str, keyids: Sequence[str], now: datetime
 ) -> None:
-    """Raise `OutOfScope` or `PolicyRefused` where *keyids* may not have the device *target* booted.
+    """Raise `OutOfScope` or `PolicyRefused` where *keyids* may not reboot the device *target*.
 
-    Whoever may push a RebootScore can have it booted by that; nobody else may.
+    Whoever may push a RebootScore can reboot it in that way; nobody else may.
     """
     if root is not None:
         from harmony_core.wire.root import check_kinds  # noqa: PLC0415 - as above

@@ -172,7 +172,7 @@ class Loading:
 
 
 def _is_news(outcome: Outcome) -> bool:
-    """Return whether it is worth telling before each Score was looked at: what is in order may be so from
+    """Return whether it is worth reporting before each Score was looked at: what is in order may be so from
     before."""
     return not isinstance(outcome, Success | Noop)
 

@@ -38,7 +38,8 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 async def serve(directory: Path, take: Take) -> None:
-    """Listen in *directory* until cancelled. One bundle at a time; whoever comes meanwhile is told so."""
+    """Listen in *directory* until cancelled. Load one bundle at a time; tell so to everybody who comes
+    meanwhile."""
     at_once = asyncio.Semaphore(1)
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_UNIX) as listening:
@@ -91,7 +92,7 @@ async def _serve_one(connection: socket.socket, at_once: asyncio.Semaphore, take
 
 
 async def _while_listened(reader: asyncio.StreamReader, load: Awaitable[None]) -> None:
-    """Await *load*, and cancel it where who asked for it hangs up."""
+    """Await *load*, and cancel it if the one who asked for it closes the connection."""
     loading = asyncio.ensure_future(load)
     hung_up = asyncio.ensure_future(reader.read())
     try:
@@ -119,15 +120,15 @@ async def _tell_to(writer: asyncio.StreamWriter, what: Mapping[str, Any]) -> Non
 
 
 def _is_let_in(connection: socket.socket) -> bool:
-    """Return whether it is root, or who runs this agent: nobody else reaches the socket, and the kernel knows
-    who it is."""
+    """Return whether it is root, or the user who runs this agent: nobody else reaches the socket, and the
+    kernel knows who it is."""
     told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, user, _ = _CREDENTIALS.unpack(told)
     return user in {0, os.geteuid()}
 
 
 def _receive(connection: socket.socket) -> tuple[Mapping[str, Any], int]:
-    """Return what is asked for, and the file. ValueError for anything else."""
+    """Return what is asked for, and the file. Raise ValueError for anything else."""
     connection.settimeout(_ASKED_WITHIN_S)
     data, descriptors, _, _ = socket.recv_fds(
         connection, REQUEST_MAX_BYTES, 1, socket.MSG_CMSG_CLOEXEC

@@ -71,12 +71,12 @@ class DesiredIndex:
         return self._places.get(score, len(self._places))
 
     def after(self, score: str) -> Collection[str]:
-        """Return whom it waits for."""
+        """Return the Scores for which it waits."""
         entry = self._entries.get(score)
         return entry.after if entry is not None else ()
 
     def is_open(self, score: str, rid: str) -> bool:
-        """Return whether it cannot be told yet if *score* names this."""
+        """Return whether it is not known yet if *score* names this."""
         named = self._named.get(score)
         if named is None:
             return score in self._entries

@@ -54,7 +54,7 @@ class Generation:
     """What a look has shown when going on was found to be in vain, by Score."""
 
     def abandon_plans(self) -> None:
-        """Let no plan be used any more, and end those that are being made."""
+        """Discard all plans, and end those that are being made."""
         for task in self.plans.values():
             task.cancel()
         self.plans.clear()

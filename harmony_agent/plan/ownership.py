@@ -132,9 +132,10 @@ class Ownership:
     async def claim_all(
         self, planned: Sequence[tuple[str, Sequence[Resource]]], along: Sequence[Statement]
     ) -> None:
-        """Claim for several Scores in one transaction, those first that come first; *along* goes with it.
+        """Claim for several Scores in one transaction, in the order of the manifest. *along* is written with
+        it.
 
-        Whoever cannot have all of its resources gets none here, and is told when its turn comes.
+        A Score that cannot have all of its resources gets none here; its own turn reports that.
         """
         requests = [
             request
@@ -146,9 +147,9 @@ class Ownership:
     def find_refused(
         self, planned: Sequence[tuple[str, Sequence[Resource]]]
     ) -> dict[str, OwnershipConflict | NotReady]:
-        """Return which of *planned* would not get what they want, and why. Claims nothing.
+        """Return which of *planned* would not get what they want, and why. Claim nothing.
 
-        What only waits for another to make way will get it.
+        A Score that only waits until another releases something will get it.
         """
         return {
             score: why
@@ -182,7 +183,7 @@ class Ownership:
     def refusal_to_remove(
         self, score: str, resource_ids: Iterable[str]
     ) -> OwnershipConflict | NotReady | None:
-        """Return why *score* may not take these away; None when it may."""
+        """Return why *score* may not remove these; None when it may."""
         try:
             for rid in resource_ids:
                 self._refuse_removal(score, rid)
@@ -283,7 +284,7 @@ class Ownership:
         return any(collide(key, each) for each in keys)
 
     def _agrees(self, key: str, owner: str) -> bool:
-        """Return whether *owner*, too, wants what *key* says, and both may have it."""
+        """Return whether *owner*, too, wants *key*, and both may have it."""
         return not collide(key, key) and any(key == each for _, each in self._index.keys(owner))
 
     def _had_first(self, score: str, resource: Resource, owner: str) -> bool:

@@ -58,7 +58,7 @@ class PlanCache:
         return self._results.get(result.entry.id) is result
 
     def forget_all_but(self, score_ids: Iterable[str]) -> None:
-        """Keep nothing of Scores that nobody wants any more."""
+        """Keep nothing of Scores that are no longer wanted."""
         for gone in self._results.keys() - set(score_ids):
             del self._results[gone]
 

@@ -54,8 +54,8 @@ class Interpreter(Protocol):
         rewritten: Collection[str],
         awaits_changes: bool,
     ) -> RunResult:
-        """Interpret *entry* as if what is *planned* were so already, and *rewritten* files were new; what
-        else is as it should not be may be so no more, where it *awaits_changes*."""
+        """Interpret *entry* as if what is *planned* were so already, and *rewritten* files were new; with
+        *awaits_changes*, other differences may be gone by then, too."""
         ...
 
 
@@ -79,10 +79,10 @@ class Planner:
         return self.generations.current
 
     async def plan(self, *, nothing_in_flight: bool, suspects: Iterable[str] = ()) -> None:
-        """Plan the manifest in force: begin its generation.
+        """Plan the effective manifest: begin its generation.
 
-        *suspects* are left for their own turn. Unless there is *nothing_in_flight*, something may still
-        land after it was looked at: then no plan stands in for the deed.
+        *suspects* are left for their own turn. Unless there is *nothing_in_flight*, an earlier change may
+        still take effect after something was looked at: then no plan replaces the run itself.
         """
         current = self.desired.in_force
         generation = self.generations.begin(
@@ -103,9 +103,10 @@ class Planner:
         generation.planned = current
 
     def give_up(self) -> None:
-        """Leave each Score of the manifest in force to its own turn, since it cannot be planned as a whole.
+        """Leave each Score of the effective manifest to its own turn, since it cannot be planned as a whole.
 
-        What nobody wants any more counts as going, so that very much of it is still held.
+        Scores that are no longer wanted count as planned removals, so that a large removal is still held
+        back.
         """
         self._generation.abandon_plans()
         self._generation.nothing_in_flight = False
@@ -153,7 +154,7 @@ class Planner:
         return task.result() if task is not None and _has_ended(task) else None
 
     def discard(self, score: str) -> None:
-        """Let the plan of *score* not be used any more."""
+        """Discard the plan of *score*."""
         self._generation.replayed.pop(score, None)
         self._generation.plans.pop(score, None)
 
@@ -229,7 +230,7 @@ class Planner:
         self._set_budget(going - named, owned=owned)
 
     def _record_after(self) -> Iterator[Statement]:
-        """Yield what notes whom each Score waits for. What cannot be followed is not noted."""
+        """Yield the statements that record which Scores each Score waits for, if that can be followed."""
         for entry in self.desired.entries.values():
             if entry.id not in self.desired.faults:
                 yield from self.revisions.record_after(entry)
@@ -239,7 +240,7 @@ class Planner:
             self.ownership.note_plan(planned)
 
     def find_unnamed(self, planned: RunResult, named: Collection[str] = ()) -> list[str]:
-        """Return what *planned* owns and no longer names, if that can be told from it; without *named*."""
+        """Return what *planned* owns and no longer names, if the plan shows that; without *named*."""
         if not planned.completed or planned.has_missing_inputs:
             return []
         left = self.ownership.find_unnamed(planned.entry.id, planned.referenced)
@@ -259,7 +260,7 @@ def referenced_by(results: Iterable[RunResult]) -> set[str]:
 
 
 def in_layers(entries: Sequence[SerializedScore]) -> list[list[SerializedScore]]:
-    """Return *entries* in layers, those first that wait for nobody.
+    """Return *entries* in layers, those first that wait for nothing.
 
     What waits for something impossible comes last.
     """

@@ -66,7 +66,8 @@ class RemovalBudget:
         return len(doomed) <= self._most and not is_asked_for
 
     def spend(self, doomed: Collection[str]) -> bool:
-        """Let *doomed* go, if so many may; else they are pending. Return whether they may."""
+        """Allow the removal of *doomed*, if so many are allowed; else they are pending. Return whether it is
+        allowed."""
         spent = self._spent.union(doomed)
         if not self.pending and self._allows(spent):
             self._spent = spent

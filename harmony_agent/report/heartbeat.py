@@ -67,7 +67,7 @@ class Heartbeat:
     _vitals_at: float = attrs.field(default=0.0, init=False)
 
     def beat_soon(self) -> None:
-        """Do not let a new connection wait half a minute to be seen."""
+        """Send a beat at once: a new connection must not wait half a minute to be seen."""
         self._busy_until = monotonic_s() + BUSY_FOR_S
         self._soon.set()
 
@@ -133,7 +133,7 @@ class Heartbeat:
         )
 
     def _are_vitals_due(self) -> bool:
-        """Return whether this beat is to tell them: each does, but for those that are to be small."""
+        """Return whether this beat includes the vitals: each does, unless beats must be small."""
         now_s = monotonic_s()
         if self._is_quiet and self.every_s > _LEAN_FROM_S and now_s < self._vitals_at:
             return False

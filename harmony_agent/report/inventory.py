@@ -91,7 +91,7 @@ class InventoryReporter:
 
 
 def read_inventory(agent_id: str, facts: Callable[[], Facts], root: Path = Path("/")) -> Inventory:
-    """Return what can be read below *root*. Raises nothing of the system's."""
+    """Return what can be read below *root*. Raise none of the system's errors."""
     known = facts()
     sys = root / "sys"
     return Inventory(
@@ -126,7 +126,7 @@ def _read_interfaces(directory: Path, inet6: Path) -> tuple[Interface, ...]:
 
 
 def _read_ipv4(name: str) -> list[str]:
-    """Return the first address of that interface: more are told by netlink, which the unit may not use."""
+    """Return the first address of that interface: only netlink, which the unit may not use, knows more."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         try:
             found = fcntl.ioctl(any_socket, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
@@ -184,7 +184,7 @@ def _read_whole(path: Path) -> int:
 
 
 def _read(path: Path, *, most: int = _TEXT_MOST) -> str | None:
-    """Return the text of a file of the kernel's; None for none."""
+    """Return the text of one of the kernel's files; None for none."""
     try:
         return path.read_text("utf-8", errors="replace")[:most].strip("\0\n ") or None
     except OSError:

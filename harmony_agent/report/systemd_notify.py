@@ -12,7 +12,7 @@ __all__ = ["is_supervised", "notify"]
 
 
 def is_supervised() -> bool:
-    """Return whether anybody wants to know: what is told need not be put into words where nobody does."""
+    """Return whether systemd wants reports: otherwise they need not be put into words."""
     return bool(os.environ.get("NOTIFY_SOCKET"))
 
 

@@ -21,7 +21,7 @@ _LIFE_OVER = 11
 
 
 def read_vitals(state_directory: Path, root: Path = Path("/")) -> Vitals:
-    """Return what can be read below *root*, and how much room there is beside *state_directory*. Raises
+    """Return what can be read below *root*, and how much room there is for *state_directory*. Raise
     nothing."""
     sys, proc = root / "sys", root / "proc"
     same, disk_free, state_free = _read_room(root, state_directory)
@@ -46,7 +46,7 @@ def _read_uptime_s(path: Path) -> int | None:
 
 
 def _read_temperature_c(directory: Path) -> float | None:
-    """Return the hottest of the zones: which of them the processor is has no common name."""
+    """Return the hottest of the zones: there is no common name for that of the processor."""
     found = [
         thousandths / 1000
         for zone in _list(directory, "thermal_zone*")
@@ -73,7 +73,7 @@ def _read_free_bytes(path: Path) -> int | None:
 
 
 def _read_life_used_percent(directory: Path) -> int | None:
-    """Return the worse of what the kinds of memory in the most worn eMMC or card tell; few cards do."""
+    """Return the worst value of the most worn eMMC or card; few cards report one."""
     told: list[int] = []
     for path in _list(directory, "mmcblk*/device/life_time"):
         for each in _read(path).split():

@@ -92,14 +92,15 @@ class Insistence(Protocol):
     """Who puts off repairs: `harmony_agent.drift.detector.DriftDetector`."""
 
     def insist(self, score: str, *, enforce: bool) -> None:
-        """Let the next repair of *score* wait no more; *enforce*: also where drift is only told."""
+        """Let the next repair of *score* begin without a wait; with *enforce*, also where drift is only
+        reported."""
 
 
 class Holds(Protocol):
     """What applications have asked to put off: `harmony_agent.apply.holds.AppHolds`."""
 
     async def release(self, score: str) -> None:
-        """Put off no longer what concerns *score*; `NotHeld` where nothing is."""
+        """Release the hold on changes of *score*. Raise `NotHeld` where there is none."""
 
 
 class Rebooter(Protocol):

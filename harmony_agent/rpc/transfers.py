@@ -138,13 +138,13 @@ class VolumeTransfers:
     async def recover(self) -> None:
         """Finish what the last agent has begun, as soon as podman answers, and delete what it has left.
 
-        To be called once, before anything is asked of this.
+        Call this once, before any other method.
         """
         await self._aside(_empty, self._spool)
         await self._recover()
 
     async def close(self) -> None:
-        """Give up what is under way, and see to it that whoever was paused or stopped for it goes on."""
+        """Give up what is under way, and resume what was paused or stopped for it."""
         tasks = set(self._tasks)
         for task in tasks:
             task.cancel()
@@ -275,7 +275,7 @@ class VolumeTransfers:
             yield item
 
     async def _follow(self, transfer: _Transfer) -> AsyncGenerator[JsonItem]:
-        """Tell how far it is, for a while; and what it came to, once it has."""
+        """Report the progress, for a while; and the result, once there is one."""
         task = transfer.task
         assert task is not None
         loop = asyncio.get_running_loop()
@@ -312,7 +312,7 @@ class VolumeTransfers:
     async def _begin(
         self, transfer_id: str, op: Literal["save", "load"], volume: str, keyids: Sequence[str]
     ) -> None:
-        """Note it, once there is a place for it; nothing where another one has that number by then."""
+        """Record it, once there is a place for it; do nothing where another one has that number by then."""
         await self._aside(_make_directory, self._spool)
         if transfer_id in self._transfers:
             return
@@ -332,7 +332,8 @@ class VolumeTransfers:
         volume: str | None,
         keyids: Sequence[str],
     ) -> _Transfer:
-        """Return what is under way by that number; `UnknownTransfer` also where it is somebody else's."""
+        """Return what is under way by that number. Raise `UnknownTransfer`, also where it is somebody
+        else's."""
         found = self._transfers.get(transfer_id)
         if (
             found is None

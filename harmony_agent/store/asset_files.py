@@ -46,8 +46,10 @@ class AssetFiles:
     def begin_part(
         self, content: Asset | Download, *, multiple_of: int = 1, anew: bool = False
     ) -> int:
-        """Return how many bytes of *content* have come, of which what is beyond a multiple of so many goes,
-        and all of them if it is to be begun *anew*. At least the last byte is left to come.
+        """Return how many bytes of *content* have come. Drop what is beyond a multiple of *multiple_of*;
+        *anew* drops all.
+
+        At least the last byte is left to come.
         """
         part = self._path(content.sha256, _PART)
         try:
@@ -68,7 +70,8 @@ class AssetFiles:
     def refuse_without_room(
         self, content: Asset | Download, missing_bytes: int, reserved_bytes: int
     ) -> None:
-        """Raise `AssetsFull` unless there is room for *missing_bytes* beside what others were promised."""
+        """Raise `AssetsFull` unless there is room for *missing_bytes* in addition to what others were
+        promised."""
         try:
             _, used_bytes, free_bytes = self._measure()
         except OSError as error:
@@ -88,7 +91,7 @@ class AssetFiles:
             )
 
     def refuse_image_without_room(self, contents: Collection[Asset]) -> None:
-        """Raise `AssetsFull` unless *contents*, of which an image consists, fit here beside all else."""
+        """Raise `AssetsFull` unless the *contents* of an image fit here in addition to all else."""
         whole_bytes = sum(each.size_bytes for each in contents)
         try:
             make_directory(self._directory)
@@ -124,7 +127,7 @@ class AssetFiles:
         return apart_bytes, others_bytes, disk.f_bavail * disk.f_frsize
 
     def append(self, content: Asset | Download, at: int, plain: bytes) -> None:
-        """Put *plain* behind the first *at* bytes that have come of *content*, and flush it."""
+        """Append *plain* after the first *at* bytes that have come of *content*, and flush it."""
         try:
             descriptor = os.open(
                 self._path(content.sha256, _PART), os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -141,7 +144,8 @@ class AssetFiles:
             raise self._make_write_failed(content, error) from error
 
     def give_name(self, content: Asset | Download) -> bool:
-        """Return whether what has come is *content*, which then is whole; what is something else goes."""
+        """Return whether what has come is *content*, which is then complete; delete what is something
+        else."""
         part = self._path(content.sha256, _PART)
         digest = hashlib.sha256()
         try:
@@ -158,7 +162,7 @@ class AssetFiles:
         return False
 
     def collect(self, needed: Collection[str]) -> bool:
-        """Remove all whose hashes are not among *needed*; return whether there was nothing at all."""
+        """Remove all whose hashes are not among *needed*. Return whether there was nothing at all."""
         try:
             names = {each.name.removesuffix(_PART) for each in self._directory.iterdir()}
         except FileNotFoundError:
@@ -169,7 +173,7 @@ class AssetFiles:
         return not names
 
     def remove(self, hashes: Collection[str], *, but_parts: bool = False) -> None:
-        """Keep nothing of the contents with these *hashes*, *but_parts*: what has come so far of others."""
+        """Delete the contents with these *hashes*; unless *but_parts*, also their parts."""
         try:
             for each in hashes:
                 self._path(each).unlink(missing_ok=True)

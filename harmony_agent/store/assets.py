@@ -69,7 +69,7 @@ class Nearby(Protocol):
         ...
 
     async def read_download(self, sha256: str, begin: int, size_bytes: int) -> bytes:
-        """Return so many bytes of one that was found. `BusUnreachable` where it is not here any more."""
+        """Return so many bytes of one that was found. Raise `BusUnreachable` where it is no longer here."""
         ...
 
 
@@ -165,9 +165,10 @@ class AssetCache:
             raise
 
     async def _find_under_way(self, content: Asset | Download, resource: str) -> _Fetch | None:
-        """Return the fetch of *content*. `NotReady` while the same content is on its way from elsewhere.
+        """Return the fetch of *content*. Raise `NotReady` while the same content is being fetched from
+        another source.
 
-        What becomes of that is for who has asked for it from there, for as long as he asks.
+        That fetch belongs to the one who has requested it, for as long as the request lasts.
         """
         fetch = self._fetches.get(content.sha256)
         if fetch is None or fetch.place == self._find_place(content):
@@ -207,7 +208,7 @@ class AssetCache:
         await self._worker.run(self._files.remove, sorted(gone - self._under_way()))
 
     async def collect(self) -> None:
-        """Remove what no generation that counts needs, or an image alone that has let go of it."""
+        """Remove what no generation that counts needs, and what only an image needed that has released it."""
         if self._is_empty or (needed := self.find_needed()) is None:
             return
         self._let_go &= {*needed}
@@ -226,7 +227,7 @@ class AssetCache:
             self._is_empty = was_empty and not self._fetches
 
     async def close(self) -> None:
-        """End what is being fetched; the pieces that are here stay."""
+        """End all fetches; the pieces that are here stay."""
         tasks = [each.task for each in self._fetches.values()]
         for each in tasks:
             each.cancel()
@@ -260,7 +261,8 @@ class AssetCache:
         return self._find_nearby(content), content.url, content.size_bytes
 
     def _find_nearby(self, download: Download) -> int | None:
-        """Return how many bytes *download* has where it is at hand; None where the web is to be asked."""
+        """Return how many bytes *download* has where it is available nearby; None where the web must be
+        asked."""
         return None if self._nearby is None else self._nearby.find_download(download.sha256)
 
     async def _make_room(self, fetch: _Fetch, total_bytes: int) -> None:
@@ -323,7 +325,7 @@ class AssetCache:
     async def _take_nearby(
         self, nearby: Nearby, download: Download, size_bytes: int, fetch: _Fetch
     ) -> None:
-        """Have the *size_bytes* of *download* come from *nearby*, as if its server had sent them."""
+        """Take the *size_bytes* of *download* from *nearby*, as if its server had sent them."""
         if download.size_bytes not in {None, size_bytes}:
             raise DownloadRefused(
                 f"{download.name} has {size_bytes} bytes in the bundle, and size_bytes says "

@@ -40,7 +40,7 @@ class AtHand:
 
     @contextmanager
     def having(self, bundle: Bundle) -> Generator[None]:
-        """Have *bundle* at hand within the block."""
+        """Make *bundle* available within the block."""
         self._bundle = self.images.blobs = bundle
         try:
             yield

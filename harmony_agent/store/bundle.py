@@ -92,9 +92,11 @@ class Bundle:
 
     @classmethod
     def open(cls, descriptor: int, *, fleet: str, agent_id: str) -> Self:
-        """Read the index and every header, from an open file that is this bundle's from now on. In a thread.
+        """Read the index and every header, from an open file that belongs to this bundle from now on. Call it
+        in a thread.
 
-        `BundleRefused` for what is no bundle, not whole, or another device's; the file is closed then.
+        Raise `BundleRefused` for what is no bundle, not complete, or another device's; the file is closed
+        then.
         """
         try:
             return cls(descriptor, *_read_layout(descriptor, fleet=fleet, agent_id=agent_id))
@@ -106,7 +108,7 @@ class Bundle:
         """Read all of it, and compare every hash; open every piece of the assets that its documents name, and
         compare the sizes of downloads with theirs.
 
-        In a thread. `BundleRefused`.
+        Call it in a thread. Raise `BundleRefused`.
         """
         for place in self._places.values():
             digest = hashlib.sha256()
@@ -126,7 +128,7 @@ class Bundle:
                 self._check_download(download)
 
     def put_away(self) -> None:
-        """Read nothing more, whoever asks: `close` has to wait for nobody then but for what is being read."""
+        """Read nothing more, whoever asks: then `close` waits only for what is being read."""
         self._is_over = True
 
     def close(self) -> None:
@@ -139,7 +141,7 @@ class Bundle:
     # As `harmony_agent.bus.connection.Bus` has it.
 
     async def fetch_desired(self) -> bytes:
-        """Return this device's own manifest, sealed. `BusUnreachable`, as all that follows."""
+        """Return this device's own manifest, sealed. Raise `BusUnreachable`, as all that follows."""
         found = await self._fetch(f"{DESIRED_STATE}/{self.index.agent_id}")
         assert found is not None  # the index has it
         return found
@@ -223,7 +225,7 @@ class Bundle:
                 raise
 
     def _read_payloads(self) -> Iterator[object]:
-        """Yield what each manifest in here says, whoever has signed it."""
+        """Yield the content of each manifest in here, whoever has signed it."""
         for name, place in self._places.items():
             bucket = name.partition("/")[0]
             payload_type = {DESIRED_STATE: PAYLOAD_TYPE, DESIRED_CLASS: CLASS_TYPE}.get(bucket)
@@ -302,7 +304,7 @@ def _refuse_other(index: BundleIndex, *, fleet: str, agent_id: str) -> None:
 
 
 def _skip_padding(descriptor: int, end: int, size_bytes: int, name: str) -> int:
-    """Return where the next header begins behind a file of that size."""
+    """Return where the next header begins after a file of that size."""
     padding = padding_of(size_bytes)
     if any(_read_at(descriptor, end, padding)):
         raise BundleRefused(f"the bundle has something behind {name} that is not in its index")

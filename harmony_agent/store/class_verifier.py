@@ -111,8 +111,8 @@ class ClassVerifier:
         return {**_pin_gate_keys(index), **self._manifest_keys()}
 
     def _keep_who_may(self, kept: Kept, index: FleetIndex, target: str) -> Kept:
-        """Return *kept*, a gate of *target*, by the keys alone that may sign that: with one more, an operator
-        would count as having signed it. `OutOfScope` where none may."""
+        """Return *kept*, a gate of *target*, with only those keys that may sign it: with one more, an
+        operator would count as having signed it. Raise `OutOfScope` where none may."""
         root = self._desired.trust.root
         if root is None:
             return kept
@@ -175,7 +175,8 @@ def _pin_gate_keys(index: FleetIndex) -> Mapping[str, bytes]:
 
 
 def reopen(envelope: bytes | None, keys: str, payload_type: str) -> tuple[Kept, Opened] | None:
-    """Open what was kept: by the keys that counted as it was accepted, whatever has become of them."""
+    """Open what was kept, with the keys that counted when it was accepted, whatever has happened to them
+    since."""
     if envelope is None:
         return None
     then = pin_keys(VerifyKey(bytes.fromhex(each)) for each in json.loads(keys))

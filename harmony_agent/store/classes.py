@@ -73,7 +73,7 @@ class Classes:
         """What was put in force last."""
 
     async def load(self) -> None:
-        """Read what the last run left, and put in force what was followed."""
+        """Read what the last run left, and make effective what was followed."""
         for envelope, keys in await self._database.read("SELECT envelope, keys FROM fleet_index"):
             if (kept := reopen(envelope, keys, FLEET_TYPE)) is not None:
                 self._kept_index = kept[0]
@@ -98,7 +98,7 @@ class Classes:
         return min((each.again_at for each in self._ours.values() if each.again_at), default=None)
 
     def notes(self) -> Mapping[str, LayerNote]:
-        """Return what is to be told of each class of this device, by its layer's name."""
+        """Return what is to be reported of each class of this device, by its layer's name."""
         in_force = self._desired.in_force
         left_out = in_force.left_out if in_force else frozenset[str]()
         return {
@@ -115,10 +115,10 @@ class Classes:
         )
 
     async def look(self, source: Source, hinted: str | None = None) -> None:
-        """Look what is newest, and put it in force where this device may follow it.
+        """Look for what is newest, and make it effective where this device may follow it.
 
-        *hinted*: only the gate of that class may be new; None: anything may be. `BusUnreachable` where
-        something could not be fetched: what is followed stays followed.
+        *hinted* says that only the gate of that class may be new; None: anything may be. Raise
+        `BusUnreachable` where something could not be fetched: what is followed stays followed.
         """
         if hinted is None:
             await self._update_index(source)
@@ -145,7 +145,7 @@ class Classes:
             self._follow()
 
     def _find_left(self, labels: Mapping[str, str]) -> list[str]:
-        """Return the classes that this device belongs to no more, whatever gates say."""
+        """Return the classes that this device no longer belongs to, whatever gates say."""
         assert self.index is not None
         rules = self.index.classes
         return [
@@ -165,7 +165,7 @@ class Classes:
         ]
 
     def _follow(self) -> None:
-        """Put in force what is followed, if that is another thing than before."""
+        """Make effective what is followed, if it has changed."""
         followed = self._followed()
         if followed == self._in_force:
             return
@@ -238,7 +238,8 @@ class Classes:
             raise
 
     async def _begins(self, source: Source, name: str, ours: Membership, gate: Gate) -> bool:
-        """Return whether this device may begin with what *gate* is about now. Why not is noted."""
+        """Return whether this device may begin with what *gate* allows now. The reason why not is
+        recorded."""
         if ours.begun == gate.generation or gate.state == "aborted":
             return False
         assert self.index is not None
@@ -324,7 +325,7 @@ class Classes:
 
 
 def _find_shut(gate: Gate, place: int, labels: Mapping[str, str]) -> Choice | None:
-    """Return why it is not worth while to fetch what *gate* is about; None where it is."""
+    """Return why there is no use in fetching what *gate* is about; None where there is."""
     if is_let_in(gate, place, labels):
         return None
     return Choice(False, "NotOpen", f"the gate is {gate.state}, at wave {gate.step + 1}")

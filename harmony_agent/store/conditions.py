@@ -68,10 +68,10 @@ class Conditions:
         unseen: Collection[str],
         problems: DeviceProblems,
     ) -> tuple[Condition, ...]:
-        """Return what holds now.
+        """Return the conditions that hold now.
 
-        Those that are *unseen* may have a status: how they were when the last process ended, or by a manifest
-        that is in force no more.
+        Scores that are *unseen* may have a status: from the end of the last process, or by a manifest that is
+        no longer effective.
         """
         failed = sorted(i for i, status in statuses.items() if isinstance(status.outcome, Failure))
         running = sorted(
@@ -182,7 +182,7 @@ def _resources(statuses: Mapping[str, ScoreStatus], drifted: list[str]) -> Itera
 def _of_repeat_offenders(
     statuses: Mapping[str, ScoreStatus], repeat_offenders: Mapping[str, int]
 ) -> str:
-    """Return what is changed again and again, and how it was found; by whom cannot be known."""
+    """Return what is changed again and again, and how it was found; who does it cannot be known."""
     told: list[str] = []
     for score, count in sorted(repeat_offenders.items())[:_REPEAT_OFFENDERS_TOLD]:
         status = statuses.get(score)

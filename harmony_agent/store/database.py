@@ -103,11 +103,11 @@ class Database:
 
     @classmethod
     async def open(cls, path: Path, *, scratch: Path | None = None) -> Self:
-        """Open or create. What is damaged is set aside, and kept, and all begins anew.
+        """Open or create the database. Set a damaged one aside, keep it, and begin a new one.
 
-        `LedgerUnusable` when a newer agent's file is not to be used by this one, or the disk refuses.
-        With *scratch*, a directory on another disk, what a disk that refuses says is read all the same;
-        then `trouble` says why nothing can be written, and each write tries again.
+        Raise `LedgerUnusable` when this agent must not use a newer agent's file, or the disk refuses. With
+        *scratch*, a directory on another disk, read what is on a disk that refuses; then `trouble` says why
+        nothing can be written, and each write tries again.
         """
         worker = Worker("database", threads=1, timeout_s=60)
         try:
@@ -129,7 +129,7 @@ class Database:
         return self._refused.why if self._refused is not None else ""
 
     async def try_again(self) -> None:
-        """Return once what was refused can be written again; `LedgerUnusable` while it cannot."""
+        """Return once what was refused can be written again. Raise `LedgerUnusable` while it cannot."""
         if self._refused is not None:
             await self._commits.submit([()])
 
@@ -175,10 +175,10 @@ class Database:
         return await self._worker.run(self._fetch, query, parameters)
 
     async def look(self) -> None:
-        """See to it that what is written is kept: that its files have not been deleted.
+        """Check that what is written is kept: that its files have not been deleted.
 
-        `LedgerUnusable` where they were, and nothing can be put in their place. Whether what is `damaged`
-        is still kept is looked at, too.
+        Raise `LedgerUnusable` where they were, and nothing can replace them. Check, too, whether what is
+        `damaged` is still kept.
         """
         try:
             await self._worker.run(self._stand)
@@ -197,7 +197,7 @@ class Database:
             log.info("%s is not known to be gone: %s", self.damaged.path, error)
 
     def _stand(self) -> None:
-        """Write the file anew if it was deleted."""
+        """Write the file again if it was deleted."""
         try:
             if self._standing is None or self._standing.connection is not self._connection:
                 self._standing = Standing.of(self._connection)
@@ -256,7 +256,8 @@ class Database:
             raise LedgerUnusable(f"the agent's database cannot be written: {why}") from error
 
     def _come_back(self, refused: _Refused) -> None:
-        """Go on with the file itself, which nobody has written meanwhile: it says what was read from it."""
+        """Continue with the file itself, which nobody has written meanwhile: it contains what was read from
+        it."""
         connection, damaged = _connect(refused.path)
         if refused.is_blind:
             connection.close()
@@ -333,7 +334,7 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
 
 
 def _set_aside(path: Path) -> None:
-    """Keep what stands at *path* beside it, its journal included, in the place of what was kept before."""
+    """Move what is at *path* aside, its journal included, in place of what was kept before."""
     # The journal first: left alone, it would be played into the new file.
     for suffix in ("-shm", "-wal", ""):
         each = path.with_name(path.name + suffix)

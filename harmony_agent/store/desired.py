@@ -142,7 +142,8 @@ class Desired:
             return True
 
     async def _begin_floor(self) -> None:
-        """Make the files before there is anything to lose: whoever finds none later knows what that means."""
+        """Make the files before there is anything to lose: if they are missing later, that means
+        something."""
         try:
             root = self._note_root()
             await self._database.aside(self._files.write_both, NO_FLOOR, root)
@@ -202,7 +203,7 @@ class Desired:
         log.error("%s", self.floor_lost)
 
     def _resume(self, stored: Accepted) -> None:
-        """Put *stored* in force again, unless something newer was accepted since it was stored."""
+        """Make *stored* effective again, unless something newer was accepted since it was stored."""
         if self.floor is None or self.floor == NO_FLOOR or self.floor.admits(stored):
             self._make_effective(stored)
             if self.floor is not None and self.floor != NO_FLOOR:
@@ -218,7 +219,7 @@ class Desired:
         )
 
     def _raise_floor(self, accepted: Accepted) -> bool:
-        """Return whether *accepted* has made it another."""
+        """Raise the floor to *accepted*. Return whether it has changed."""
         floor = Floor.of(accepted)
         if floor != self.floor:
             self.floor, self._is_kept, self._is_copied = floor, False, False
@@ -226,11 +227,11 @@ class Desired:
         return False
 
     async def keep_floor(self) -> None:
-        """Make durable, beside the database, what was accepted last, and which root document counts; nothing
-        when it is. Raises nothing.
+        """Store durably, beside the database, what was accepted last, and which root document counts; do
+        nothing when that is stored. Raise nothing.
 
-        Never before the manifest is stored: a device that knows it has accepted more than it has would
-        wait, without a network, for what nobody can bring. A floor that was doubtful is so no more once
+        Never do so before the manifest is stored: a device that knows that it has accepted more than it has
+        would wait, without a network, for what nobody can bring. A doubtful floor is certain again once
         something newer is kept.
         """
         if not self._is_stored or self._is_lost:
@@ -303,10 +304,11 @@ class Desired:
         return expires_at is not None and expires_at <= datetime.now(UTC)
 
     def accept(self, envelope: bytes) -> bool:
-        """Put *envelope* in force if it is newer: True. Raises `ManifestRejected`; nothing changes then.
+        """Make *envelope* effective if it is newer: return True. Raise `ManifestRejected`; nothing changes
+        then.
 
-        It is durable with the first claim that is made for it, in the same transaction: before that it
-        has had no effect, and whoever has forgotten it is told again.
+        It is durable with the first claim that is made for it, in the same transaction: before that it has
+        had no effect, and a device that has lost it gets it again.
         """
         if self._is_lost:
             raise FloorLost(self.floor_lost)
@@ -339,7 +341,7 @@ class Desired:
         return True
 
     def _format_keys(self, trusted: Mapping[str, bytes], keyids: Sequence[str]) -> str:
-        """Return by which root document it was accepted, and by whose signatures; empty without one."""
+        """Return the root document by which it was accepted, and who has signed it; empty without one."""
         if self.trust.root is None:
             return "[]"
         keys = [trusted[each].hex() for each in keyids]
@@ -383,7 +385,7 @@ class Desired:
         self._put_in_force(accepted.keyids)
 
     def follow(self, classes: Sequence[FollowedClass], newest_keyids: Sequence[str]) -> None:
-        """Put *classes* in force, and no others; the last change of them was signed by *newest_keyids*."""
+        """Make *classes* effective, and no others; *newest_keyids* have signed the last change of them."""
         self._classes = tuple(classes)
         self._put_in_force(newest_keyids)
 

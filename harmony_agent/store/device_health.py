@@ -91,7 +91,7 @@ class DeviceHealth:
         return self._problems
 
     def set_drifted(self, score: str, resource: str | None) -> bool:
-        """Say that *resource* of *score* has drifted and is left so; None: no more.
+        """Set whether *resource* of *score* has drifted and is left so; None: it is not so.
 
         Return whether that is news.
         """
@@ -104,23 +104,23 @@ class DeviceHealth:
         return True
 
     def set_repeat_offenders(self, repeat_offenders: Mapping[str, int]) -> None:
-        """Say which Scores somebody keeps changing, and how often each was put right in a row."""
+        """Set which Scores somebody keeps changing, and how often each was repaired in a row."""
         self._update(repeat_offenders=repeat_offenders)
 
     def set_pending_removals(self, count: int) -> None:
-        """Say how many resources wait for approval to be removed; 0: none."""
+        """Set how many resources wait for approval to be removed; 0: none."""
         self._update(removals_held=count)
 
     def set_rejected(self, error: ManifestRejected | None) -> None:
-        """Say why what is in the bucket is refused; None: nothing wrong stands there any more.
+        """Set why the content of the bucket is refused; None: it is not refused any more.
 
-        The last good manifest stays in force.
+        The last good manifest stays effective.
         """
         self._update(rejected=f"{error.code}: {error.message}" if error else "")
 
     def set_class_problem(self, index: str, refused: str) -> None:
-        """Say why the newest fleet *index* does not count, and which classes are *refused*; "": it does, none
-        is."""
+        """Set why the newest fleet *index* does not count, and which classes are *refused*; "": it counts,
+        and none is refused."""
         self._update(index_rejected=index, class_refused=refused)
 
     @property
@@ -129,7 +129,7 @@ class DeviceHealth:
         return bool(self._problems.rejected)
 
     def set_unwritable(self, error: LedgerUnusable | None) -> bool:
-        """Say why nothing can be made durable, and so nothing new be begun; None: it can.
+        """Set why nothing can be made durable, and so nothing new can begin; None: it can.
 
         Return whether that is news.
         """
@@ -138,12 +138,12 @@ class DeviceHealth:
         return before != self._problems.unwritten
 
     def set_internal_error(self, part: str, why: str) -> None:
-        """Say what *part* of the agent has raised that nobody expected, and goes on; "": nothing any more."""
+        """Set which unexpected error *part* of the agent has raised that lasts; "": none any more."""
         internal = {**self._problems.internal, part: why}
         self._update(internal={name: words for name, words in internal.items() if words})
 
     def set_ledger_lost(self, kept: Path | None) -> None:
-        """Say that what was known of the device could not be read, and is kept at *kept*; None: no more."""
+        """Set where the ledger is kept that could not be read; None: there is none."""
         why = (
             f"what had been noted of this device was damaged, and is kept as {kept}: {_NOT_KNOWN}; once seen "
             "to, delete that file"
@@ -151,7 +151,7 @@ class DeviceHealth:
         self._update(lost=why if kept else "")
 
     def set_forgotten(self, generation: int) -> None:
-        """Say that *generation* was in force here, and nothing is known of it."""
+        """Record that *generation* was effective here, and nothing is known of it."""
         why = (
             f"generation {generation} was in force here, and the agent's database knows of none: it was "
             f"deleted while the agent was stopped, or the device was set up anew; {_NOT_KNOWN}; once a newer "
@@ -160,11 +160,11 @@ class DeviceHealth:
         self._update(forgotten=why)
 
     def set_floor_problem(self, desired: Desired) -> None:
-        """Say why it is doubtful, or cannot be written down, what *desired* accepted last; if it is so."""
+        """Set why it is doubtful, or cannot be stored, what *desired* accepted last; if it is so."""
         self._update(floor_lost=desired.floor_lost, floor_unkept=desired.floor_unkept)
 
     def set_trust_problem(self, trust: Trust) -> None:
-        """Say which root document counts, and what is wrong with it or the next one, if anything is."""
+        """Set which root document counts, and what is wrong with it or the next one, if anything is."""
         self._update(
             root_version=trust.version,
             root_sha256=trust.sha256,
@@ -173,11 +173,12 @@ class DeviceHealth:
         )
 
     def set_missed(self, why: str) -> None:
-        """Say why the files in which all is noted are gone, and cannot be written anew; "": all is well."""
+        """Set why the files with the agent's records are gone and cannot be written again; "": they are
+        there."""
         self._update(missed=why)
 
     def set_written_over(self, *, is_copied: bool) -> None:
-        """Say that somebody else has written this device's report: a copy of it, or else a stranger."""
+        """Record that somebody else has written this device's report: a copy of it, or else a stranger."""
         if is_copied or self._problems.is_copied:
             why = (
                 "another device says that it is this one, and has this device's keys: its card was copied, "
@@ -195,7 +196,7 @@ class DeviceHealth:
         )
 
     def set_rewritten(self, path: Path) -> None:
-        """Say that what was noted of the device was deleted at *path*, and is written anew, from memory."""
+        """Record that the agent's records were deleted at *path*, and are written again, from memory."""
         why = (
             f"{path} was deleted while the agent ran: it is written anew, and nothing that was noted is "
             "lost; what stood on the device before Harmony, and was kept beside that file, may be. Find out "
@@ -204,16 +205,15 @@ class DeviceHealth:
         self._update(lost=why)
 
     def set_stale(self, stale: bool) -> None:
-        """Say whether the manifest in force is past its own end. It stays in force."""
+        """Set whether the effective manifest has expired. It stays effective."""
         self._update(stale=stale)
 
     def set_reboot_required(self, reason: str, words: str) -> None:
-        """Say that the device must be booted for something to be in force, and why it was not yet; "": it
-        need not be."""
+        """Set why the device must be rebooted, and why it was not yet; "": it need not be."""
         self._update(reboot_reason=reason, reboot_words=words)
 
     def set_capabilities(self, capabilities: Mapping[str, CapabilityState]) -> None:
-        """Say what the device offers, and whether it answers now."""
+        """Set what the device offers, and whether it answers now."""
         self._update(capabilities=capabilities)
 
     def _update(self, **fields: Any) -> None:

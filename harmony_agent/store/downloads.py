@@ -47,11 +47,11 @@ class Progressing(Protocol):
     total_bytes: int | None
 
     def refuse_abandoned(self) -> None:
-        """Raise `asyncio.CancelledError` where nobody has asked for it in a while."""
+        """Raise `asyncio.CancelledError` where nobody has asked for it for a while."""
         ...
 
     async def promise_room(self, total_bytes: int) -> None:
-        """Return once there is room for the whole. `AssetsFull`."""
+        """Return once there is room for the whole. Raise `AssetsFull`."""
         ...
 
 
@@ -70,7 +70,7 @@ class Downloads:
     async def fetch(self, download: Download, progress: Progressing) -> None:
         """Return once the whole of *download* is among the files.
 
-        `DownloadFailed`, `DownloadRefused`, `PolicyRefused`, `AssetsFull`, `WriteFailed`.
+        Raise `DownloadFailed`, `DownloadRefused`, `PolicyRefused`, `AssetsFull`, `WriteFailed`.
         """
         async with self._turns:
             progress.refuse_abandoned()
@@ -100,7 +100,7 @@ class Downloads:
         await self._disk.run(self._files.begin_part, download, anew=True)
 
     async def _fetch_rest(self, download: Download, progress: Progressing) -> bool:
-        """Have all that is missing come; return whether the whole is made of several answers."""
+        """Fetch all that is missing. Return whether the whole is made of several answers."""
         answers, validator = 1 if progress.done_bytes else 0, ""
         while True:
             asked_from = progress.done_bytes
@@ -151,7 +151,7 @@ class Downloads:
             await self._refuse(download, f"has {progress.done_bytes} bytes")
 
     async def _refuse(self, download: Download, found: str) -> NoReturn:
-        """Raise `DownloadRefused` for another size than is said, and keep nothing of what has come."""
+        """Raise `DownloadRefused` for another size than announced, and keep nothing of what has come."""
         # But for what is whole: that is another's, who has said its size as it is.
         await self._disk.run(self._files.begin_part, download, anew=True)
         said = "" if download.size_bytes is None else f", and size_bytes says {download.size_bytes}"
@@ -163,7 +163,7 @@ class Downloads:
     async def _step(
         self, exchange: Exchange, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Return what *call* of *exchange* does in a thread, which ends with whoever waits for it."""
+        """Return the result of *call* of *exchange*, which runs in a thread and ends with its caller."""
         try:
             return await self._web.run(call, *args, **kwargs)
         except TimedOut:

@@ -36,7 +36,7 @@ class EventChain:
 
     @classmethod
     async def load(cls, database: Database) -> Self:
-        """Go on from the last event that is stored."""
+        """Continue from the last event that is stored."""
         chain = cls(database)
         last = await database.read(f"{_ROWS} ORDER BY seq DESC LIMIT 1")
         if last and not last[0][2]:
@@ -64,9 +64,9 @@ class EventChain:
         then: Callable[[Mapping[str, Any]], None],
         skip_to: int = 0,
     ) -> None:
-        """Note an event of these *fields* under the next number, but none up to *skip_to*.
+        """Record an event of these *fields* with the next number, but with none up to *skip_to*.
 
-        Once it is durable, *then* is called with it, its number included.
+        Once it is durable, call *then* with it, its number included.
         """
         seq = max(self._noted.seq, skip_to) + 1
         event = {"seq": seq, **fields}
@@ -87,9 +87,9 @@ class EventChain:
         )
 
     async def read(self, *, after: int | None = None) -> AsyncGenerator[ChainedEvent]:
-        """Yield the events that are durable, oldest first, from the one behind number *after* on.
+        """Yield the events that are durable, oldest first, from the one after number *after* on.
 
-        `LedgerUnusable` where they cannot be read.
+        Raise `LedgerUnusable` where they cannot be read.
         """
         if self._database.is_blind:
             raise LedgerUnusable(self._database.trouble)

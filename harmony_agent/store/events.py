@@ -80,7 +80,7 @@ class Events:
 
     @classmethod
     async def load(cls, database: Database, desired: Desired, signers: Signers) -> Events:
-        """Go on from what the last run left. Where it left a database that cannot be read, that is noted."""
+        """Continue from what the last run left. If it left a database that cannot be read, record that."""
         events = cls(database, await EventChain.load(database), desired, signers)
         if database.damaged and not database.is_blind and not events.chain.last_seq:
             events.record_loss(
@@ -91,7 +91,7 @@ class Events:
         return events
 
     def record_loss(self, why: str, *, last_seq: int) -> None:
-        """Note that events are lost, and *why*. No number up to *last_seq* is given any more."""
+        """Record that events are lost, and *why*. Never use a number up to *last_seq* again."""
         self.chain.add(
             {
                 "at": timestamp(),
@@ -119,7 +119,8 @@ class Events:
         self._classifier = classifier
 
     def set_rollback(self, score: str, *, is_so: bool) -> None:
-        """Note whether *score* goes back: then what only the failed attempt has made is removed for that."""
+        """Record whether *score* is rolled back: then that is the cause of removing what only the failed
+        attempt has made."""
         if is_so:
             self._going_back.add(score)
         else:
@@ -149,20 +150,20 @@ class Events:
         )
 
     def record_reported_drift(self, score: str, change: Change) -> None:
-        """Note drift of *score* that is not put right: *change* says what was found, and changes nothing."""
+        """Record drift of *score* that is not repaired: *change* says what was found, and changes nothing."""
         self._note(score, change, "drift", self._order(score))
         log.info("%s: %s %s", score, change.resource, ", ".join(change.actions))
 
     def record_reboot(self, score: str, change: Change) -> None:
-        """Note that the device is about to be booted by the rule of *score*: *change* says for what.
+        """Record that the device is about to be rebooted by the rule of *score*: *change* says why.
 
-        No resource is another for it.
+        No resource changes with it.
         """
         self._note(score, change, "desired", self._order(score))
 
     def record_request(self, score: str, change: Change, signed_by: Sequence[str]) -> None:
-        """Note *change*, which *signed_by* have asked for by a request, of a resource that *score* wants; of
-        one that none does, *score* is empty."""
+        """Record *change*, which *signed_by* have requested, of a resource that *score* wants; *score* is
+        empty for a resource that no Score wants."""
         self._note(score, change, "request", _Order(self._desired.generation, list(signed_by)))
         log.info("%s %s, by request", change.resource, ", ".join(change.actions))
 
@@ -179,7 +180,8 @@ class Events:
     def record(
         self, score: str, change: Change, why: Cause | None = None, order: _Order | None = None
     ) -> None:
-        """Note *change*, made for *score*, and tell whoever listens. *why* None: something is removed."""
+        """Record *change*, made for *score*, and tell the listeners. *why* None says that something is
+        removed."""
         order = order or self._order(score)
         self._note(score, change, why or self._removal_cause(score), order)
         for listener in self._listeners:

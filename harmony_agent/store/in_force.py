@@ -72,7 +72,7 @@ class InForce:
         before: InForce | None,
         newest_keyids: Sequence[str],
     ) -> Self:
-        """Return what *own* and *classes* come to, where *before* was in force."""
+        """Return the result of *own* and *classes*, where *before* was effective."""
         known: Mapping[str, SerializedScore] = before.entries if before is not None else {}
         layers: Mapping[str, str] = {}
         conflicts: Mapping[str, ClassConflict] = {}
@@ -122,7 +122,8 @@ class InForce:
         return self.generation if followed is None else followed.manifest.generation
 
     def keyids_of(self, score: str) -> Sequence[str]:
-        """Return who has signed the manifest that *score* comes from; of one that is gone, the newest."""
+        """Return who has signed the manifest that *score* comes from; for a Score that is gone, the
+        newest."""
         if score not in self.entries:
             return self.newest_keyids
         followed = self._find(score)
@@ -137,7 +138,7 @@ class InForce:
         return own + sum(each.manifest.removals_allowed for each in self.classes)
 
     def layer_generation(self, layer: str) -> int:
-        """Return the generation of *layer* that is in force; 0 where none is."""
+        """Return the effective generation of *layer*; 0 where there is none."""
         if layer == OWN_LAYER:
             return self.generation
         followed = self._find_class(layer)

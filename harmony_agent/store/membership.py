@@ -80,7 +80,7 @@ class Membership:
         self.phase, self.reason, self.message = phase, reason, message
 
     def unstored(self, name: str) -> list[Statement]:
-        """Return what is to be written of the class *name*: nothing where nothing is new.
+        """Return what must be written of the class *name*: nothing where nothing is new.
 
         It counts as written from now on.
         """
@@ -111,7 +111,8 @@ class Membership:
 
 
 def note_of(ours: Membership, *, is_left_out: bool) -> LayerNote:
-    """Return what is to be told of *ours*. *is_left_out*: there would be too many Scores with it."""
+    """Return what is to be reported of *ours*. *is_left_out* says that there would be too many Scores with
+    it."""
     gate = ours.gate
     phase, reason, message = ours.phase, ours.reason, ours.message
     if ours.refused_gate is not None:

@@ -26,9 +26,9 @@ _ROOM_BYTES = 1024 * 1024
 
 
 def read_into_memory(path: Path, scratch: Path) -> sqlite3.Connection | None:
-    """Return all that the database at *path* says, in memory; None where it cannot be read at all.
+    """Return the content of the database at *path*, in memory; None where it cannot be read at all.
 
-    An empty one where there is none. *scratch* is a directory that is not on that disk. `LedgerUnusable`
+    Return an empty one where there is none. *scratch* is a directory on another disk. Raise `LedgerUnusable`
     for one that this agent may not use.
     """
     folder = scratch / "database"
@@ -58,7 +58,8 @@ def read_into_memory(path: Path, scratch: Path) -> sqlite3.Connection | None:
 
 
 def why_not_writable(path: Path, error: Exception) -> str:
-    """Say what is wrong with the disk that *path* is on, by asking it, and what to do; else what was met."""
+    """Ask the disk that *path* is on. Return what is wrong with it and what to do; else the error that was
+    met."""
     with contextlib.suppress(OSError):
         disk = os.statvfs(path.parent)
         if disk.f_flag & os.ST_RDONLY:

@@ -36,13 +36,14 @@ class ReportCounter:
         *,
         now_ms: int | None = None,
     ) -> Self:
-        """Go on from what the last run reserved."""
+        """Continue from what the last run reserved."""
         rows = await database.read("SELECT reserved FROM report_counter")
         clock_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
         return cls(max([clock_ms, *(int(reserved) for (reserved,) in rows)]), reserve)
 
     def go_beyond(self, told: int) -> None:
-        """Count on from beyond *told*, which an earlier run has said, and whatever it may have said since."""
+        """Continue beyond *told*, which an earlier run has reported, and beyond whatever it may have reported
+        since."""
         if told > self._last:
             self._last = self._reserved = told + _RESERVED_AT_ONCE
 

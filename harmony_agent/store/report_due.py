@@ -35,5 +35,5 @@ class ReportDue:
         self.marked.set()
 
     def reset(self) -> None:
-        """Say that all there is is about to be told."""
+        """Note that everything is about to be reported."""
         self.gap_s = math.inf

@@ -89,7 +89,7 @@ class Revisions:
         return frozenset(self._lines)
 
     def after(self, score: str) -> Sequence[str]:
-        """Return whom *score* waits for; it is taken away before they are."""
+        """Return the Scores for which *score* waits; it is removed before they are."""
         return self._line(score).after
 
     def last_known_good(self, score: str) -> SerializedScore | None:

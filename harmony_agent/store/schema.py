@@ -137,9 +137,9 @@ class Damaged(sqlite3.DatabaseError):
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring what is stored to today's schema. A newer one that may be used is left as it is.
+    """Bring what is stored to today's schema. Leave a newer one that may be used as it is.
 
-    `LedgerUnusable` for one that may not. *path* is for messages.
+    Raise `LedgerUnusable` for one that may not be used. *path* is for messages.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(_MIGRATIONS) and _oldest_reader(connection, version) > len(_MIGRATIONS):

@@ -57,7 +57,7 @@ def is_same(
     seen: Seen,
     ready: int,
 ) -> bool:
-    """Return whether nothing but the generation can tell *status* from what was found now."""
+    """Return whether *status* differs from what was found now by its generation at most."""
     return (
         status.outcome == outcome
         and status.attempts == attempts

@@ -63,9 +63,9 @@ class Signers:
         return signed.keyids if signed is not None else ()
 
     def begin(self, in_force: InForce, known: Collection[str]) -> None:
-        """Note who signed what is *in_force*.
+        """Record who signed what is *in_force*.
 
-        *known* are the Scores that there is still something to do for, wanted or not.
+        *known* are the Scores for which there is still something to do, wanted or not.
         """
         before, self._signed = self._signed, {}
         stored, self._stored = self._stored, {}

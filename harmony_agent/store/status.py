@@ -180,9 +180,10 @@ class StatusStore:
         return sorted(at_work | self._find_unseen())
 
     def list_awaiting_reboot(self) -> list[tuple[str, str, Mapping[str, Any]]]:
-        """Return what only a boot brings into force: the Score, the resource, and its state as it is told.
+        """Return what needs a reboot to become effective: the Score, the resource, and its state as it is
+        reported.
 
-        Of Scores that were looked at since this process began: before, it may be in force by now.
+        Only Scores count that were looked at since this process began: before, it may be effective already.
         """
         return [
             (score, resource, state)
@@ -192,7 +193,8 @@ class StatusStore:
         ]
 
     def has_converged_in_generation(self, score: str) -> bool:
-        """Return whether *score* was found as desired since the newest manifest, whoever looked."""
+        """Return whether *score* was found as desired since the newest manifest, in this process or an
+        earlier one."""
         status = self._scores.get(score)
         return (
             status is not None and self._is_current(score, status) and has_converged(status.outcome)
@@ -235,7 +237,7 @@ class StatusStore:
         states: Mapping[str, State] | None,
         otherwise: Collection[str] = (),
     ) -> None:
-        """Enter what *entry* came to under *generation*. ``states`` None keeps what was last seen.
+        """Enter the *outcome* of *entry* under *generation*. ``states`` None keeps what was last seen.
 
         ``otherwise`` are the resources that are not as desired, and left so.
         """
@@ -392,7 +394,7 @@ class StatusStore:
         return None if status is None else status.as_of(self._last_looks.get(score))
 
     def compose(self) -> ActualState:
-        """Return everything, as it is told."""
+        """Return everything in the form of a report."""
         self.due.reset()
         own = self._in_force.own if self._in_force else None
         return ActualState(
@@ -427,12 +429,12 @@ class StatusStore:
         )
 
     def _find_unseen(self) -> set[str]:
-        """Return the Scores that were not looked at since this process began, or since what they come from
-        is in force."""
+        """Return the Scores that were not looked at since this process began, or since their manifest became
+        effective."""
         return {*(self._wanted - self._looked_at), *self._find_behind()}
 
     def _find_behind(self) -> set[str]:
-        """Return the Scores that were not looked at since what they come from is in force."""
+        """Return the Scores that were not looked at since their manifest became effective."""
         return {name for name, status in self._scores.items() if not self._is_current(name, status)}
 
     def _is_current(self, score: str, status: ScoreStatus) -> bool:
@@ -467,9 +469,9 @@ class StatusStore:
         )
 
     def _has_converged_as(self, layer: str, generation: int) -> bool:
-        """Return whether all Scores of that *layer* are in order, by that *generation* of it.
+        """Return whether all Scores of that *layer* are in order, with that *generation* of it.
 
-        Not before that is taken in here, which comes after it was admitted.
+        Not before that is accepted here, which comes after it was admitted.
         """
         in_force = self._in_force
         if in_force is None or in_force.layer_generation(layer) != generation:
@@ -496,6 +498,6 @@ class StatusStore:
 
 
 def _is_under_way(status: ScoreStatus) -> bool:
-    """Return whether the device is at work on a Score: it waits neither for people nor for another Score."""
+    """Return whether the device is working on a Score: it waits neither for people nor for another Score."""
     outcome = status.outcome
     return isinstance(outcome, Running) and outcome.reason not in {"Held", "Blocked"}

@@ -46,7 +46,7 @@ class StatusWriter:
         self._unsaved.append((_SAVE, row))
 
     def store_before_report(self) -> None:
-        """Let nobody be told before what is to be stored is durable."""
+        """Delay the next report until what is to be stored is durable."""
         self._is_urgent = True
 
     def confirm(self, score: str, generation: int) -> None:
@@ -65,7 +65,7 @@ class StatusWriter:
     async def save(self) -> None:
         """Make what was entered durable: one transaction, none when there is nothing new.
 
-        Raises `LedgerUnusable`; nothing is lost then, and it is to be called again.
+        Raise `LedgerUnusable`; nothing is lost then: call it again.
         """
         async with self._saving:  # what another has begun to save may come back
             await self._save()

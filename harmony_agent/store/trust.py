@@ -60,7 +60,7 @@ class Trust:
 
     @classmethod
     async def load(cls, config: AgentConfig, database: Database) -> Self:
-        """Read what counted last. `RootRejected` where what agent.toml pins is not whole."""
+        """Read what counted last. Raise `RootRejected` where what agent.toml pins is damaged."""
         trust = cls(config, database)
         await database.aside(trust._read)
         return trust
@@ -93,13 +93,14 @@ class Trust:
         return self.root.version if self.root is not None else 0
 
     def remember(self) -> Mapping[str, Any]:
-        """Return what `expect` takes at the next start: the newest root document that has counted here."""
+        """Return what `expect` needs at the next start: the newest root document that has counted here."""
         return {"root": max(self.version, self._expected), "pinned": self._pinned}
 
     def expect(self, remembered: Mapping[str, Any]) -> None:
-        """Count nothing that is signed, unless the root document is known that has counted here.
+        """Accept nothing that is signed, unless the root document is known that has counted here.
 
-        Where agent.toml pins something else since, this device was let in anew, and that one says nothing.
+        If agent.toml pins something else since, this device was enrolled again, and that document does not
+        count.
         """
         if remembered["pinned"] == self._pinned:
             self._expected = max(self._expected, int(remembered["root"]))
@@ -112,7 +113,7 @@ class Trust:
     def find_keys(
         self, what: Signed, now: datetime, target: str | None = None
     ) -> Mapping[str, bytes]:
-        """Return the keys whose signature of *what* counts at *now*, by key id; *target* is as of
+        """Return the keys whose signature of *what* counts at *now*, by key id; *target* is as for
         `Root.find_keys`."""
         if self.is_lost:
             return {}
@@ -125,9 +126,9 @@ class Trust:
         return self.root is not None and self.root.is_over(now)
 
     async def update(self, fetch: Callable[[int], Awaitable[bytes | None]]) -> bool:
-        """Go on to the newest root document that *fetch* has, by version. Return whether there was one.
+        """Update to the newest root document that *fetch* has, by version. Return whether there was one.
 
-        What does not count is told in `rejected`. Raises what *fetch* raises.
+        `rejected` says why one does not count. Raise what *fetch* raises.
         """
         before = self.version
         while (envelope := await fetch(self.version + 1)) is not None:
@@ -156,7 +157,7 @@ class Trust:
         self.rejected = why
 
     async def keep(self) -> None:
-        """Write down what counts; nothing when it is. Raises nothing: see `unkept`."""
+        """Store what counts; do nothing when it is stored. Raise nothing: see `unkept`."""
         if self._is_kept or self._envelope is None:
             return
         content = {
@@ -180,6 +181,6 @@ class Trust:
 
 
 def _hash_of(config: AgentConfig) -> str:
-    """Return what tells one agent.toml's trust from another's."""
+    """Return a hash that differs between one agent.toml's trust and another's."""
     pinned: Any = [config.trust.root, *sorted(config.trust.operator_keys)]
     return hashlib.sha256(json.dumps(pinned).encode()).hexdigest()

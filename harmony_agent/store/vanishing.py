@@ -43,7 +43,7 @@ class Standing:
 
     @classmethod
     def of(cls, connection: sqlite3.Connection) -> Self:
-        """Return what *connection*, which has been read from, stands on."""
+        """Return the files that *connection*, which has been read from, uses."""
         (_, _, name), *_ = connection.execute("PRAGMA database_list").fetchall()
         if not name:
             return cls(connection, None, {})
@@ -70,9 +70,9 @@ class Standing:
 def rewrite_vanished(
     standing: Standing, open_again: Callable[[Path], sqlite3.Connection]
 ) -> sqlite3.Connection:
-    """Return a connection to a new file in the place of what has vanished, with all that it held.
+    """Return a connection to a new file in place of what has vanished, with all its content.
 
-    The old connection is closed. Raises `sqlite3.Error` and `OSError`; then the old one may be used still.
+    The old connection is closed. Raise `sqlite3.Error` and `OSError`; then the old one may still be used.
     """
     path = standing.path
     assert path is not None, "what is in memory does not vanish"
