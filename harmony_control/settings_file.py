@@ -29,7 +29,8 @@ SECRET_LEAST = 16
 
 
 def check_url(text: str) -> str:
-    """Return *text*, an address of https; ValueError for anything else, but for this machine's own."""
+    """Return *text*, an address of https. Raise ValueError for anything else, except for this machine's own
+    address."""
     url = urlsplit(text)
     if url.scheme == "https" and url.hostname:
         return text
@@ -52,7 +53,7 @@ T = TypeVar("T", bound=Table)
 
 
 def read_tables(file: Path, model: type[T]) -> T:
-    """Return what *file* says, as *model*. `ConfigError` says what to correct."""
+    """Return the content of *file*, as *model*. Raise `ConfigError` with what to correct."""
     try:
         found = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -72,7 +73,7 @@ def resolve_paths(table: T, place: Path) -> T:
 
 
 def read_secret(file: Path, *, least: int = SECRET_LEAST) -> str:
-    """Return the one line of *file*; it may be changed at any time. `ConfigError`."""
+    """Return the one line of *file*; it may be changed at any time. Raise `ConfigError`."""
     try:
         secret = file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
@@ -85,7 +86,8 @@ def read_secret(file: Path, *, least: int = SECRET_LEAST) -> str:
 
 
 def make_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Return how a server is told from any other. `ConfigError` for an authority that is none."""
+    """Return the context with which a server is verified. Raise `ConfigError` for an authority that is
+    none."""
     try:
         return ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:

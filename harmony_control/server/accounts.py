@@ -79,7 +79,7 @@ _TEMPLATES: Mapping[str, Permissions | None] = {
 
 
 def wanted_users(config: ServerConfig) -> dict[str, set[str]]:
-    """Return the keys that are to be let in, by the account."""
+    """Return the keys to be accepted, by account."""
     return {
         "CTRL": {config.admin, *config.operators.values()},
         "LOOK": set(config.readers.values()),
@@ -93,7 +93,8 @@ def wanted_users(config: ServerConfig) -> dict[str, set[str]]:
 
 
 def _describe(config: ServerConfig) -> _Layout:
-    """Return what each account has, as in nats.conf of static keys. And a device may ask for another JWT."""
+    """Return what each account has, as in the nats.conf of static keys. In addition, a device may request
+    another JWT."""
     found = describe_accounts(config)
     renewal = {"service": {"account": "CTRL", "subject": _RENEW}}
     for name in FLEETS:
@@ -103,7 +104,7 @@ def _describe(config: ServerConfig) -> _Layout:
 
 
 def encode_operator(issuers: Issuers, fleet: str) -> str:
-    """Return the JWT of the operator, by which the server knows whose accounts count."""
+    """Return the JWT of the operator, which tells the server whose accounts count."""
     claims = {"system_account": issuers.accounts["SYS"].identity.public}
     return encode(
         issuers.operator,
@@ -116,7 +117,7 @@ def encode_operator(issuers: Issuers, fleet: str) -> str:
 
 
 def encode_system_account(issuers: Issuers) -> str:
-    """Return the JWT of the account in which the server is told of the others."""
+    """Return the JWT of the account in which the server gets the others."""
     claims = {"limits": _limits("SYS", {}), "default_permissions": _NO_DEFAULTS}
     return encode(
         issuers.operator,
@@ -129,7 +130,7 @@ def encode_system_account(issuers: Issuers) -> str:
 
 
 def encode_system_user(issuers: Issuers, nkey: str, inbox: str) -> str:
-    """Return the JWT for who tells the server of accounts, under the key *nkey*; that, and nothing else."""
+    """Return the JWT that lets the key *nkey* tell the server of accounts; that, and nothing else."""
     claims = {
         "pub": {"allow": ["$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP"]},
         "sub": {"allow": [f"{inbox}.>"]},
@@ -140,7 +141,7 @@ def encode_system_user(issuers: Issuers, nkey: str, inbox: str) -> str:
 
 
 def sign_for_nobody(nkey: str) -> str:
-    """Return a JWT that lets *nkey* do everything, of an operator whom no server knows."""
+    """Return a JWT that lets *nkey* do everything, from an operator whom no server knows."""
     account = Issuer.new("account")
     return encode(account, nkey, "nobody", "user", _UNLIMITED, issued_at_s=int(time.time()))
 
@@ -153,10 +154,10 @@ def encode_accounts(
     revoked_there: Mapping[str, Iterable[str]],
     issued_at_s: int,
 ) -> dict[str, str]:
-    """Return the JWT of each account but SYS. `ConfigError` where one is too large for a server.
+    """Return the JWT of each account but SYS. Raise `ConfigError` where one is too large for a server.
 
-    Revoked is who was *issued* a JWT, or is *revoked_there* on the server already, and is not wanted: so a
-    home that was put back from a backup lets nobody in again who was revoked meanwhile.
+    A key is revoked if it was *issued* a JWT, or is *revoked_there* on the server already, and is not wanted:
+    so a home that was restored from a backup accepts nobody again who was revoked meanwhile.
     """
     wanted = wanted_users(config)
     layout = _describe(config)
@@ -216,7 +217,7 @@ def _limits(name: str, table: Mapping[str, object]) -> dict[str, object]:
 
 
 def _describe_templates(config: ServerConfig) -> dict[str, dict[str, object]]:
-    """Return what every user of an account may do, and how much, by the account."""
+    """Return what every user of an account may do, and how much, by account."""
     limits: dict[str, object] = {**_UNLIMITED, "payload": MAX_PAYLOAD_BYTES}
     sites = [each.account_name for each in config.sites.by_name.values()]
     if config.sites.hubs:
@@ -291,7 +292,7 @@ def _kind(row: Mapping[str, object]) -> str:
 
 
 def _covers(pattern: str, subject: str) -> bool:
-    """Return whether all that *subject* stands for is part of *pattern*."""
+    """Return whether all that *subject* matches is part of *pattern*."""
     wide, narrow = pattern.split("."), subject.split(".")
     if wide[-1] == ">":
         wide.pop()
@@ -304,22 +305,23 @@ def _covers(pattern: str, subject: str) -> bool:
 
 
 def issue_operator(home: Home, nkey: str, name: str) -> str | None:
-    """Return the JWT with which the operator of that key is let in; None where keys alone let in.
+    """Return the JWT that lets the operator of that key in; None where keys alone do.
 
-    This, and the four below, to be called while ``home.editing()`` is held.
+    Call this, and the four below, while ``home.editing()`` is held.
     """
     return _issue(home, "CTRL", nkey, name)
 
 
 def issue_reader(home: Home, nkey: str, name: str) -> str | None:
-    """Return the same for an operator who may only look."""
+    """Return the same for an operator who may only read."""
     return _issue(home, "LOOK", nkey, name)
 
 
 def issue_device(home: Home, agent_id: str, device: Enrolled) -> str | None:
     """Return the same for a device; None for one of a site, whose server knows keys.
 
-    Unless the export said otherwise, it does not expire: who was away for years must come back.
+    Unless the export said otherwise, it does not expire: a device that was away for years must be able to
+    come back.
     """
     if device.site is not None:
         return None
@@ -336,7 +338,7 @@ def issue_device(home: Home, agent_id: str, device: Enrolled) -> str | None:
 
 
 def issue_site(home: Home, site: Site) -> str:
-    """Return the same for the server of a site. `ConfigError` where keys alone let in."""
+    """Return the same for the server of a site. Raise `ConfigError` where keys alone let users in."""
     jwt = _issue(home, site.account_name, site.key.public, site.name)
     if jwt is None:
         raise ConfigError(
@@ -346,7 +348,7 @@ def issue_site(home: Home, site: Site) -> str:
 
 
 def issue_invited(home: Home, nkey: str, expires_at_s: int) -> str | None:
-    """Return the same for who holds an invitation."""
+    """Return the same for the holder of an invitation."""
     return _issue(home, "DOOR", nkey, nkey, expires_at_s=expires_at_s)
 
 

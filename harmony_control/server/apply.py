@@ -63,10 +63,10 @@ RELOAD_REFUSED = re.compile(
 
 @contextmanager
 def changing(home: Home, *paths: Path) -> Generator[None]:
-    """Hold the server's configuration, and have the server take what is written to *paths* within the block.
+    """Hold the server's configuration, and have the server apply what is written to *paths* within the block.
 
-    All or nothing: where the block fails, or the server does not take it, *paths* are as before. So whatever
-    failed can be done again.
+    All or nothing: where the block fails, or the server does not accept it, *paths* are as before. So
+    whatever failed can be repeated.
     """
     with home.editing():
         kept = {path: read_if_there(path) for path in (*paths, home.nats_conf)}
@@ -80,13 +80,13 @@ def changing(home: Home, *paths: Path) -> Generator[None]:
 
 
 def apply_configuration(home: Home) -> bool:
-    """Render nats.conf anew and have the running server take it; False when none runs here.
+    """Render nats.conf again and have the running server apply it. Return False when none runs here.
 
-    Where the users of a server elsewhere have JWTs, that one is told of its accounts: `BusUnreachable`,
+    Where the users of a server elsewhere have JWTs, tell that server its accounts: raise `BusUnreachable`,
     `StoreError`.
 
-    When this returns True the server works by the new file: who was added may enter, who was removed
-    is cut off. To be called while ``home.editing()`` is held, by who changed what it is rendered from.
+    When this returns True, the server uses the new file: who was added may connect, who was removed is
+    disconnected. Call it while ``home.editing()`` is held, after a change of what the file is rendered from.
     """
     config = server_config(home, home.control())
     if home.issuers_json.exists():
@@ -100,7 +100,7 @@ def apply_configuration(home: Home) -> bool:
 
 def _refuse_earlier_server(home: Home) -> None:
     """Raise `ConfigError` where the running server has other accounts for devices: those of a reload would
-    reach nothing, since NATS shows what is exported to no account that it did not start with."""
+    reach nothing, since NATS shows exports to no account that it did not start with."""
     running = read_if_there(home.nats_conf) if server_pid(home) is not None else None
     if running is not None and not all(f'"{each}"'.encode() in running for each in FLEETS):
         raise ConfigError(
@@ -110,18 +110,18 @@ def _refuse_earlier_server(home: Home) -> None:
 
 
 def bring_up_to_date(home: Home) -> None:
-    """Have the server work by what the home says now, and change nothing else; as `apply_configuration`."""
+    """Have the server use what the home says now, and change nothing else; see `apply_configuration`."""
     with home.editing():
         apply_configuration(home)
 
 
 def render_config(home: Home, config: ControlConfig) -> str:
-    """Return nats.conf as it should be now; ConfigError where the server is not run from this home."""
+    """Return nats.conf as it should be now. Raise ConfigError where the server is not run from this home."""
     return render(server_config(home, config))
 
 
 def server_config(home: Home, config: ControlConfig) -> ServerConfig:
-    """Return all that nats.conf depends on, as it is now; ConfigError as `render_config`."""
+    """Return all that nats.conf depends on, as it is now. Raise ConfigError as `render_config` does."""
     listen = local_listen(home, config)
     admin = Nkey.read(config.admin_seed)
     sites = read_sites(home)
@@ -142,7 +142,7 @@ def server_config(home: Home, config: ControlConfig) -> ServerConfig:
 
 
 def gate_of(home: Home, sites: Sites, listen: Listen, number: int = 0) -> Gate | None:
-    """Return where the server at *listen*, by its *number* in a cluster, waits for those of sites."""
+    """Return where the server at *listen*, with its *number* in a cluster, listens for those of sites."""
     if not sites.hubs:
         return None
     hub = Listen.parse(sites.hubs[number])
@@ -154,7 +154,7 @@ def gate_of(home: Home, sites: Sites, listen: Listen, number: int = 0) -> Gate |
 
 
 def local_listen(home: Home, config: ControlConfig) -> Listen:
-    """Return where the server run from *home* listens; ConfigError when it runs elsewhere."""
+    """Return where the server run from *home* listens. Raise ConfigError when it runs elsewhere."""
     if config.listen is None:
         raise ConfigError(
             f"the server of this fleet ({config.url}) is not run from {home.root}; do this on the "
@@ -164,7 +164,7 @@ def local_listen(home: Home, config: ControlConfig) -> Listen:
 
 
 def reload(home: Home) -> bool:
-    """Have the running server read nats.conf again, and wait until it has; False when none runs."""
+    """Have the running server read nats.conf again, and wait until it has. Return False when none runs."""
     pid = server_pid(home)
     if pid is None:
         return False

@@ -56,9 +56,9 @@ _HANDSHAKE_TURNS = 3
 
 
 def ensure_certificate(home: Home, fleet: str) -> None:
-    """Make authority and certificate of the server in *home*, as far as they are missing. Idempotent.
+    """Make authority and certificate of the server in *home*, where they are missing. Idempotent.
 
-    `ConfigError` where what is there cannot be read, or only one half of the authority is left.
+    Raise `ConfigError` where what is there cannot be read, or only one half of the authority is left.
     """
     # Cut off between the two at its first start, it has a key that nobody trusts yet.
     is_begun = home.authority_key.exists() and home.control_toml.exists()
@@ -74,11 +74,11 @@ def ensure_certificate(home: Home, fleet: str) -> None:
 
 
 def ensure_route_certificates(home: Home, fleet: str, hosts: Iterable[str]) -> None:
-    """Make in *home* what the servers of a cluster prove to one another with, as far as it is missing: an
-    authority, and a certificate for each of *hosts*. Idempotent; `ConfigError` as above.
+    """Make in *home* the missing files with which the servers of a cluster identify themselves to each other:
+    an authority, and a certificate for each of *hosts*. Idempotent; raise `ConfigError` as above.
 
-    The authority is another than the one that devices pin: who has a certificate of this one is a server of
-    the cluster, and may do everything.
+    The authority is another than the one that devices pin: the holder of a certificate of this one is a
+    server of the cluster, and may do everything.
     """
     own = _Pair(home.cluster / "ca.pem", home.cluster / "ca.key")
     if not own.certificate.exists():
@@ -95,11 +95,11 @@ def ensure_route_certificates(home: Home, fleet: str, hosts: Iterable[str]) -> N
 
 
 def ensure_site_certificates(home: Home, fleet: str, names: Iterable[str]) -> None:
-    """Make in *home* what a site's server, and the fleet's, prove who they are with, as far as it is missing:
-    an authority, and a certificate for each of *names*. Idempotent; `ConfigError` as above.
+    """Make in *home* the missing files with which a site's server, and the fleet's, identify themselves: an
+    authority, and a certificate for each of *names*. Idempotent; raise `ConfigError` as above.
 
     The devices of a site pin this authority, and nobody else does: with the key that is on the server of a
-    site nobody is taken for the fleet's server.
+    site, nobody can pose as the fleet's server.
     """
     own = _Pair(home.sites / "ca.pem", home.sites / "ca.key")
     if not own.certificate.exists():
@@ -123,7 +123,8 @@ def _name_of(host: str) -> x509.GeneralName:
 
 
 def read_server_name(certificate: Path) -> str:
-    """Return the first name in a certificate that somebody else issued. `ConfigError` if there is none."""
+    """Return the first name in a certificate that somebody else issued. Raise `ConfigError` if there is
+    none."""
     found = _read_certificate(certificate).extensions
     try:
         names = found.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -138,9 +139,9 @@ def read_server_name(certificate: Path) -> str:
 
 
 def check_certificate(certificate: Path, key: Path, authority: str, server_name: str) -> None:
-    """Return if who pins *authority* (PEM) would accept a server with *certificate* and *key*.
+    """Return if a client that pins *authority* (PEM) would accept a server with *certificate* and *key*.
 
-    `ConfigError`, with the reason, where not. Found out by a handshake within this process.
+    Raise `ConfigError`, with the reason, where it would not. A handshake within this process finds that out.
     """
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
@@ -207,7 +208,7 @@ class _Authority:
     def ensure_issued(
         self, where: _Pair, name: x509.GeneralName, *usages: x509.ObjectIdentifier
     ) -> None:
-        """Have a certificate of this authority for *name*, and its key, be at *where*."""
+        """Make a certificate of this authority for *name*, and its key, at *where*, unless they are there."""
         if not self._has_issued(where):
             self._issue(where, name, usages)
 

@@ -88,8 +88,8 @@ class _Streams(Protocol):
 async def ensure_buckets(client: Client, *, heartbeat_age_s: float = LIFETIME_MOST_S) -> None:
     """Make every stream that is missing and change those that differ. Idempotent.
 
-    *heartbeat_age_s*: how long a heartbeat is kept at most, whatever it says itself.
-    ConfigError when a stream exists with an option that cannot be changed on a living one.
+    *heartbeat_age_s* is how many seconds a heartbeat is kept at most, whatever it says itself. Raise
+    ConfigError when a stream exists with an option that cannot be changed on an existing one.
     """
     streams = JetStreamContext(client, timeout=REQUEST_TIMEOUT_S)
     for wanted in _streams(heartbeat_age_s, _replicas_of(client)):
@@ -102,8 +102,8 @@ def _replicas_of(client: Client) -> int:
 
 
 def describe_buckets(replicas: int = 1) -> dict[str, dict[str, object]]:
-    """Return the options of each stream that so many servers keep, by its name, as NATS' own tools read them
-    from JSON."""
+    """Return the options of each stream that so many servers keep, by its name, in the JSON form that NATS'
+    own tools read."""
     return {
         str(wanted.name): {
             name: value for name, value in wanted.as_dict().items() if name in _to_options(wanted)
@@ -113,7 +113,7 @@ def describe_buckets(replicas: int = 1) -> dict[str, dict[str, object]]:
 
 
 async def find_differences(client: Client) -> dict[str, list[str]]:
-    """Return what is other than it should be, by the stream's name; one that is right has nothing. Changes
+    """Return what differs from what it should be, by the stream's name; one that is right has nothing. Change
     nothing."""
     streams: _Streams = JetStreamContext(client, timeout=REQUEST_TIMEOUT_S)
     found: dict[str, list[str]] = {}

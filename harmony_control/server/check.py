@@ -75,13 +75,13 @@ class _Server:
 
 
 async def check_server(home: Home, url: str, device: Path | None) -> list[Finding]:
-    """Return what is right and wrong with the server at *url*, looked at with the operator's key of *home*.
+    """Return what is right and wrong with the server at *url*, checked with the operator's key of *home*.
 
-    Of a cluster it is each server that *url* names, and what they keep together. Where it names the server of
-    a site, it is that one, and whether devices reach the fleet's by it.
+    For a cluster, check each server that *url* names, and what they keep together. For the server of a site,
+    check that one, and whether devices reach the fleet's through it.
 
-    *device* is the agent.toml of a device that is let in there and runs nowhere. `BusUnreachable` where the
-    server does not let the operator in.
+    *device* is the agent.toml of a device that is enrolled there and runs nowhere. Raise `BusUnreachable`
+    where the server does not accept the operator.
     """
     config = await asyncio.to_thread(home.control)
     try:
@@ -156,7 +156,8 @@ async def _look_at_gate(home: Home, hub: str) -> Finding:
 
 
 async def _look_at_proof(what: str, url: str, authority: str, name: str) -> Finding:
-    """Return whether who answers at *url* has a certificate of *authority* for *name*. OSError if nobody."""
+    """Return whether the server at *url* has a certificate of *authority* for *name*. Raise OSError if nobody
+    answers."""
     try:
         async with asyncio.timeout(_ANSWERS_WITHIN_S):
             _, writer = await asyncio.open_connection(
@@ -169,7 +170,7 @@ async def _look_at_proof(what: str, url: str, authority: str, name: str) -> Find
 
 
 async def _look_at_servers(server: _Server, seed: str, jwt: str | None) -> AsyncIterator[Finding]:
-    """Yield what is found of each server by itself."""
+    """Yield the findings about each server by itself."""
     urls = split_url(server.url)
     clusters: set[str] = set()
     for url in urls:
@@ -285,7 +286,7 @@ async def _look_for_strangers(server: _Server) -> Finding:
 
 
 async def _look_at_accounts(home: Home) -> list[Finding]:
-    """Return whether a server whose users have JWTs knows of the accounts as *home* has them."""
+    """Return whether a server whose users have JWTs knows the accounts that *home* has."""
     if not home.issuers_json.exists():
         return []
     what = "the accounts, and who is revoked"

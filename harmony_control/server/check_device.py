@@ -62,7 +62,7 @@ class Probe:
 
     @classmethod
     def read(cls, path: Path) -> Probe:
-        """Return the device that the agent.toml at *path* is of. `ConfigError` where it is none."""
+        """Return the device of the agent.toml at *path*. Raise `ConfigError` where it is none."""
         try:
             table = tomllib.loads(_read_file(path))
             nats = table["nats"]
@@ -83,7 +83,7 @@ class Probe:
 
 
 def _read_file(path: Path) -> str:
-    """Return what is in *path*; a pipe is not waited for, and nothing read that has no end."""
+    """Return what is in *path*; do not wait for a pipe, and read nothing that has no end."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode) or found.st_size > _FILE_MAX_BYTES:
         raise ValueError("it is no file, or too large to be one")
@@ -93,9 +93,9 @@ def _read_file(path: Path) -> str:
 async def look_at_device(
     client: Client, admin: Client, probe: Probe, refusals: list[str]
 ) -> list[Finding]:
-    """Return what is right and wrong with the rights of *probe*, as whom *client* is connected.
+    """Return what is right and wrong with the rights of *probe*, as which *client* is connected.
 
-    *refusals* is where what the server refuses it is put; *admin* is the operator's connection.
+    *refusals* collects what the server refuses it; *admin* is the operator's connection.
     """
     try:
         return [
@@ -158,7 +158,8 @@ async def _arrives(mail: Subscription, admin: Client, subject: str) -> bool:
 
 
 async def _is_answered(client: Client, subject: str, *, only_if_never: bool = False) -> bool:
-    """Return whether who keeps the buckets answers. *only_if_never* writes nothing: it is refused there."""
+    """Return whether the one who keeps the buckets answers. *only_if_never* writes nothing: it is refused
+    there."""
     headers = {"Nats-Expected-Last-Subject-Sequence": _NEVER_REACHED} if only_if_never else None
     try:
         await client.request(subject, b"", timeout=_ANSWERS_WITHIN_S, headers=headers)
@@ -234,7 +235,7 @@ async def _look_at_replies(client: Client, admin: Client, probe: Probe) -> Findi
 
 
 async def _look_at_subscriptions(client: Client, probe: Probe) -> Finding:
-    """Look last: whoever goes beyond the limit is cut off."""
+    """Check this last: the server disconnects a client that goes beyond the limit."""
     what = "max_subscriptions"
     try:
         for n in range(2 * MAX_SUBSCRIPTIONS):

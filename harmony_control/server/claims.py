@@ -41,9 +41,9 @@ _ANSWERS_WITHIN_S = 10.0
 
 
 def update_accounts(home: Home, config: ServerConfig) -> None:
-    """Have the server at the home's address work by *config* when this returns: who is revoked is cut off.
+    """Have the server at the home's address use *config* when this returns: who is revoked is disconnected.
 
-    `BusUnreachable`, `StoreError`; then it may work by a part of it, and it may be done again.
+    Raise `BusUnreachable`, `StoreError`; then it may use a part of it, and this may be repeated.
     """
     # In a thread of its own: who calls this may be in a loop that runs.
     with ThreadPoolExecutor(1) as apart:
@@ -73,7 +73,7 @@ async def _find_servers(home: Home, issuers: Issuers, urls: Iterable[str]) -> se
 
 
 async def _tell(client: Client, name: str, token: str, servers: AbstractSet[str]) -> None:
-    """Return once each of *servers* has taken *token* of the account *name*; more may answer."""
+    """Return once each of *servers* has accepted *token* of the account *name*; more may answer."""
     waited_for = set(servers)
     inbox = client.new_inbox()
     with bus_errors(f"telling the server of the account {name}"):
@@ -90,7 +90,8 @@ async def _tell(client: Client, name: str, token: str, servers: AbstractSet[str]
 
 
 async def find_stale_accounts(home: Home, config: ServerConfig) -> list[str]:
-    """Return the accounts of which the server at the home's address knows other than *config* says."""
+    """Return the accounts for which the server at the home's address knows something else than *config*
+    says."""
     issuers = await asyncio.to_thread(_issuers_of, home)
     async with _system(home, issuers) as client:
         return list(await _find_stale(home, issuers, config, client))
@@ -108,7 +109,7 @@ def _issuers_of(home: Home) -> Issuers:
 async def _find_stale(
     home: Home, issuers: Issuers, config: ServerConfig, client: Client
 ) -> dict[str, str]:
-    """Return what the server is to be told, by the account."""
+    """Return what the server must be told, by account."""
     there = {
         name: await _look_up(client, keys.identity.public)
         for name, keys in issuers.accounts.items()

@@ -224,7 +224,7 @@ class ServerConfig:
     """None where there never was a site."""
 
     def agents_of(self, site: str | None) -> dict[str, Enrolled]:
-        """Return the devices that enter by the server of *site*; of None, by the fleet's own."""
+        """Return the devices that connect to the server of *site*; for None, to the fleet's own."""
         return {name: each for name, each in self.agents.items() if each.site == site}
 
     def spread(self) -> dict[str, dict[str, Enrolled]]:
@@ -241,8 +241,8 @@ def fleet_of(nkey: str) -> str:
 
 
 def render(config: ServerConfig) -> str:
-    """Return the text of nats.conf. The same config gives the same text; UsageError for a name not
-    allowed."""
+    """Return the text of nats.conf. The same config gives the same text. Raise UsageError for a name that is
+    not allowed."""
     if not is_id(config.fleet):
         raise UsageError(
             f"{config.fleet!r} cannot be a fleet's name: use 1 to 63 lower-case letters, digits and "
@@ -253,7 +253,7 @@ def render(config: ServerConfig) -> str:
 
 
 def refuse_equal_keys(config: ServerConfig) -> None:
-    """Raise `ConfigError` where two have one key: the server would take none of its configuration."""
+    """Raise `ConfigError` where two have one key: the server would accept none of its configuration."""
     holders = [
         ("the control plane", config.admin),
         *((f"the operator {name}", key) for name, key in config.operators.items()),
@@ -273,11 +273,11 @@ def refuse_equal_keys(config: ServerConfig) -> None:
 
 
 def permissions(agent_id: str, mailbox: str) -> Permissions:
-    """Return all that one device may do: read its own keys, the root documents, what is said of classes and
-    assets, write its own state, heartbeat and inventory, be hinted, be asked, and answer.
+    """Return all that one device may do: read its own keys, the root documents, and what concerns classes and
+    assets; write its own state, heartbeat and inventory; get hints and requests; and answer.
 
-    No consumer, no stream's information, and never a DIRECT.GET without a subject behind it: its body
-    could then name any message of the bucket.
+    No consumer, no stream's information, and never a DIRECT.GET without a subject after it: its body could
+    then name any message of the bucket.
     """
     return device_permissions(check_agent_id(agent_id), mailbox)
 
@@ -308,19 +308,20 @@ def device_permissions(name: str, mailbox: str) -> Permissions:
 
 
 def relayed(agent_id: str, mailbox: str) -> dict[str, str]:
-    """Return where a site's server passes on what a device sends, by the subject to which it does.
+    """Return to which subject a site's server relays what a device sends, by the subject that the device
+    uses.
 
-    By the name that it has, NATS would not let it out of a leaf node: whatever is about JetStream stays on
-    the side on which it was sent. The mailbox is in it, which is another with each key: so who is revoked is
-    cut off by the fleet's server, whatever the site's knows.
+    Under its own name, NATS would not let it out of a leaf node: whatever is about JetStream stays on the
+    side on which it was sent. The subject contains the mailbox, which is another with each key: so the
+    fleet's server cuts off a revoked device, whatever the site's server knows.
     """
     sent = permissions(agent_id, mailbox)["publish"]["allow"]
     return {each: f"{RELAY}.{mailbox}.{each}" for each in sent}
 
 
 def reader_permissions(nkey: str) -> Permissions:
-    """Return all that an operator may do who may only look: ask for what stands in the buckets, and hear the
-    answers to it."""
+    """Return all that an operator may do who may only read: ask for what is in the buckets, and get the
+    answers."""
     return {
         "publish": {"allow": [_LOOK]},
         "subscribe": {"allow": [f"{control_inbox_prefix(nkey)}.>"]},
@@ -328,7 +329,8 @@ def reader_permissions(nkey: str) -> Permissions:
 
 
 def invited_permissions(nkey: str) -> Permissions:
-    """Return all that who is invited may do: ask one thing, of the control plane alone, to be let in."""
+    """Return all that the holder of an invitation may do: ask one thing, of the control plane alone, to be
+    enrolled."""
     return {
         "publish": {"allow": [f"{ENROL_SUBJECT}.{nkey}"]},
         "subscribe": {"allow": [f"_INBOX_{nkey}.>"]},
@@ -341,7 +343,7 @@ def inbox_prefix(agent_id: str) -> str:
 
 
 def to_document(config: ServerConfig) -> dict[str, object]:
-    """Return what nats.conf holds."""
+    """Return the content of nats.conf."""
     directory = config.directory
     limit = SITE_MAX_SUBSCRIPTIONS if config.sites.hubs else MAX_SUBSCRIPTIONS
     return {
@@ -378,7 +380,7 @@ def to_document(config: ServerConfig) -> dict[str, object]:
 
 
 def describe_gate(gate: Gate) -> dict[str, object]:
-    """Return how a server waits for those of sites."""
+    """Return how a server listens for those of sites."""
     return {
         "listen": str(gate.listen),
         "tls": {
@@ -394,7 +396,7 @@ def describe_gate(gate: Gate) -> dict[str, object]:
 
 
 def describe_accounts(config: ServerConfig) -> dict[str, dict[str, object]]:
-    """Return who is in which account, and what passes between them, as nats.conf has it."""
+    """Return who is in which account, and what passes between them, in the form of nats.conf."""
     sites = config.sites.by_name
     accounts = {
         "CTRL": _control_account(

@@ -64,7 +64,7 @@ class _Queue:
 
 @asynccontextmanager
 async def keeping_the_door(home: Home, client: Client) -> AsyncGenerator[None]:
-    """Answer, within the block, who asks to be let in."""
+    """Answer, within the block, those who ask to be enrolled."""
     requests = _Queue()
     await _subscribe(client, requests)
     async with running_beside(_answer_all(home, requests), name="door"):

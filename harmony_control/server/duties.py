@@ -20,10 +20,10 @@ __all__ = ["doing_duties"]
 
 @asynccontextmanager
 async def doing_duties(home: Home, *, makes_buckets: bool = False) -> AsyncGenerator[None]:
-    """Do it for as long as the block lasts, connected by what *home* says.
+    """Do the server's duties for as long as the block lasts, connected with the settings of *home*.
 
-    *makes_buckets*: before, make or change the streams as they are to be. `BusUnreachable`; `ConfigError` for
-    a stream that cannot be changed.
+    *makes_buckets* first makes or changes the streams as they should be. Raise `BusUnreachable`;
+    `ConfigError` for a stream that cannot be changed.
     """
     async with admin(home) as client:
         if makes_buckets:

@@ -25,7 +25,8 @@ def encode(
     issued_at_s: int,
     expires_at_s: int | None = None,
 ) -> str:
-    """Return the JWT in which *issuer* says *claims* of the holder of the key *subject*, who is a *kind*.
+    """Return the JWT in which *issuer* states *claims* about the holder of the key *subject*, which is of
+    that *kind*.
 
     The same arguments give the same text.
     """

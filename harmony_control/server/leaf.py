@@ -80,7 +80,7 @@ def parse_site(text: str) -> tuple[str, str]:
 
 
 def with_site(home: Home, sites: Sites, name: str, at: str, *, with_new_key: bool) -> Sites:
-    """Return *sites* with the site *name*, whose server is at *at*; what is known of it stays, but,
+    """Return *sites* with the site *name*, whose server is at *at*. What is known of it stays, except,
     *with_new_key*, its key and its certificate."""
     site, fresh = sites.by_name.get(name), new_site(name, at)
     if site is None:
@@ -94,9 +94,9 @@ def with_site(home: Home, sites: Sites, name: str, at: str, *, with_new_key: boo
 
 
 def save_with_hubs(home: Home, config: ControlConfig, sites: Sites) -> None:
-    """Write down *sites*, and where the fleet's servers wait for theirs; have certificates of all be there.
+    """Store *sites*, and where the fleet's servers listen for theirs; make all certificates that are missing.
 
-    To be called while ``home.editing()`` is held. `UsageError` where a port would be too high, or a site
+    Call this while ``home.editing()`` is held. Raise `UsageError` where a port would be too high, or a site
     would look for the fleet's server on its own machine.
     """
     # Slow to load, and needed nowhere else.
@@ -121,10 +121,10 @@ def save_with_hubs(home: Home, config: ControlConfig, sites: Sites) -> None:
 
 
 def remove_site(home: Home, name: str) -> None:
-    """Have the fleet's server let that of the site *name* in no more, and forget the site.
+    """Have the fleet's server no longer accept that of the site *name*, and forget the site.
 
-    `UsageError` while it has devices. `ConfigError` where there is no such site. `BusUnreachable` and
-    `StoreError` where the fleet's server was not told: then do it again.
+    Raise `UsageError` while it has devices; `ConfigError` where there is no such site; `BusUnreachable` and
+    `StoreError` where the fleet's server was not told: then repeat it.
     """
     with home.editing():
         sites = read_sites(home)

@@ -84,7 +84,7 @@ class Server:
     _log_start_bytes: int = attrs.field(alias="log_start_bytes", default=0)
 
     async def reload(self) -> None:
-        """Have it work by what the home says now: agents added, removed, replaced."""
+        """Have the server apply what the home says now: agents added, removed, replaced."""
         await asyncio.to_thread(bring_up_to_date, self._home)
 
     async def wait(self) -> None:
@@ -109,13 +109,13 @@ async def running(
     fleet: str | None = None,
     issued: IssuedCertificate | None = None,
 ) -> AsyncGenerator[Server]:
-    """Yield a server of *home* that answers: the one that runs, else one started here and ended with the
-    block.
+    """Yield a server of *home* that answers: the one that runs, else one that is started here and ended with
+    the block.
 
-    *listen* (HOST:PORT), *fleet* and *issued* are remembered; None means as before, or the default, which
-    is a certificate by an authority of the fleet's own. UsageError for a port that is taken, for another
-    fleet's name, and for another *listen* than that of a server that runs; `BusUnreachable` if it cannot
-    be started.
+    *listen* (HOST:PORT), *fleet* and *issued* are remembered; None means as before, or the default, which is
+    a certificate by an authority of the fleet's own. Raise UsageError for a port that is taken, for another
+    fleet's name, and for another *listen* than that of a server that runs; `BusUnreachable` if it cannot be
+    started.
     """
     if home.issuers_json.exists():
         raise UsageError(
@@ -243,9 +243,9 @@ def prepare(
     *,
     cluster: str | None = None,
 ) -> ControlConfig:
-    """Make all on disk that a server starts from, or bring it up to date; while none of *home* runs.
+    """Make all files from which a server starts, or bring them up to date; only while none of *home* runs.
 
-    With *cluster* it is several servers, which others run.
+    With *cluster* they are several servers, which others run.
     """
     with home.editing():
         config = _settle_certificate(home, _settle_config(home, listen, fleet, cluster), issued)
@@ -293,7 +293,7 @@ def _settle_config(
 def _settle_certificate(
     home: Home, config: ControlConfig, issued: IssuedCertificate | None
 ) -> ControlConfig:
-    """Return *config* with the certificate that the server is to have, which is made or looked at."""
+    """Return *config* with the certificate that the server must have, which is made or checked."""
     # Slow to load, and needed nowhere else.
     from .authority import check_certificate, ensure_certificate, read_server_name
 
@@ -315,7 +315,8 @@ def _settle_certificate(
 
 
 async def _make_buckets(home: Home, client: Client) -> None:
-    """Make the buckets that are missing, before anything is put into them: durably, with the way to them.
+    """Make the buckets that are missing, before anything is put into them: durably, with the directories
+    above them.
 
     NATS flushes what is written to a stream, but not the names of the directories that it makes for it.
     """
@@ -359,7 +360,7 @@ def server_binary() -> Path:
 
 
 async def _answering(home: Home, process: Process, log_start_bytes: int) -> Client:
-    """Return a connection to *process*, as soon as it takes one; an error as soon as it ends instead."""
+    """Return a connection to *process*, as soon as it accepts one; raise as soon as it ends instead."""
     ended = asyncio.ensure_future(process.wait())
     answer = asyncio.ensure_future(_first_answer(home, ended))
     try:

@@ -42,7 +42,7 @@ _LOOK_S = 1.0
 
 @asynccontextmanager
 async def publishing_devices(home: Home, client: Client) -> AsyncGenerator[None]:
-    """Have the bucket say, within the block, what *home* says of devices."""
+    """Within the block, publish in the bucket what *home* says of devices."""
     async with running_beside(_publish_changes(home, client), name="roster"):
         yield
 
@@ -81,7 +81,7 @@ class _Sources:
         """By those files: to verify a chain of root documents once a second would cost more than all else."""
 
     async def read_version(self) -> object:
-        """Return what is another thing once anything has changed here, the time of a key is over, or a root
+        """Return a value that changes once anything has changed here, the time of a key is over, or a root
         document was published from elsewhere."""
         files, believed = await asyncio.to_thread(self._read)
         trusted = frozenset(believed.find_keys("device"))
@@ -140,8 +140,8 @@ class _Roster:
             return None
 
     def find_next(self, agent_id: str, stored: Entry | None) -> DeviceRecord | None:
-        """Return the record that is to stand in the place of *stored*; None where that one is right, or where
-        nobody would believe any other, which is told."""
+        """Return the record that must replace *stored*; None where that one is right, or where nobody would
+        believe any other, which is reported."""
         report_key = self.report_keys.get(agent_id)
         before = None
         if stored is not None:
@@ -171,9 +171,9 @@ class _Roster:
 
 
 async def publish_devices(home: Home, client: Client) -> None:
-    """Write each record that is missing, says otherwise than *home*, or counts no more.
+    """Write each record that is missing, differs from *home*, or no longer counts.
 
-    `ConfigError`, `StoreError`; `OutOfScope` where this home may sign none.
+    Raise `ConfigError`, `StoreError`; `OutOfScope` where this home may sign none.
     """
     roster = await asyncio.to_thread(_Roster.read, home)
     stored = {each.key: each for each in await newest(client, f"KV_{DEVICES}", DEVICES)}

@@ -18,7 +18,8 @@ __all__ = ["refuse_open", "refuse_others"]
 def refuse_open(path: Path, root: Path) -> None:
     """Raise `ConfigError` where others may write *path*, or a directory from *root* down to it.
 
-    Others are all but root and who runs this; for root, who owns *root*. What is not there is nobody's.
+    Others are all but root and the user who runs this; when root runs this, the owner of *root* is no other
+    either. What does not exist belongs to nobody.
     """
     try:
         ours = {0, os.geteuid() or root.stat().st_uid}
@@ -36,8 +37,8 @@ def refuse_open(path: Path, root: Path) -> None:
 def refuse_others(
     path: Path, found: os.stat_result, could: str, ours: AbstractSet[int] | None = None
 ) -> None:
-    """Raise `ConfigError` where another user than *ours*, which are root and who runs this, may write *path*
-    by what was *found* of it, and so *could* do something."""
+    """Raise `ConfigError` where another user than *ours*, which are root and the user who runs this, may
+    write *path*, according to what was *found* of it, and so *could* do something."""
     ours = ours or {0, os.geteuid()}
     if found.st_mode & 0o022:
         raise ConfigError(

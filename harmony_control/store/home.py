@@ -101,7 +101,8 @@ class ControlConfig:
         return self.admin_seed.with_suffix(".jwt")
 
     def read_jwt(self) -> str | None:
-        """Return what is in `jwt`; None where there is none, since keys alone let in. `ConfigError`."""
+        """Return the content of `jwt`; None where there is none, since keys alone let users in. Raise
+        `ConfigError`."""
         found = read_if_there(self.jwt)
         return None if found is None else found.decode("utf-8", "replace").strip()
 
@@ -167,7 +168,7 @@ class Home:
 
     @classmethod
     def of(cls, home: Home | Path | str | None) -> Home:
-        """Return *home* itself, the directory so named (``~`` is one's own), or, of none, what `find`
+        """Return *home* itself, the directory of that name (``~`` is one's own), or, for None, what `find`
         finds."""
         if isinstance(home, Home):
             return home
@@ -185,7 +186,8 @@ class Home:
         refuse_open(path, self.root)
 
     def agent_toml(self, agent_id: str) -> Path:
-        """Return where the configuration of that device is; UsageError unless it may be a device's id."""
+        """Return the path of the configuration of that device. Raise UsageError unless it may be a device's
+        id."""
         return self.root / "agents" / check_agent_id(agent_id) / "agent.toml"
 
     def make(self) -> None:
@@ -198,7 +200,7 @@ class Home:
         _private_directory(self.server)
 
     def control(self) -> ControlConfig:
-        """Return what ``harmony server`` wrote down, or a person for a server elsewhere."""
+        """Return what ``harmony server`` wrote, or a person for a server elsewhere."""
         self.refuse_open(self.control_toml)
         table = _read_toml(self.control_toml, made_by="harmony server")
         try:
@@ -210,7 +212,7 @@ class Home:
         return config
 
     def read_authority(self, config: ControlConfig) -> str:
-        """Return the certificate of who vouches for the server, in PEM."""
+        """Return the certificate of the authority that vouches for the server, in PEM."""
         found = read_if_there(config.authority)
         if found is None:
             raise ConfigError(
@@ -232,7 +234,8 @@ class Home:
         return str(value)
 
     def agents_version(self) -> FileVersion | None:
-        """Return what tells one agents.json from the next, each a file of its own; None for no file."""
+        """Return a value that differs between one agents.json and the next, each a file of its own; None for
+        no file."""
         return _version_of(self.agents_json)
 
     def roster_version(self) -> Mapping[Path, FileVersion | None]:
@@ -272,7 +275,7 @@ class Home:
         write_json(self.agents_json, table)
 
     def revoked(self) -> dict[str, str]:
-        """Return the public nkeys that let nobody in any more, each with the id that it had."""
+        """Return the public nkeys that are no longer accepted, each with the id that it had."""
         found = read_if_there(self.revoked_json)
         try:
             return {str(key): str(each) for key, each in json.loads(found).items()} if found else {}
@@ -326,29 +329,29 @@ class Home:
             yield
 
     def read_stored_manifest(self, agent_id: str) -> bytes | None:
-        """Return the envelope that the bus took last for that device, or None. The bus may lose it; this is
-        ours."""
+        """Return the envelope that the bus accepted last for that device, or None. The bus may lose it; this
+        copy is ours."""
         return read_if_there(self.manifest_json(agent_id))
 
     def pending_manifest(self, agent_id: str) -> bytes | None:
-        """Return the envelope of which it is not known whether the bus has taken it, or None."""
+        """Return the envelope of which it is not known whether the bus has accepted it, or None."""
         return read_if_there(self.manifest_json(agent_id, ".pending"))
 
     def store_pending(self, agent_id: str, envelope: bytes) -> None:
-        """Keep *envelope* before it is sent: what a device may have seen is never unknown here."""
+        """Store *envelope* before it is sent: what a device may have seen is never unknown here."""
         write_whole(self.manifest_json(agent_id, ".pending"), envelope)
         # The names of those before it. Now, since after the flush above this one costs next to nothing.
         if (past := self.manifest_json(agent_id, "")).is_dir():
             _flush_directory(past)
 
     def confirm_pending(self, agent_id: str, generation: int) -> None:
-        """Keep the pending envelope, of *generation*, as the stored one: the bus has taken it."""
+        """Store the pending envelope, of *generation*, as the confirmed one: the bus has accepted it."""
         self._keep_past(agent_id, generation)
         # Not flushed: after a power cut it is pending still, and the bus has it.
         self.manifest_json(agent_id, ".pending").replace(self.manifest_json(agent_id))
 
     def past_manifests(self, agent_id: str) -> list[bytes]:
-        """Return the envelopes that the bus has taken, as far as they are kept here, the oldest first."""
+        """Return the envelopes that the bus has accepted, as far as they are kept here, the oldest first."""
         found = [read_if_there(path) for path in self._past(agent_id)]
         return [each for each in found if each is not None]
 
@@ -388,7 +391,7 @@ class Home:
         return "" if found is None else found.decode("ascii", "replace").strip()
 
     def note_sealed_to(self, agent_id: str, key_id: str) -> None:
-        """Have that device's secrets sealed to that key from now on, and to no other."""
+        """Seal that device's secrets to that key from now on, and to no other."""
         path = self.manifest_json(agent_id, ".sealed-to")
         _private_directory(path.parent)
         write_whole(path, f"{key_id}\n")
@@ -401,7 +404,7 @@ class Home:
 def check_agent_id(text: str) -> str:
     """Return *text*, if it may be a device's id.
 
-    The gate before every template: a permission made from ``*`` would be a real wildcard.
+    This protects every template: a permission made from ``*`` would be a real wildcard.
     """
     if not is_id(text):
         raise UsageError(
@@ -442,7 +445,7 @@ def write_json(path: Path, table: Mapping[str, object]) -> None:
 
 
 def put_back(path: Path, content: bytes | None) -> None:
-    """Have *path* be what `read_if_there` has said of it before. `ConfigError`."""
+    """Restore *path* to what `read_if_there` has returned of it before. Raise `ConfigError`."""
     if content is None:
         remove_file(path)
     elif read_if_there(path) != content:

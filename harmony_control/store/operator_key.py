@@ -41,10 +41,10 @@ __all__ = [
 
 
 def create(home: Home, *, token: str | None = None) -> VerifyKey:
-    """Make the keys of *home*, as far as they are missing: an earlier version made the one to sign with only.
-    With *token*, a URI, that one is in a token, which makes it where it has none.
+    """Make the keys of *home* that are missing: an earlier version made only the one to sign with. With
+    *token*, a URI, that one is in a token, which makes it where it has none.
 
-    UsageError if both are there: devices trust the one, the server the other.
+    Raise UsageError if both are there: devices trust the one, the server the other.
     """
     is_signing, is_on_bus = home.operator_key.exists(), home.bus_seed.exists()
     if is_signing and (token or (is_on_bus and home.operator_pub.exists())):
@@ -64,7 +64,7 @@ def create(home: Home, *, token: str | None = None) -> VerifyKey:
 
 
 def _make_signing_key(token: str | None) -> tuple[VerifyKey, str]:
-    """Return the public half of a new key, and what operator.key is to say."""
+    """Return the public half of a new key, and the content of operator.key."""
     if token is None:
         key = generate_key()
         return key.public, key.to_text() + "\n"
@@ -74,14 +74,14 @@ def _make_signing_key(token: str | None) -> tuple[VerifyKey, str]:
 
 
 def load(home: Home) -> Signer:
-    """Return the key, to sign with. ConfigError when it is missing, damaged, or readable by others."""
+    """Return the key, to sign with. Raise ConfigError when it is missing, damaged, or readable by others."""
     home.refuse_open(home.operator_key)
     return read_signing_key(home.operator_key, made_by="harmony keygen")
 
 
 def load_to_open(home: Home) -> SigningKey:
-    """Return the key, to open what is sealed to it. `ConfigError` also where it is in a token: that only
-    signs."""
+    """Return the key, to open what is sealed to it. Raise `ConfigError`, also where it is in a token: a token
+    only signs."""
     key = load(home)
     if not isinstance(key, SigningKey):
         raise ConfigError(
@@ -127,15 +127,15 @@ def load_public(home: Home) -> VerifyKey:
 
 
 def load_trusted(home: Home) -> tuple[VerifyKey, ...]:
-    """Return whose signatures count here: the operator's own first, then those in ``operators/``, each
-    once. A home that only opens waves for others has none of its own."""
+    """Return whose signatures count here: the operator's own first, then those in ``operators/``, each once.
+    A home that only opens waves for others has no key of its own."""
     others = [each.signing for each in load_all_public(home, home.operators).values()]
     own = [] if others and not home.operator_key.exists() else [load_public(home)]
     return tuple(dict.fromkeys((*own, *others)))
 
 
 def trust(home: Home, keys: Iterable[VerifyKey]) -> None:
-    """Have the signatures of *keys* count here too. Idempotent."""
+    """Accept the signatures of *keys* here too. Idempotent."""
     known = set(load_trusted(home))
     for key in keys:
         if key not in known:

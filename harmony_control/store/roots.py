@@ -69,8 +69,8 @@ class Believed:
         return self.root.find_keys(what, datetime.now(UTC), target)
 
     def find_built_upon(self, target: str) -> Mapping[str, bytes]:
-        """Return the keys by which what was signed for *target*, and is in force there, is built upon: also
-        of those who were taken out since, or sign for less by now, in the same epoch."""
+        """Return the keys on whose signatures for *target*, if still effective there, new ones may build:
+        also those that were removed since, or may sign for less now, in the same epoch."""
         return self.keys if self.root is None else _pick(self.this_epoch, target)
 
     def find_counting(self, target: str) -> Mapping[str, bytes]:
@@ -91,8 +91,8 @@ class Believed:
         return frozenset(keyid for keys in _list_scopes([self.root]).values() for keyid in keys)
 
     def find_void(self, target: str) -> Mapping[str, bytes]:
-        """Return the keys of which a new epoch has made void what they signed for *target*: nothing of it is
-        built upon, and nobody is alarmed."""
+        """Return the keys whose signatures for *target* a new epoch has made void: nothing builds on them,
+        and nobody is alarmed."""
         counting = self.find_built_upon(target)
         return {
             keyid: key
@@ -137,7 +137,7 @@ class Pins:
 
 
 def read_pins(home: Home) -> Pins:
-    """Return what who comes now is to trust. `ConfigError`."""
+    """Return what a new device must trust. Raise `ConfigError`."""
     if chain := read_chain(home):
         return Pins(root=_read(_path(home, chain[-1].version)).decode())
     return Pins(
@@ -146,7 +146,7 @@ def read_pins(home: Home) -> Pins:
 
 
 def read_believed(home: Home) -> Believed:
-    """Return whose signatures count here. `ConfigError` for what is damaged."""
+    """Return whose signatures count here. Raise `ConfigError` for what is damaged."""
     chain = read_chain(home)
     if not chain:
         keys = pin_keys(operator_key.load_trusted(home))

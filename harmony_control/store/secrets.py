@@ -101,7 +101,7 @@ class FleetSecrets:
         return [each for each in load_trusted(self.home) if each.id in believed]
 
     def find_left_out(self) -> Sequence[str]:
-        """Return the ids of operators' keys that are known here, and may sign no manifest by the root
+        """Return the ids of operators' keys that are known here, but may sign no manifest by the root
         document: nothing is sealed to them."""
         operators = self._operators
         return [each.id for each in load_trusted(self.home) if each not in operators]
@@ -111,7 +111,7 @@ class FleetSecrets:
         return sorted(name for name in self._stems() if _NAME.fullmatch(name))
 
     def find_strange_files(self) -> Sequence[str]:
-        """Return the names of files that can be no secret, such as a copy that a sync has made."""
+        """Return the names of files that cannot be secrets, such as a copy that a sync has made."""
         return sorted(f"{name}.json" for name in self._stems() if not _NAME.fullmatch(name))
 
     def _stems(self) -> Sequence[str]:
@@ -186,7 +186,7 @@ class FleetSecrets:
         return self._write(name, self._next_version(name), value)
 
     def share(self) -> Mapping[str, Sequence[str]]:
-        """Seal every secret to the operators that are known by now; nothing changes for devices."""
+        """Seal every secret to the operators that are known now; nothing changes for devices."""
         opened = {name: self.open(name) for name in self.names()}
         return {name: self._write(name, each.version, each.value) for name, each in opened.items()}
 
@@ -198,8 +198,8 @@ class FleetSecrets:
         remove_file(path)
 
     def accept_key(self, agent_id: str, key_id: str) -> None:
-        """Have the secrets of that device sealed to the key with that id, or these first digits of it, and to
-        no other, whatever was before. `UsageError`."""
+        """Seal the secrets of that device to the key with that id, or these first digits of it, and to no
+        other, whatever was before. Raise `UsageError`."""
         if not _KEY_ID.fullmatch(key_id):
             raise UsageError(
                 f"{key_id!r} is not the id of a key; give its first 16 hexadecimal digits, or more"

@@ -66,10 +66,10 @@ class SeenCounters:
         self._path = path
 
     def admit(self, messages: Sequence[SignedMessage]) -> list[bool]:
-        """Return of each whether it is as new as what was read before, and remember it.
+        """Return, for each, whether it is as new as what was read before, and remember it.
 
-        The same counter is the same message, so it must be the one that was read before. Where nothing can
-        be remembered, as on a full disk, all is admitted: what is signed still counts.
+        The same counter is the same message, so it must be the one that was read before. Where nothing can be
+        remembered, as on a full disk, all is admitted: what is signed still counts.
         """
         for _ in range(2):
             try:

@@ -106,8 +106,8 @@ class TokenKey:
 
     @classmethod
     def load(cls, uri: TokenUri, public: VerifyKey | None = None) -> Self:
-        """Look for the key, and its public half, in the token. A *public* that is given must be the same one;
-        a token that keeps no public half needs it. `UsageError`, `ConfigError`."""
+        """Find the key, and its public half, in the token. A *public* that is given must be the same one; a
+        token that keeps no public half needs it. Raise `UsageError`, `ConfigError`."""
         with _explaining(uri):
             session = _log_in(uri)
             found = _call(lambda: _find_public(session, uri, _find_private(session, uri)))
@@ -244,7 +244,7 @@ def _find_token(uri: TokenUri) -> Token:
 
 
 def _list_tokens(uri: TokenUri) -> list[Token]:
-    """Return those that are there, and can be used. One that is broken stands in no other's way."""
+    """Return the tokens that are there and can be used. A broken one does not prevent the use of others."""
     from pkcs11 import PKCS11Error, TokenFlag
 
     found: list[Token] = []
@@ -473,7 +473,7 @@ def _get(key: Object, name: Attribute) -> Any:
 
 @contextmanager
 def _explaining(uri: TokenUri) -> Generator[None]:
-    """Tell what the library says as a `ConfigError`, with what to do. For one caller at a time."""
+    """Raise what the library says as a `ConfigError`, with what to do. For one caller at a time."""
     try:
         from pkcs11 import PKCS11Error
     except ModuleNotFoundError as error:
@@ -490,7 +490,7 @@ def _explaining(uri: TokenUri) -> Generator[None]:
 
 
 def forget_sessions(module: Path) -> None:
-    """Have the next one who asks log in anew: a token that was taken out forgets who was."""
+    """Have the next caller log in again: a token that was taken out forgets the login."""
     _call(lambda: _close_sessions(module))
 
 

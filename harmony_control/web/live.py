@@ -136,7 +136,8 @@ class Live:
         self.notify()
 
     async def unless_closing(self, asked: Coroutine[Any, Any, T]) -> T:
-        """Return what *asked* comes to. `Closing` if the server is to end before: some devices take long."""
+        """Return the result of *asked*. Raise `Closing` if the server is to end before: some devices take
+        long."""
         task, closing = asyncio.create_task(asked), asyncio.create_task(self._closing.wait())
         try:
             await asyncio.wait([task, closing], return_when=asyncio.FIRST_COMPLETED)
@@ -154,11 +155,11 @@ class Live:
                 await news.wait()
 
     def look_again(self) -> None:
-        """Have the rollouts looked at now: one of them was just changed."""
+        """Look at the rollouts now: one of them was just changed."""
         self._look_again.set()
 
     async def run(self) -> None:
-        """Take in what the sources say, until cancelled. What fails is begun again."""
+        """Take in what the sources say, until cancelled. Restart what fails."""
         tasks = [
             asyncio.create_task(self._look()),
             asyncio.create_task(self._again(self._follow, self._set_problem)),
@@ -214,7 +215,7 @@ class Live:
                         await self._look_again.wait()
 
     async def _look(self) -> None:
-        """Say when the bus is away: then nothing changes any more, whatever happens out there."""
+        """Set the problem when the bus is away: then nothing changes any more, whatever happens outside."""
         was = True
         while True:
             now = self._source.is_connected

@@ -36,7 +36,7 @@ class RolloutBoard:
         self._classes: Mapping[str, tuple[ClassStanding, int]] = {}
 
     def take(self, rollouts: Rollouts) -> bool:
-        """Take in how all stand now; return whether anything of it is another than before."""
+        """Take in the state of all. Return whether anything of it differs from before."""
         number = self.number + 1
         classes: dict[str, tuple[ClassStanding, int]] = {}
         for name, standing in rollouts.classes.items():
@@ -59,7 +59,7 @@ class RolloutBoard:
         return is_news
 
     def set_problem(self, problem: str) -> bool:
-        """Say why what is told may be old; return whether that is another reason than before."""
+        """Set why what is shown may be old. Return whether that is another reason than before."""
         if problem == self.problem:
             return False
         self.problem = problem
