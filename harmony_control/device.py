@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO, Generic, TypeVar
@@ -182,6 +190,7 @@ class Device(Generic[TopologyT_co]):
             self._client,
             self.id,
             _merge(ready.entries, frozenset()),
+            named=ready.entries,
             force=force,
             signers=self._sign_with,
         )
@@ -199,6 +208,7 @@ class Device(Generic[TopologyT_co]):
         state = ready.report.state if ready.report else None
         pushed = await self._push(
             _merge(ready.entries, removed),
+            named=ready.entries,
             force=force,
             # What is named is meant: only what goes unnamed is ever held for being very much.
             removals_allowed=_count_resources(removed, state),
@@ -215,6 +225,7 @@ class Device(Generic[TopologyT_co]):
         self,
         change: Change,
         *,
+        named: Collection[str] = (),
         force: bool = False,
         removals_allowed: int = 0,
         expires_in: timedelta | None = None,
@@ -224,6 +235,7 @@ class Device(Generic[TopologyT_co]):
             self._client,
             self.id,
             change,
+            named=named,
             force=force,
             removals_allowed=removals_allowed,
             expires_in=expires_in,
@@ -300,7 +312,9 @@ class Device(Generic[TopologyT_co]):
             known = await read_base_revision(place, force=True)
             before = Contents.of(known.base).scores
             # As of what is in force: the device opens nothing that is for later.
-            sealed = await seal_secrets(place, checked, before, known.epoch, known.reported)
+            sealed = await seal_secrets(
+                place, checked, before, known.epoch, known.reported, named=checked
+            )
             checked = dict(sealed.entries)
         return await self._asking.diff(list(checked.values()), whole=whole)
 

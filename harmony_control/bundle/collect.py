@@ -23,6 +23,7 @@ from harmony_control.bus.roots import refresh
 from harmony_control.push.logins import IMAGE_FIELD, OpenedLogin, find_login, open_login
 from harmony_control.push.resolve import find_tags
 from harmony_control.store.home import Home
+from harmony_control.store.named_entries import NamedEntries
 from harmony_control.store.roots import read_believed
 from harmony_control.store.secrets import FleetSecrets
 from harmony_core import plugins
@@ -100,7 +101,7 @@ async def collect(
         for each in find_pinned_images(payload)
         if parse_image(each).digest not in in_assets
     )
-    images = await asyncio.to_thread(_open_logins, home, named, manifest)
+    images = await asyncio.to_thread(_open_logins, home, agent_id, named, manifest)
     return Contents(
         fleet=fleet,
         agent_id=agent_id,
@@ -225,19 +226,38 @@ def _look_for_tags(payloads: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def _open_logins(
-    home: Home, images: Iterable[str], manifest: Manifest
+    home: Home, agent_id: str, images: Iterable[str], manifest: Manifest
 ) -> Mapping[str, OpenedLogin]:
-    """Return each of *images* with what it is fetched with: of the login that *manifest* has beside it.
+    """Return each of *images* with what it is fetched with: of the login that *manifest* has beside it, in a
+    Score that was pushed by name from here.
 
     Others are nobody's here: *manifest* alone is verified, and who could write another would have passwords
-    sent where he likes. A class has no secrets anyway.
+    sent where he likes; so would another operator by a Score of his. A class has no secrets anyway.
     """
-    secrets, logins = FleetSecrets(home), dict[str, RegistryLogin]()
+    secrets, named = FleetSecrets(home), NamedEntries(home, agent_id)
+    logins, others = dict[str, RegistryLogin](), dict[str, OpenedLogin]()
     for entry in manifest.scores:
-        if entry.references:
-            for image, login in _find_logins(entry.spec):
+        if not entry.references:
+            continue
+        is_named = entry in named
+        for image, login in _find_logins(entry.spec):
+            if is_named:
                 logins.setdefault(image, login)
-    return {each: open_login(secrets, logins.get(each)) for each in images}
+            else:
+                others.setdefault(image, OpenedLogin(why_none=_tell_unnamed(agent_id, entry.id)))
+    return {
+        each: others[each]
+        if each in others and each not in logins
+        else open_login(secrets, logins.get(each))
+        for each in images
+    }
+
+
+def _tell_unnamed(agent_id: str, score: str) -> str:
+    return (
+        f"{score} was never pushed by name from this directory as it is now, and another operator may have "
+        f"changed it; look at it, and push your own file of it: harmony push-score {agent_id} FILE"
+    )
 
 
 def _find_logins(spec: object) -> Iterator[tuple[str, RegistryLogin]]:

@@ -178,6 +178,8 @@ async def _apply(options: argparse.Namespace) -> int:
                 tell_published(options, done)
             else:
                 name, pushed = done
+                for warning in pushed.warnings:
+                    warn(options, warning)
                 fields = {"event": "pushed", "agent": name, "generation": pushed.generation}
                 out(options, fields, f"device {name}: generation {pushed.generation}")
         if not options.wait or not rolled_out:

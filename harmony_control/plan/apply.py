@@ -85,7 +85,8 @@ async def _push(
             without=change.wanted_without,
         )
 
-    pushed = await push(home, client, change.id, wanted, signers=documents.signers)
+    named = () if change.wanted_scores is None else change.wanted_scores
+    pushed = await push(home, client, change.id, wanted, named=named, signers=documents.signers)
     return attrs.evolve(
         pushed,
         changed=frozenset((*change.scores.added, *change.scores.changed)),

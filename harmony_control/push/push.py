@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -29,6 +29,7 @@ from harmony_control.assets.upload import upload
 from harmony_control.bus.connection import Bucket
 from harmony_control.bus.device_keys import DeviceKeys
 from harmony_control.store.home import Home
+from harmony_control.store.named_entries import NamedEntries
 from harmony_control.store.roots import find_signing_keyids
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import (
@@ -151,14 +152,19 @@ async def push(
     agent_id: str,
     change: Change,
     *,
+    named: Collection[str] = (),
     force: bool = False,
     removals_allowed: int = 0,
     expires_in: timedelta | None = None,
     signers: Sequence[Signer] = (),
 ) -> Pushed:
-    """Merge, sign and write the manifest. *removals_allowed*: how many resources may go at once without
-    being held. *expires_in*: how long a device that has not taken it in by then may do so; None for ever.
-    *signers* sign it beside the operator's own key.
+    """Merge, sign and write the manifest.
+
+    *named*: which Scores stand in what *change* returns as this operator has written them, changed or not; to
+    any other no value of a secret is given anew, unless it was once named so from here as it is now.
+    *removals_allowed*: how many resources may go at once without being held. *expires_in*: how long a device
+    that has not taken it in by then may do so; None for ever. *signers* sign it beside the operator's own
+    key.
 
     Raises `UntrustedSignature` where the bucket or our own store holds what nobody trusted here has signed,
     `WrongEpoch` where the bucket holds what no device takes in, `StaleGeneration` when the device has seen
@@ -170,12 +176,16 @@ async def push(
     place = await read_push_target(home, client, agent_id, signers)
     for _ in range(TRIES):
         async with _alone(place):
-            merged = await _merge(place, change, removals_allowed, expires_in, force=force)
+            merged = await _merge(
+                place, change, removals_allowed, expires_in, named=named, force=force
+            )
             manifest, known = merged.manifest, merged.known
             in_force = assets_of(known.base.scores if known.base else ())
             await upload(client, assets_of(manifest.scores), in_force)
             if key_id := merged.sealed.key_id:
                 await _to_its_end(home.note_sealed_to, agent_id, key_id)
+            if named_now := merged.sealed.named:
+                await _to_its_end(_note_named, home, agent_id, named_now)
             try:
                 await _write(place, manifest.generation, merged.payload, known.revision)
             except RevisionConflict:
@@ -199,13 +209,14 @@ async def check_push(
     agent_id: str,
     change: Change,
     *,
+    named: Collection[str] = (),
     force: bool = False,
     signers: Sequence[Signer] = (),
 ) -> None:
     """Raise what `push` would raise of what is known now. Nothing is signed or written."""
     place = await read_push_target(home, client, agent_id, signers)
     async with _alone(place):
-        await _merge(place, change, force=force)
+        await _merge(place, change, named=named, force=force)
 
 
 @attrs.frozen(kw_only=True)
@@ -225,6 +236,7 @@ async def _merge(
     removals_allowed: int = 0,
     expires_in: timedelta | None = None,
     *,
+    named: Collection[str],
     force: bool,
 ) -> _Merged:
     """Return the manifest that *change* comes to, by what is known now."""
@@ -240,7 +252,9 @@ async def _merge(
         _refuse_missing_labels(place.agent_id, wanted, before)
     keyed = await asyncio.to_thread(give_keys, place.home, wanted.scores, [*before.scores.values()])
     wanted = attrs.evolve(wanted, scores=keyed)
-    sealed = await seal_secrets(place, wanted.scores, before.scores, known.epoch, known.highest + 1)
+    sealed = await seal_secrets(
+        place, wanted.scores, before.scores, known.epoch, known.highest + 1, named=named
+    )
     wanted = attrs.evolve(wanted, scores=sealed.entries)
     manifest = _next(place, known, wanted, removals_allowed, expires_in)
     manifest = _within_scope(place, manifest, known.base)
@@ -259,8 +273,11 @@ async def seal_secrets(
     before: Mapping[str, SerializedScore],
     epoch: int,
     generation: int,
+    *,
+    named: Collection[str],
 ) -> SealedEntries:
-    """Return *wanted*, with the secrets to which it refers sealed for the device, where *before* is in force.
+    """Return *wanted*, with the secrets to which it refers sealed for the device, where *before* is in force,
+    and those of *named* are as this operator has written them.
 
     Raises what `Sealer.seal` raises.
     """
@@ -275,6 +292,7 @@ async def seal_secrets(
         is_enrolled_here=keys.are_enrolled_here,
         epoch=epoch,
         generation=generation,
+        named=named,
     )
     return await asyncio.to_thread(sealer.seal, wanted, before)
 
@@ -285,6 +303,10 @@ def _refuse_slot(agent_id: str, wanted: Contents, before: Contents) -> None:
     is_other = wanted.labels.get(SLOT_LABEL) != before.labels.get(SLOT_LABEL)
     if is_other and (why := explain_slot(wanted.labels)):
         raise UsageError(f"{agent_id}: label slot: {why}")
+
+
+def _note_named(home: Home, agent_id: str, entries: Mapping[str, SerializedScore]) -> None:
+    NamedEntries(home, agent_id).note(entries)
 
 
 def _refuse_missing_labels(agent_id: str, wanted: Contents, before: Contents) -> None:

@@ -1,18 +1,24 @@
 """Secrets on their way to one device: sealed to its key, as the entries that refer to them are pushed.
 
 entry refers to a secret -> unchanged, and none newer here: as it was sealed before
-                             else -> the operator's value, if it is no older than what is in force
+                             else, named in this push, or once in one from here, as it is now
+                                  -> the operator's value, if it is no older than what is in force
                                   -> sealed for this device, Score and generation
+                             else -> as it was sealed before, with a warning; refused where it was not
+
+Who changes an entry says where its values go, and may have no right to them. So what another operator has
+written gets none from who pushes something else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
 import attrs
 
 from harmony_control.store.home import Home
+from harmony_control.store.named_entries import NamedEntries
 from harmony_control.store.secrets import FleetSecrets, KeptSecret
 from harmony_core.errors import ConfigError, UsageError
 from harmony_core.references import find_secrets
@@ -36,7 +42,11 @@ class SealedEntries:
     key_id: str = ""
     """Of the device's key, where secrets were sealed to it and this home has that key from others."""
     warnings: Sequence[str] = ()
-    """What of the secrets here is no good, though nothing had to be sealed with it."""
+    """What of the secrets here is no good, though nothing had to be sealed with it; and which entries keep
+    an older value."""
+    named: Mapping[str, SerializedScore] = attrs.field(factory=dict[str, SerializedScore])
+    """Of *entries*, those with secrets that are named in this push, or were in one before: to be noted
+    (`NamedEntries`)."""
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -51,10 +61,16 @@ class Sealer:
     """Whether this home has let the device in, so that it knows the key by itself."""
     epoch: int
     generation: int
+    named: Collection[str]
+    """The ids of the entries that stand in this push as this operator has written them, changed or not."""
 
     @cached_property
     def _secrets(self) -> FleetSecrets:
         return FleetSecrets(self.home)
+
+    @cached_property
+    def _named_before(self) -> NamedEntries:
+        return NamedEntries(self.home, self.agent_id)
 
     def seal(
         self, entries: Mapping[str, SerializedScore], before: Mapping[str, SerializedScore]
@@ -62,9 +78,11 @@ class Sealer:
         """Return *entries*, each with its secrets, where *before* is in force.
 
         An entry that stays as it is keeps what it has, unless a newer value can be opened here; with a
-        warning where the one here is older, or does not count. `UsageError` for a secret that there is none
-        of here, that this operator cannot open, or that is older here than in *before*, and where others
-        say that the device has another key than the one to which was sealed so far; `ConfigError`.
+        warning where the one here is older, or does not count, and where the entry was never named here.
+        One of an earlier manifest, never named here, keeps what it had there, if that is the value here.
+        `UsageError` for a secret that there is none of here, that this operator cannot open, or that is older
+        here than in *before*, for an entry that was never named here and has nothing to keep, and where
+        others say that the device has another key than the one to which was sealed so far; `ConfigError`.
         """
         warnings: dict[str, None] = {}
         if refers_to_secrets(entries):
@@ -79,7 +97,13 @@ class Sealer:
             entries=sealed,
             key_id=VerifyKey.from_text(self.report_key).id if is_sealed else "",
             warnings=tuple(warnings),
+            named={
+                name: each for name, each in sealed.items() if each.secrets and self._is_named(each)
+            },
         )
+
+    def _is_named(self, entry: SerializedScore) -> bool:
+        return entry.id in self.named or entry in self._named_before
 
     def _seal_entry(
         self,
@@ -94,21 +118,38 @@ class Sealer:
         key = self._key(entry.id)
         known: Mapping[str, SealedSecret] = {}
         if before is not None and _without_secrets(before) == _without_secrets(entry):
-            known = {
-                name: each
-                for name, each in before.secrets.items()
-                if each.key == key.id[:16] and each.entry == hash_entry(entry)
-            }
-        kept = {
-            name: each
-            for name, each in known.items()
-            if name in names and not self._is_newer_here(name, each.version, warnings)
-        }
-        sealed = {
-            name: kept.get(name) or self._seal_one(entry, name, key, newest.get(name, ""))
-            for name in names
-        }
+            known = _find_fitting(before.secrets, entry, key)
+        is_named = self._is_named(entry)
+        sealed: dict[str, SealedSecret] = {}
+        for name in names:
+            kept = known.get(name)
+            if kept is not None and self._is_newer_here(name, kept.version, warnings):
+                if is_named:
+                    kept = None
+                else:
+                    warnings[self._tell_unnamed(entry, name)] = None
+            if kept is None and is_named:
+                kept = self._seal_one(entry, name, key, newest.get(name, ""))
+            sealed[name] = kept or self._find_former(entry, name, key, newest.get(name, ""))
         return entry.model_copy(update={"secrets": sealed})
+
+    def _find_former(
+        self, entry: SerializedScore, name: str, key: VerifyKey, newest: str
+    ) -> SealedSecret:
+        """Return what an entry of an earlier manifest had there, where that is the value of today."""
+        found = _find_fitting(entry.secrets, entry, key).get(name)
+        here = _read_if_kept(self._secrets, name)
+        if found is None or here is None or found.version != here.version or here.version < newest:
+            raise UsageError(self._tell_unnamed(entry, name))
+        return found
+
+    def _tell_unnamed(self, entry: SerializedScore, name: str) -> str:
+        return (
+            f"{entry.id}: the value here of the secret {name!r} is not given to this Score of "
+            f"{self.agent_id}, which was never pushed by name from this directory as it is now: another "
+            "operator may have changed it; look at it, and push your own file of it: harmony push-score "
+            f"{self.agent_id} FILE"
+        )
 
     def _is_newer_here(self, name: str, version: str, warnings: dict[str, None]) -> bool:
         try:
@@ -207,6 +248,16 @@ def _find_versions(entries: Mapping[str, SerializedScore]) -> Mapping[str, str]:
         for name, each in entry.secrets.items():
             newest[name] = max(each.version, newest.get(name, ""))
     return newest
+
+
+def _find_fitting(
+    boxes: Mapping[str, SealedSecret], entry: SerializedScore, key: VerifyKey
+) -> Mapping[str, SealedSecret]:
+    """Return those of *boxes* that the device with *key* may open for what *entry* says."""
+    said = hash_entry(entry)
+    return {
+        name: each for name, each in boxes.items() if each.key == key.id[:16] and each.entry == said
+    }
 
 
 def _without_secrets(entry: SerializedScore) -> SerializedScore:

@@ -21,8 +21,9 @@
     root.key              a root key (0600), until it is taken off line    harmony trust init
     agents/<id>/          agent.toml (0600), to be carried to the device    harmony add-agent
     manifests/<id>.json   the envelope pushed last, so that it can be pushed again; beside it, .pending,
-                          the one on its way, .lock, held while one is, and .sealed-to, the id of the device's
-                          key for which secrets were sealed, where another home has enrolled it
+                          the one on its way, .lock, held while one is, .sealed-to, the id of the device's
+                          key for which secrets were sealed, where another home has enrolled it, and .named,
+                          the entries with secrets that were pushed by name from here
     manifests/<id>/       the last 50, by generation, so that one can be returned to
 
 Every file is replaced whole and durably, or left as it was. What is deleted stays so after a power cut, too:
@@ -316,7 +317,7 @@ class Home:
     def _all_of(self, agent_id: str) -> list[Path]:
         kept = [
             self.manifest_json(agent_id, suffix)
-            for suffix in (".json", ".pending", ".sealed-to", ".lock", "")
+            for suffix in (".json", ".pending", ".sealed-to", ".named", ".lock", "")
         ]
         return [self.agent_toml(agent_id).parent, *kept]
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import attrs
 import pytest
 
+from harmony_control.store import operator_key
+from harmony_control.store.home import Home
 from harmony_core.wire.class_manifest import CLASS_TYPE
 from harmony_core.wire.envelope import generate_key, seal, split_envelope
 from tests.bundles import unpack
@@ -193,6 +195,41 @@ async def test_a_password_is_taken_from_no_manifest_that_nobody_here_has_verifie
     said = await scene.bundle(ends=2)
     assert "requires a login for evil:1" in said.err
     assert {each.authorization for each in scene.registry.asked} == {None}
+
+
+async def test_a_password_goes_to_no_registry_that_another_operator_has_named(
+    scene: Scene, tmp_path: Path
+) -> None:
+    home, bob = scene.bus.home, Home(tmp_path / "bob")
+    await harmony(home, "secret", "set", "registry", stdin="hunter2-and-more")
+    await scene.bundle(ends=0, login=LOGIN)
+    scene.file.unlink()
+    operator_key.create(bob)
+    operator_key.trust(home, [operator_key.load_public(bob)])
+    manifests = scene.bus.bucket("desired-state")
+    found = await manifests.get("pi-1")
+    assert found is not None
+    payload = json.loads(split_envelope(found.value)[0])
+    payload["generation"] += 1
+    (entry,) = payload["scores"]
+    entry["spec"]["image"] = f"{scene.registry.host}/evil:1@{digest(MANIFEST)}"
+    await manifests.put("pi-1", seal(json.dumps(payload).encode(), operator_key.load(bob)))
+
+    def ask_for_it(asked: Asked) -> Answer:
+        if asked.authorization == BASIC:
+            return scene.answer(asked)
+        return Answer(status=401, headers={"WWW-Authenticate": 'Basic realm="r"'})
+
+    scene.registry.answer = ask_for_it
+    said = await harmony(
+        home, "bundle", "pi-1", str(scene.file), HARMONY_REGISTRY_CA=str(scene.registry.ca)
+    )
+    assert said.status == 2
+    assert "requires a login for evil:1" in said.err
+    assert "could not be used: web was never pushed by name from this directory" in said.err
+    assert {each.authorization for each in scene.registry.asked} == {None}
+    await scene.bundle(ends=0, login=LOGIN)
+    assert BASIC in {each.authorization for each in scene.registry.asked}
 
 
 async def test_nothing_is_followed_to_where_a_registry_may_not_send_us(scene: Scene) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -59,7 +59,12 @@ def entry(id: str = "web", more: str = "") -> SerializedScore:
 
 
 def sealer(
-    home: Home, generation: int = 1, key: str = DEVICE.public.to_text(), *, is_own: bool = True
+    home: Home,
+    generation: int = 1,
+    key: str = DEVICE.public.to_text(),
+    *,
+    is_own: bool = True,
+    named: Collection[str] = ("web", "another", "new"),
 ) -> Sealer:
     return Sealer(
         home=home,
@@ -68,6 +73,7 @@ def sealer(
         is_enrolled_here=is_own,
         epoch=0,
         generation=generation,
+        named=named,
     )
 
 

@@ -183,6 +183,7 @@ async def test_what_an_older_harmony_has_sealed_is_to_be_pushed_and_sealed_anew(
         is_enrolled_here=True,
         epoch=0,
         generation=9,
+        named=(),
     )
     wanted = {"config": without_current_secrets(secrets, entry)}
     kept = sealer.seal(wanted, {"config": entry}).entries["config"]
