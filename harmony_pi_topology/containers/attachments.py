@@ -26,8 +26,8 @@ __all__ = [
 
 
 async def require_attachments(podman: Podman, container: Container) -> None:
-    """Raise `VolumeMissing` or `ContainerNetworkMissing` for the first that *container* names in vain, and
-    `ContainerFailed` where a network cannot have its address."""
+    """Raise `VolumeMissing` or `ContainerNetworkMissing` for the first volume or network of *container* that
+    does not exist, and `ContainerFailed` where a network cannot give it its address."""
     for volume in container.volumes:
         if await podman.inspect_volume(volume.volume) is None:
             raise VolumeMissing(
@@ -72,12 +72,14 @@ def _may_have(address: str, network: FoundNetwork) -> bool:
 
 
 def list_network_names(container: Container) -> list[str]:
-    """Return the networks that *container* is to be on, podman's own where it names none."""
+    """Return the names of the networks that *container* is to be on: podman's own network where it names
+    none."""
     return [each.network for each in container.networks] or [DEFAULT_NETWORK]
 
 
 def describe_networks(container: Container) -> dict[str, dict[str, object]]:
-    """Return podman's words for the networks that *container* names, and how it is on each."""
+    """Return, in podman's terms, the networks that *container* names and the settings of its attachment to
+    each."""
     return {
         each.network: {
             "aliases": list(each.aliases),
@@ -88,9 +90,10 @@ def describe_networks(container: Container) -> dict[str, dict[str, object]]:
 
 
 def has_its_networks(container: Container, found: FoundContainer) -> bool:
-    """Return whether *found* is on the networks that *container* names, and as it says.
+    """Return whether *found* is attached to the networks that *container* names, with the settings that it
+    asks for.
 
-    Of podman's own network nothing is asked here: see `FoundContainer.is_cut_off`.
+    This does not check podman's own network: see `FoundContainer.is_cut_off`.
     """
     if not container.networks:
         return True
@@ -109,7 +112,8 @@ def has_its_networks(container: Container, found: FoundContainer) -> bool:
 
 
 def list_volume_mounts(container: Container, found: FoundContainer | None) -> Mapping[str, Mount]:
-    """Return where the data of the volumes is that *container* names and *found* has, by their names."""
+    """Return, by the names of the volumes, where the data lies of each volume that *container* names and
+    *found* has mounted."""
     if found is None:
         return {}
     return {

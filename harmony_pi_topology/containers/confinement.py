@@ -53,7 +53,7 @@ _UNSEEN: Final = frozenset({"openat2", "io_uring_setup", "io_uring_enter", "io_u
 
 
 def list_dropped(container: Container) -> list[str]:
-    """Return the capabilities that *container* is not to have, as podman names them."""
+    """Return the capabilities to drop from *container*, as podman names them."""
     if "ALL" in container.drop_capabilities:
         return ["ALL"]
     added = container.add_capabilities
@@ -62,7 +62,8 @@ def list_dropped(container: Container) -> list[str]:
 
 
 def provide_profile(root: Path) -> None:
-    """Have the tightened profile stand at `PROFILE` beneath *root*. `ContainerFailed` without podman's."""
+    """Write the tightened profile to `PROFILE` beneath *root*. Raise `ContainerFailed` where podman's own
+    profile is missing."""
     text = json.dumps(tighten(json.loads(_read_podman_s(root))))
     path = place_in(root, PROFILE)
     if path.is_file() and path.read_text() == text:
@@ -74,7 +75,8 @@ def provide_profile(root: Path) -> None:
 
 
 def tighten(profile: dict[str, Any]) -> dict[str, Any]:
-    """Return podman's *profile*, in which what sets a set-user-ID or set-group-ID bit is refused."""
+    """Return podman's *profile*, changed so that system calls that set a set-user-ID or set-group-ID bit are
+    refused."""
     mine = {*_MODE_OF, *_OPEN, *_UNSEEN}
     kept = [
         {**rule, "names": names}
@@ -95,7 +97,7 @@ def _rules() -> Iterator[dict[str, Any]]:
 
 
 def _rule(name: str, action: str, argument: int, mask: int, equals: int) -> dict[str, Any]:
-    """Return the rule that takes *action* where *argument*, masked, is *equals*."""
+    """Return the rule that takes *action* where *argument*, after applying *mask*, equals *equals*."""
     return {
         "names": [name],
         "action": action,

@@ -51,7 +51,7 @@ NO_DEVICES = DevicesLook(contents={}, paths=(), inside=frozenset(), watched=(), 
 
 
 def look_at_devices(container: Container, root: Path) -> DevicesLook:
-    """Look at the devices of *container*, as they are beneath *root*."""
+    """Look at the devices of *container* beneath *root*."""
     seen = Dev(root)
     contents: dict[str, str] = {}
     paths: list[str] = []
@@ -81,7 +81,8 @@ def look_at_devices(container: Container, root: Path) -> DevicesLook:
 def _nodes(
     dev: Dev, found: str, device: ContainerDevice, resource: str
 ) -> Iterator[tuple[str, str]]:
-    """Yield the name and the numbers of each node at *found*, or of a directory, in it."""
+    """Yield the name and the numbers of the device node at *found*, or, if that is a directory, of each node
+    in it."""
     top = dev.place(dev.shown(found))
     status = top.lstat()
     if stat.S_ISDIR(status.st_mode):
@@ -108,7 +109,7 @@ def _nodes(
 
 
 def _numbers(status: os.stat_result) -> str | None:
-    """Return the kind and the numbers of a node; None of anything else."""
+    """Return the type and the numbers of a device node; None for anything else."""
     kind = _KINDS.get(stat.S_IFMT(status.st_mode))
     device = status.st_rdev
     return kind and f"{kind} {os.major(device)}:{os.minor(device)}"

@@ -46,7 +46,7 @@ class ContainerEnds:
         self._is_closed = False
 
     def note_found(self, found: FoundContainer) -> None:
-        """podman has just said that this is so."""
+        """Note that podman has just reported *found*, and watch its processes if it runs."""
         if not found.running or self._is_closed or not self._is_of_interest(found.name):
             return
         held = self._held.get(found.name)
@@ -57,7 +57,8 @@ class ContainerEnds:
                 self._hold(found.name, process)
 
     def watch(self, names: Collection[str], on_change: OnChange) -> list[str]:
-        """As `Reconciler.watch`; answers with those of which nothing is known, to be looked at."""
+        """Watch *names* as `Reconciler.watch` does. Return those of which nothing is known, so that the
+        caller looks at them."""
         before = self._keys or frozenset()
         self._keys, self._on_change = frozenset(names), on_change
         for name in self._held.keys() - self._keys:
@@ -65,14 +66,14 @@ class ContainerEnds:
         return sorted(self._keys - before - self._held.keys())
 
     def close(self) -> None:
-        """Hold nothing, and tell nothing any more. Idempotent."""
+        """Let go of all processes and report nothing any more. Idempotent."""
         self._is_closed = True
         self._on_change = None
         for name in list(self._held):
             self._let_go(name)
 
     def _is_of_interest(self, name: str) -> bool:
-        """Before anything was said to be watched, everything may come to be."""
+        """Return whether to watch *name*: every container, as long as `watch` was not called."""
         return self._keys is None or name in self._keys
 
     def _hold(self, name: str, process: int) -> None:

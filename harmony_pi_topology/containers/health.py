@@ -95,9 +95,9 @@ class HealthCheck:
         self._sights: dict[str, _Sight] = {}
 
     async def evaluate(self, found: FoundContainer, container: Container) -> NotReady | None:
-        """None when *found*, which is as *container* says, has converged; what it still waits for.
+        """Return what *found*, which is as *container* says, still waits for; None when it has converged.
 
-        Raises `ContainerFailed` or `NotReadyInTime`.
+        Raise `ContainerFailed` or `NotReadyInTime`.
         """
         before = self._sights.get(container.name)
         sight = self._see(found, container.name)
@@ -115,8 +115,8 @@ class HealthCheck:
         return pending or await self._probe(found, container, sight, age_s)
 
     def has_just_failed(self, found: FoundContainer, container: Container) -> bool:
-        """Return whether *found* ended so soon after its start that it is to be told, rather than started; or
-        whenever, where it was to end well."""
+        """Return whether to report the end of *found* before starting it again: it ended soon after its
+        start, or, if it runs once, it ended at all."""
         if found.running or found.status in {"created", "paused"} or found.stopped_by_user:
             return False
         sight = self._sights.get(container.name)
@@ -126,7 +126,8 @@ class HealthCheck:
         return 0 <= ran_s < (math.inf if container.runs == "once" else container.settle_s)
 
     def health(self, found: FoundContainer, name: str) -> Health:
-        """Return what podman's checks and the last probe of this start of it said: the worse of the two."""
+        """Return the worse of two verdicts: that of podman's checks, and that of the last probe since this
+        start."""
         sight = self._sights.get(name)
         probed = sight.health if sight is not None and _is_of(sight, found) else "unprobed"
         checked = _checked(found)
@@ -138,7 +139,8 @@ class HealthCheck:
         return "unprobed"
 
     def unproven(self, found: FoundContainer, container: Container) -> NotReady | None:
-        """In a dry run, which asks nobody: what *found* has not been seen to do since its start."""
+        """Return, for a dry run, which sends no probe, what *found* has not been seen to do since its start;
+        None when nothing is left to prove."""
         if has_completed(found):
             return None
         health = self.health(found, container.name)
@@ -205,7 +207,7 @@ class HealthCheck:
     async def _heed_check(
         self, found: FoundContainer, container: Container, sight: _Sight, age_s: float
     ) -> NotReady | None:
-        """Return what podman's own checks of *container* still wait for; None where they are content."""
+        """Return what podman's own checks of *container* still wait for; None where they pass."""
         check = found.check
         if container.healthcheck is None:
             self._checks.forget(container.name)
@@ -249,8 +251,8 @@ class HealthCheck:
     def _hangs(self, sight: _Sight, check: FoundCheck | None) -> bool:
         """Return whether no check has ended for as long as it takes to call a container unhealthy.
 
-        podman kills none that takes longer than its time-out, and begins no other before it has ended: the
-        last verdict would stand for ever.
+        podman kills no check that exceeds its timeout, and starts no other before it has ended: the last
+        verdict would stand for ever.
         """
         if check is None or not check.ended_at:
             return False
@@ -260,7 +262,7 @@ class HealthCheck:
         return unheard_s > check.fails_within_s + _CHECK_GRACE_S
 
     async def _is_healthy(self, found: FoundContainer) -> bool:
-        """Return whether *found* is healthy, and there; a podman that does not answer tells nothing."""
+        """Return whether *found* is there and healthy. Return False where podman does not answer."""
         with contextlib.suppress(CapabilityError):
             now = await self._podman.inspect(found.name)
             if now is None or now.id != found.id or _checked(now) != "healthy":
@@ -271,10 +273,11 @@ class HealthCheck:
     def _list_endpoints(
         self, container: Container, found: FoundContainer, ready: Probe
     ) -> list[tuple[str, Probe]]:
-        """Return where to ask: wherever the port is published, or on the device itself when it is not.
+        """Return where to send the probe: each address on which the port is published, or the device itself
+        if the port is not published.
 
-        What is sent to ::1 does not reach a container, so what is published on all IPv6 addresses is asked
-        at the container's own.
+        What is sent to ::1 does not reach a container. So a port that is published on all IPv6 addresses is
+        probed at the container's own address.
         """
         wheres: list[tuple[str, Probe]] = []
         for port in container.ports:
@@ -291,10 +294,10 @@ class HealthCheck:
     async def _make_failure(
         self, found: FoundContainer, container: Container, how: str
     ) -> ContainerFailed:
-        """Its failure. One that podman would restart is asked to end: podman does so without a pause.
+        """Return the failure of *found*. First ask a container that podman would restart to end.
 
-        That is several times a second, each time with writes to the disk. Whoever retries the failure
-        starts it again, with growing pauses.
+        podman restarts it without a pause, several times a second, and each time writes to the disk. The
+        retry of this failure starts it again, with growing pauses.
         """
         tail = await self._tail(found)
         if container.restart != "no":
@@ -316,7 +319,7 @@ class HealthCheck:
 
 
 def _checked(found: FoundContainer) -> Health:
-    """Return what podman's own checks say of *found*."""
+    """Return the verdict of podman's own checks on *found*."""
     match found.check:
         case None:
             return "unprobed"
@@ -333,7 +336,7 @@ def _is_of(sight: _Sight, found: FoundContainer) -> bool:
 
 
 def _restarts_over_and_over(before: _Sight | None, found: FoundContainer) -> bool:
-    """Return whether it has restarted since the last look, and had not settled by then either."""
+    """Return whether *found* has restarted since the last look, and had not settled by then either."""
     return (
         before is not None
         and before.container_id == found.id

@@ -60,7 +60,8 @@ class HoldClock:
         started_at: datetime,
         max_hold_s: float,
     ) -> NotReady | None:
-        """Return what *written* means for *resource_id*, whose present *life* began at *started_at*."""
+        """Return why *resource_id*, whose present *life* began at *started_at*, must not be changed,
+        according to its hold *written*; None where it may be changed."""
         if written is None or written.written_at < started_at - _STARTED_WITHIN:
             self.forget(resource_id)
             return None
@@ -85,7 +86,7 @@ class HoldClock:
         )
 
     def release(self, resource_id: str) -> None:
-        """Count what *resource_id* holds now as released, until it holds anew."""
+        """Treat the present hold of *resource_id* as released until it takes a new one."""
         self._seen[resource_id].released = True
 
     def forget(self, resource_id: str) -> None:

@@ -42,7 +42,7 @@ _SIZE = {
 
 
 def hold_volume(name: str) -> str:
-    """Return what the volume is called in which the container *name* writes its hold."""
+    """Return the name of the volume in which the container *name* writes its hold."""
     return f"harmony-hold-{name}"
 
 
@@ -60,11 +60,12 @@ class ContainerHolds:
         """Which writing of a hold was last said to be wrong."""
 
     def note_found(self, name: str, found: FoundContainer | None) -> None:
-        """podman has just said that *found* is *name*, or that there is none."""
+        """Note that podman has just reported *found* as the container *name*, or, with None, that there is
+        none."""
         self._places[name] = found.hold_directory if found is not None else None
 
     async def find_hold(self, found: FoundContainer, name: str) -> NotReady | None:
-        """Return why *found*, known as *name*, is not to be changed now."""
+        """Return why *found*, whose name is *name*, must not be changed now; None where it may be changed."""
         most_s = max_hold_s(found.labels)
         if most_s is None or not found.running or found.hold_directory is None:
             return None
@@ -78,7 +79,7 @@ class ContainerHolds:
         )
 
     async def asks(self, name: str) -> bool:
-        """Return whether there is anything at all to be read for *name*: cheap, and most often not so."""
+        """Return whether *name* has a hold to read. This is cheap, and most often False."""
         if name not in self._places:
             return True  # not seen yet: podman knows
         place = self._places[name]
@@ -88,7 +89,8 @@ class ContainerHolds:
         self._clock.release(_id(name))
 
     async def provide(self, name: str) -> None:
-        """Have its volume there. `ContainerFailed` where another one has that name."""
+        """Create the volume for the hold of *name* if it is missing. Raise `ContainerFailed` where another
+        volume has that name."""
         volume = hold_volume(name)
         options = await self._podman.volume_options(volume)
         if options is None:
@@ -101,7 +103,8 @@ class ContainerHolds:
             )
 
     async def forget(self, name: str) -> None:
-        """It is gone, or may hold no longer, and so is what it held."""
+        """Remove the volume for the hold of *name*, and forget its hold: the container is gone, or may not
+        hold any more."""
         self._clock.forget(_id(name))
         self._told.pop(name, None)
         with suppress(CapabilityError):  # a few KiB, and only while something uses it

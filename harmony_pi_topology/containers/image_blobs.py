@@ -69,7 +69,8 @@ class ImageBlobs:
         return frozenset(self._lacked)
 
     def so_far(self) -> NotReady | None:
-        """Return what is being fetched, and how far all is that podman lacks; None while nothing is."""
+        """Return what is being fetched and the progress of all that podman lacks; None while nothing is being
+        fetched."""
         if not self._signals:
             return None
         # The one that is under way has begun; others wait for their turn.
@@ -85,27 +86,27 @@ class ImageBlobs:
         )
 
     async def begin(self, digest: str) -> None:
-        """Fetch the manifest, which is *digest*, and what podman lacked before: it is not bothered where not
-        even that comes. Raises what `Assets.fetch` raises; `NotReady` where nothing comes."""
+        """Fetch the manifest, whose digest is *digest*, and what podman lacked before, so that podman is not
+        asked where not even that comes. Raise what `Assets.fetch` raises, and `NotReady` where nothing
+        comes."""
         for each in (digest, *self._lacked):
             if each in self._blobs:
                 await self._have(self._blobs[each])
 
     def end(self) -> None:
-        """Give nobody anything any more."""
+        """Serve no blob any more."""
         self._is_over = True
         self._cancel_all()
 
     # As `harmony_core.nearby.Blobs` has it: in any thread.
 
     def find_size(self, digest: str) -> int | None:
-        """As `Blobs.find_size`."""
         found = self._blobs.get(digest)
         return None if found is None else found.size_bytes
 
     def read(self, digest: str) -> Iterator[bytes]:
-        """As `Blobs.read`; first it waits until that blob is here. What was kept of it, and is something else
-        by now, is not kept any longer."""
+        """Yield the content of the blob, as `Blobs.read` does, after waiting until it is here. Delete a
+        stored file whose content is not that of the blob."""
         blob, found = self._blobs[digest], hashlib.sha256()
         with self._await(self._give(blob)).open("rb") as file:
             while part := file.read(_PART_BYTES):
@@ -115,7 +116,7 @@ class ImageBlobs:
             self._await(self._discard(blob))
 
     def _await(self, asked: Coroutine[Any, Any, T]) -> T:
-        """Return what comes of *asked* in the event loop. OSError."""
+        """Run *asked* in the event loop, wait for it, and return its result. Raise OSError."""
         try:
             return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
         except CancelledError as error:
@@ -142,7 +143,7 @@ class ImageBlobs:
             raise
 
     async def _have(self, blob: ImageBlob) -> Path:
-        """Return the file that has *blob*, once it is here."""
+        """Return the path of the file that holds *blob*, once it is here."""
         self._lacked.setdefault(blob.digest, 0)
         try:
             if self._full is not None:
@@ -176,12 +177,12 @@ class ImageBlobs:
                 await self._on_full()
 
     def _cancel_all(self) -> None:
-        """Cancel what is being fetched, but for who calls this."""
+        """Cancel all fetches, except the calling task."""
         for each in self._tasks - {asyncio.current_task()}:
             each.cancel()
 
     async def _refuse_without_room(self) -> None:
-        """Raise `AssetsFull` where all that podman lacks, as far as that is known, has no room here."""
+        """Raise `AssetsFull` where the disk has no room for all that podman is known to lack."""
         try:
             await self._measure_room()
         except AssetsFull:

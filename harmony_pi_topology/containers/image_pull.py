@@ -82,11 +82,11 @@ class ImagePulls:
     async def ask(
         self, image: str, *, for_: Container, login: tuple[str, str] | None = None
     ) -> NotReady | None:
-        """None once *image* is here; until then, within a second, how far its pull is.
+        """Return the progress of the pull of *image*, within a second; None once the image is here.
 
-        Raises what became of a pull that failed, once; asking after that starts another.
-        That we fetched it is recorded before it is fetched. The *login* of who asks first counts; whom that
-        of another fails may ask again.
+        If the pull failed, raise its error, once: the next call starts another pull. Record that Harmony
+        fetched the image before it is fetched. The *login* of the first caller counts; where that fails, a
+        caller with another login may ask again.
         """
         asker = for_.name
         self.leave(asker, but=image)
@@ -114,7 +114,8 @@ class ImagePulls:
                 raise failure
 
     async def _refuse_without_room(self, pull: _Pull) -> None:
-        """End *pull* where what is known to come has no room on podman's disk. Others write there, too."""
+        """End *pull* where podman's disk has no room for what is known to come. Others write to that disk,
+        too."""
         try:
             directory = await self._podman.image_directory()
             disk = await asyncio.to_thread(os.statvfs, f"{self._root}/{directory}")
@@ -130,8 +131,8 @@ class ImagePulls:
             )
 
     async def keep_nothing(self, image: str, *, of: Container) -> None:
-        """Keep no asset of *image*, which is here: the agent may have ended before it could do that. Once for
-        each container."""
+        """Delete the stored assets of *image*, which podman has: the agent may have ended before it could do
+        so. Do this once for each container."""
         if not of.image_blobs or self._kept_nothing_of.get(of.name) == image:
             return
         with suppress(CapabilityError):  # it is tried again at the next look
@@ -139,12 +140,12 @@ class ImagePulls:
             self._kept_nothing_of[of.name] = image
 
     def is_asked_for(self, image: str, *, by: str) -> bool:
-        """Return whether *by* has asked for *image* and not been told what became of it."""
+        """Return whether *by* has asked for *image* and has not received the result yet."""
         pull = self._pulls.get(image)
         return pull is not None and by in pull.askers
 
     def leave(self, asker: str, *, but: str | None = None) -> None:
-        """*asker* wants no image any more, except *but*."""
+        """Note that *asker* wants no image any more, except *but*."""
         if but is None:
             self._lacked.pop(asker, None)
         for pull in list(self._pulls.values()):
@@ -161,7 +162,7 @@ class ImagePulls:
         await self._names.close()
 
     def clear(self) -> None:
-        """Have what is left of pulls that were cut short be taken away."""
+        """Start removing what is left of pulls that were interrupted."""
         self._names.clear()
 
     async def _join(self, image: str, container: Container, login: tuple[str, str] | None) -> _Pull:
@@ -199,7 +200,7 @@ class ImagePulls:
         blobs: ImageBlobs,
         assets: Sequence[ImageBlob],
     ) -> None:
-        """Have podman fetch *image*, which consists of *assets*; of those nothing is kept then."""
+        """Have podman pull *image*, which consists of *assets*. Then delete the stored assets."""
         name = parse_image(image)
         try:
             await blobs.begin(name.digest or "")
@@ -224,14 +225,15 @@ class ImagePulls:
             self._kept_nothing_of.clear()  # what is left goes with the next look
 
     async def _drop(self, image: str, assets: Sequence[ImageBlob]) -> None:
-        """Keep nothing of *assets*, of which *image* consists, but what other pulls wait for."""
+        """Delete the stored *assets* of *image*, except those that other pulls wait for."""
         others = (each for each in self._pulls.values() if each.image != image)
         awaited = {digest for each in others for digest in each.lacked}
         await self._assets.let_go([each for each in assets if each.digest not in awaited])
 
     def _find(self, image: str, asker: str) -> _Pull | None:
-        """Return the pull under way, or of which *asker* is still to be told; not one from elsewhere, where
-        the image is at hand by now: neither a registry nor a stick that is gone is waited for."""
+        """Return the pull that is under way, or whose result *asker* has not received yet; None where there
+        is none. Cancel a pull from elsewhere if the image is at hand by now, so that nobody waits for an
+        unreachable registry or a removed stick."""
         pull = self._pulls.get(image)
         if pull is None or not pull.has_news_for(asker):
             return None
@@ -276,7 +278,8 @@ class _Pull:
         self._timer: asyncio.TimerHandle | None = None
 
     def has_news_for(self, asker: str) -> bool:
-        """False for who comes after the end: a result is told once to each asker."""
+        """Return whether *asker* can still get the result. One who first asks after the end cannot: each
+        asker gets it once."""
         return not self.task.done() or asker in self.askers
 
     @property
@@ -290,13 +293,13 @@ class _Pull:
         return self._progress.left_bytes
 
     async def give_up(self, why: str) -> None:
-        """End it for want of room, and wait until podman has been told."""
+        """Cancel the pull for lack of room, and wait until podman has been told."""
         self._no_room = why
         self.task.cancel()
         await asyncio.wait({self.task})
 
     def tell(self, resource: str) -> NotReady:
-        """Return how far it is."""
+        """Return its progress as that of *resource*."""
         if self._blobs is not None and (signal := self._blobs.so_far()) is not None:
             return _for(resource, signal)
         return NotReady(
@@ -308,7 +311,8 @@ class _Pull:
         )
 
     def keep_alive(self, asker: str, *, for_s: float, timeout_s: float) -> None:
-        """Have it go on for *for_s* without being asked, and for *timeout_s* without anything coming."""
+        """Let the pull go on for *for_s* seconds without being asked for, and for *timeout_s* seconds without
+        any new data."""
         self.askers.add(asker)
         if (done_bytes := self._progress.so_far().done) != self._done_bytes:
             self._done_bytes, self._moved_s = done_bytes, self._loop.time()
@@ -320,8 +324,8 @@ class _Pull:
             self._timer = self._loop.call_at(until_s, self._expire)
 
     def failure(self) -> Exception | None:
-        """Return what went wrong: a new one for each asker, who adds whose it is. Asked after the end
-        only."""
+        """Return what went wrong; None where nothing did. Each call returns a new error, to which the asker
+        adds its resource. Call this only after the end."""
         if self.task.cancelled() and self._no_room:
             return WriteFailed(self._no_room)
         if self.task.cancelled():
@@ -373,10 +377,10 @@ async def _pull_nearby(
     *,
     silent_for_s: float | None = PULL_SILENCE_S,
 ) -> None:
-    """Have podman fetch *image* from this machine, and call it as if it came from its own registry.
+    """Have podman pull *image* from this machine, and name it as if it came from its own registry.
 
-    By digest podman finds what has the digest and any name of that repository. The tag is one of our own:
-    what somebody else has called so is not taken from them.
+    By a digest, podman finds any image that has the digest and a name in that repository. The tag is one of
+    Harmony's own, so that no tag of anybody else is moved.
     """
     from .nearby_registry import TAG, NearbyRegistry  # noqa: PLC0415 - few are ever loaded
 
@@ -404,11 +408,12 @@ async def _pull_nearby(
 
 
 def own_name(image: ImageName) -> str:
-    """Return what *image* is called by us, by a tag in its own repository, where it came from no registry."""
+    """Return Harmony's own name for *image*, a tag in the image's repository, where it came from no
+    registry."""
     digest = (image.digest or "").removeprefix("sha256:")
     return f"{image.registry}/{image.repository}:harmony-{digest[:32]}"
 
 
 def image_record(image: str) -> str:
-    """Return where it is recorded that *image* is here because we fetched it."""
+    """Return the id of the record that Harmony fetched *image*."""
     return resource_id("image", image)

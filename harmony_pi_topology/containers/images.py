@@ -49,26 +49,27 @@ class ContainerImages:
         self._records = records
 
     async def record_chosen(self, name: str, image: str) -> None:
-        """*image* is about to be fetched for a container *name*, or that is about to be made from it: so it
-        goes with it, also if that fails or never comes to be."""
+        """Record that *image* is about to be fetched for the container *name*, or used to make it. It is then
+        removed with that container, even if the fetch fails or the container is never made."""
         known = self._load(name)
         before = known or _Kept(image=image)
         now = before if image in before.all else attrs.evolve(before, next=image)
         await self._replace(name, known, now)
 
     async def record_created(self, name: str, image: str) -> None:
-        """A container *name* was made from *image*; what it needs no more goes."""
+        """Record that the container *name* was made from *image*, and remove the images that it no longer
+        needs."""
         known = self._load(name)
         await self._replace(name, known, (known or _Kept(image=image)).replace_with(image))
 
     async def record_converged(self, name: str, image: str) -> None:
-        """It runs well with *image*: the one to come back to."""
+        """Record that the container *name* runs well with *image*, which is then the image to return to."""
         known = self._load(name)
         now = attrs.evolve((known or _Kept(image=image)).replace_with(image), converged=True)
         await self._replace(name, known, now)
 
     async def record_gone(self, name: str, image: str | None) -> None:
-        """The container is no more, which had *image* when it was last seen."""
+        """Record that the container *name*, last seen with *image*, is gone, and remove its images."""
         kept = self._load(name)
         images = kept.all if kept else set[str]()
         await self._drop(images | {image} if image else images)
@@ -89,9 +90,10 @@ class ContainerImages:
                     await self._records.forget(image_record(image))
 
     async def _remove(self, image: str) -> bool:
-        """Return whether nothing of ours is left of *image*: our name goes, and the image with the last one.
+        """Remove Harmony's name of *image*, and the image itself with its last name. Return whether nothing
+        of Harmony's is left of it.
 
-        By digest podman would also take a name that somebody else has given it, or another Score.
+        Removal by digest alone would also remove a name that somebody else, or another Score, has given it.
         """
         own = own_name(parse_image(image))
         is_by_own = await self._podman.has_image(own)

@@ -108,9 +108,10 @@ _WHERE_ASKED: Mapping[str, Callable[[Container, InForce], tuple[object, object]]
 def find_unmet(
     container: Container, found: FoundContainer, devices: Collection[str] = ()
 ) -> dict[str, str]:
-    """Return what of *container* is not so in *found*, in words by its field.
+    """Return the fields of *container* that are not in force in *found*, each with a description.
 
-    *devices* are the paths at which it is to see one. Of what does not run, nothing is known.
+    *devices* are the paths at which the container is to see a device. Where the container does not run,
+    nothing is known of them.
     """
     if found.in_force is None or not found.running:
         return {}
@@ -148,7 +149,7 @@ def _differences(
 
 
 def _describe_asked(check: HealthCheck | str | None, now: InForce) -> str:
-    """Return *check* in words; of the image's own nothing is known here."""
+    """Return *check* in words. Nothing is known here of the image's own check."""
     if not isinstance(check, HealthCheck):
         return now.healthcheck
     return describe_check(
@@ -171,7 +172,7 @@ def _shown(value: object) -> str:
 
 
 def make_shortfall(container: Container, unmet: Mapping[str, str]) -> ContainerFailed:
-    """Return the error that tells of *unmet*."""
+    """Return the error that reports *unmet*."""
     told = "; ".join(f"{name} is {how}" for name, how in unmet.items())
     remedy = (
         "see what the kernel can do: cat /sys/fs/cgroup/cgroup.controllers. Raspberry Pi OS needs "
@@ -196,20 +197,21 @@ class ContainerShortfalls:
     _records: Records
 
     def find_altered(self, found: FoundContainer, unmet: Mapping[str, str]) -> frozenset[str]:
-        """Return the fields of *unmet* that were so, or not so in another way, when *found* was made."""
+        """Return the fields of *unmet* that were in force when *found* was made, or were unmet in another
+        way."""
         record = self._records.get(_record(found.name))
         if record is None or record["container"] != found.id:
             return frozenset(unmet)
         return frozenset(name for name, how in unmet.items() if record.get(f"field {name}") != how)
 
     async def record(self, found: FoundContainer, unmet: Mapping[str, str]) -> None:
-        """*found* has just been made, and *unmet* is not so."""
+        """Record that *unmet* was not in force in *found*, which has just been made."""
         if unmet:
             fields = {f"field {name}": how for name, how in unmet.items()}
             await self._records.put(_record(found.name), {"container": found.id, **fields})
 
     async def forget(self, name: str) -> None:
-        """The container *name* is gone."""
+        """Delete the record of the container *name*, which is gone."""
         await self._records.forget(_record(name))
 
 

@@ -29,7 +29,7 @@ async def read_logs(
     since: datetime | None = None,
     after: str | None = None,
 ) -> list[LogLine]:
-    """As `harmony_core.logs.Logged.logs`, of one container."""
+    """Return log lines of one container, as `harmony_core.logs.Logged.logs` does."""
     if after is not None and (second := _second_of(after)) is not None:
         return log_lines(await podman.logs(container_id, since=second), after=after)[:lines]
     newest = log_lines(await podman.logs(container_id, since=since, tail=lines))
@@ -40,9 +40,10 @@ async def read_logs(
 
 
 def log_lines(body: bytes, *, after: str | None = None) -> list[LogLine]:
-    """Return the lines in *body*, which podman has written with timestamps; those that follow *after* only.
+    """Return the lines in *body*, which podman has written with timestamps: only those after *after*, if
+    given.
 
-    *body* may be cut off anywhere, and begins with the second of *after*, if that is given.
+    *body* may be cut off anywhere. If *after* is given, it begins with the second of *after*.
     """
     told = _second_of(after) if after else None
     skipped = int(after.partition("/")[2]) if after and told else 0
@@ -71,7 +72,7 @@ def log_lines(body: bytes, *, after: str | None = None) -> list[LogLine]:
 
 
 def _second_of(cursor: str) -> datetime | None:
-    """Return the second that *cursor* lies in; None for what is no cursor."""
+    """Return the second in which *cursor* lies; None where it is not a cursor."""
     second, _, number = cursor.partition("/")
     if not (second.isdecimal() and number.isdecimal() and len(second) <= 11):
         return None
@@ -79,7 +80,7 @@ def _second_of(cursor: str) -> datetime | None:
 
 
 def _frames(body: bytes) -> Iterator[tuple[int, bytes]]:
-    """Stream and content of each whole frame."""
+    """Yield the stream number and the content of each complete frame."""
     at = 0
     while at + _HEADER.size <= len(body):
         stream, size = _HEADER.unpack_from(body, at)

@@ -61,10 +61,10 @@ NO_MOUNTS = MountsLook(contents={}, replaced=frozenset(), watched=(), problem=No
 
 
 def look_at_mounts(container: Container, root: Path, pid: int | None) -> MountsLook:
-    """Look at the mounts of *container* beneath *root*; *pid* is its main process, if it runs.
+    """Look at the mounts of *container* beneath *root*. *pid* is its main process, if it runs.
 
-    Raise `TimedOut` or `CapabilityUnavailable` where one is on a file system that hangs: nothing follows from
-    what could not be looked at.
+    Raise `TimedOut` or `CapabilityUnavailable` where a mount is on a file system that hangs: nothing follows
+    from what could not be looked at.
     """
     contents: dict[str, str] = {}
     watched: list[str] = []
@@ -94,7 +94,7 @@ def look_at_mounts(container: Container, root: Path, pid: int | None) -> MountsL
 
 
 def _check(mount: Mount, root: Path, resource: str) -> None:
-    """Raise unless the source of *mount* is there, and nobody but root decides what is there."""
+    """Raise an error unless the source of *mount* exists and only root decides what is there."""
     what = f"{mount.source}, to be mounted at {mount.target},"
     try:
         refuse_unsafe_way(root, mount.source, what, resource)
@@ -106,8 +106,8 @@ def _check(mount: Mount, root: Path, resource: str) -> None:
 
 
 def _hash_content(path: Path, source: str) -> str | None:
-    """Return what the file at *path* is known by: its hash, or the hash of its size and time when it is too
-    large for that; None for what is no file. *source* is what the device calls it."""
+    """Return the hash of the file at *path*, or, where it is too large, the hash of its size and time; None
+    where it is not a file. *source* is its path on the device."""
     if not stat.S_ISREG(path.lstat().st_mode):
         return None
     # Not to be kept waiting by a pipe that has taken its place since, and following nothing.
@@ -125,25 +125,27 @@ def _hash_content(path: Path, source: str) -> str | None:
 
 
 def find_replaced_volumes(mounts: Mapping[str, Mount], root: Path, pid: int) -> frozenset[str]:
-    """Return the names of *mounts*, which are of volumes, whose data the process *pid* does not, or no
-    longer, see."""
+    """Return the names of those volumes in *mounts* whose data the process *pid* does not see, or does not
+    see any more."""
     seen = _compare(list(mounts.values()), root, pid)
     return frozenset(name for name, each in mounts.items() if not seen.get(each.source, True))
 
 
 def _find_replaced(container: Container, root: Path, pid: int) -> frozenset[str]:
-    """Return the sources that the process *pid* of *container* does not, or no longer, see."""
+    """Return the sources of the mounts of *container* that its process *pid* does not see, or does not see
+    any more."""
     mounts = [mount for mount in container.mounts if not mount.live]
     return frozenset(source for source, is_so in _compare(mounts, root, pid).items() if not is_so)
 
 
 def sees_any_source(mounts: Sequence[Mount], root: Path, pid: int) -> bool:
-    """Return whether the process *pid* sees the source of any of *mounts* as it is now on the device."""
+    """Return whether the process *pid* sees the present source on the device of any of *mounts*."""
     return any(_compare(mounts, root, pid).values())
 
 
 def _compare(mounts: Sequence[Mount], root: Path, pid: int) -> dict[str, bool]:
-    """Return whether *pid* sees each source of *mounts* as it is now; of none where that is not told."""
+    """Return for each source of *mounts* whether *pid* sees its present state. Return nothing where the
+    kernel does not tell."""
     if not mounts:
         return {}
     here = listed.mounts_of(1, root / "proc")
@@ -156,7 +158,8 @@ def _compare(mounts: Sequence[Mount], root: Path, pid: int) -> dict[str, bool]:
 
 
 def _is_mounted(mount: Mount, here: list[listed.Mount], there: list[listed.Mount]) -> bool:
-    """Return whether what has mounted *there* sees the source of *mount* as it is *here*, on the device."""
+    """Return whether a process with the mounts *there* sees the source of *mount* as it is *here*, on the
+    device."""
     device, root = _place_of(mount.source, here)
     # The last one hides those before. Where a link in the image led podman elsewhere, any will do.
     at_target = [each for each in there if each.point == mount.target][-1:]
@@ -167,7 +170,7 @@ def _is_mounted(mount: Mount, here: list[listed.Mount], there: list[listed.Mount
 
 
 def _place_of(path: str, mounts: list[listed.Mount]) -> tuple[str, str]:
-    """Return the file system that *path* lies on, and its path in that."""
+    """Return the file system on which *path* lies, and the path within it."""
     if (found := listed.mount_on_the_way_to(path, mounts)) is None:
         return "", ""
     return found.device, str(

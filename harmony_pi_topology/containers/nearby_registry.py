@@ -56,15 +56,15 @@ class NearbyRegistry:
 
     @property
     def failure(self) -> InvalidResource | None:
-        """Return what is wrong with the image, where podman was not given it for that."""
+        """What is wrong with the image, because of which podman did not get it."""
         return self._server.failure
 
     def begin(self) -> None:
-        """Answer from now on."""
+        """Start to answer requests."""
         self._thread.start()
 
     def end(self) -> None:
-        """Answer nobody new. What is being sent ends with its connection."""
+        """Accept no new connection. What is being sent ends with its connection."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -84,7 +84,7 @@ class _Server(ThreadingTCPServer):
         self.failure: InvalidResource | None = None
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say it to nobody: podman is told by the connection's end."""
+        """Report nothing: the end of the connection tells podman."""
         log.debug("an answer to %s about %s ends early", client_address, request)
 
 
@@ -98,7 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server
 
     def handle(self) -> None:
-        """Hang up on who begins with TLS, as podman tries first: it is not known where that greeting ends."""
+        """Close the connection of a client that begins with TLS, as podman tries first: the length of that
+        greeting is not known."""
         if self.connection.recv(1, socket.MSG_PEEK) != _TLS:
             super().handle()
 
@@ -159,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _find_failure(content: bytes, digest: str) -> InvalidResource | None:
-    """Return why podman is not given this manifest; None for one that is in order."""
+    """Return why podman must not get this manifest; None where it may."""
     try:
         if not names_elsewhere(content):
             return None
@@ -172,7 +173,8 @@ def _find_failure(content: bytes, digest: str) -> InvalidResource | None:
 
 
 def _media_type_of(content: bytes) -> str:
-    """Return what a manifest says that it is; where it says nothing, what it looks like."""
+    """Return the media type that a manifest states, or, where it states none, the one that its content
+    suggests."""
     try:
         said = json.loads(content)
         media_type = said.get("mediaType", "")

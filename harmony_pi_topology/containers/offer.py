@@ -20,7 +20,7 @@ _PROGRAMS = ("/usr/bin/podman", "/usr/local/bin/podman")
 
 @impl
 def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
-    """Harmony's hook."""
+    """Return what *place* offers: the hook that Harmony calls."""
     if (why_not := why_no_podman(place)) is not None:
         return {"ContainerRuntime": why_not}
     from .reconciler import PodmanContainers  # noqa: PLC0415 - needs podman's library
@@ -38,7 +38,7 @@ def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
 
 
 def why_no_podman(place: Place) -> str | None:
-    """Return why nothing of podman's is offered at *place*; None where it is."""
+    """Return why podman's capabilities are not offered at *place*; None where they are."""
     if place.why_no_machine:
         return place.why_no_machine
     socket = Path(place.podman_url.removeprefix("unix://"))

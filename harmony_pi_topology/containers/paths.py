@@ -8,11 +8,11 @@ __all__ = ["list_prefixes", "place_in"]
 
 
 def list_prefixes(path: str) -> list[str]:
-    """Return what is passed on the way to *path*, itself last: ``/a``, ``/a/b``, ``/a/b/c``."""
+    """Return every path on the way to *path*, and *path* itself last: ``/a``, ``/a/b``, ``/a/b/c``."""
     whole = PurePosixPath(path)
     return [*(str(parent) for parent in reversed(whole.parents[:-1])), str(whole)]
 
 
 def place_in(root: Path, path: str) -> Path:
-    """Return where the device's absolute *path* is seen beneath *root*."""
+    """Return where the device's absolute *path* lies beneath *root*."""
     return root / path.lstrip("/")

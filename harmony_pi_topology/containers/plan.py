@@ -80,12 +80,12 @@ def plan_steps(
     dead_ports: frozenset[int] = frozenset(),
     has_just_failed: bool = False,
 ) -> ContainerSteps:
-    """Plan what makes *found* as *desired* says. Whether its image is here is left to be asked.
+    """Plan the steps that make *found* match *desired*. Do not look whether the image is here.
 
-    *replaced* are the sources of mounts that it does not see any more as they are, *altered* the fields that
-    somebody else has changed while it runs, *dead_ports* the ports of the device that do not lead into it.
-    With *has_just_failed*, what does not run is left so, since its failure has not been told yet; so is what
-    runs once and has done that.
+    *replaced* are the sources of mounts whose present state the container does not see, *altered* the fields
+    that somebody else has changed while it runs, *dead_ports* the ports of the device that do not lead into
+    it. With *has_just_failed*, a container that has ended is not started, since its failure has not been
+    reported yet. Neither is one that runs once and has completed.
     """
     if found is None:
         return ContainerSteps(make="create", start=True)
@@ -110,7 +110,7 @@ def plan_steps(
 
 
 def plan_removal(found: FoundContainer | None) -> tuple[Step, ...]:
-    """Return what removing *found* does, in order."""
+    """Return the steps that remove *found*, in order."""
     if found is None:
         return ()
     stopped = (Stopped(),) if found.running else ()

@@ -97,9 +97,11 @@ class Podman:
         self._image_directory = ""
 
     async def is_expected_to_answer(self) -> str | None:
-        """None, or why not. Wakes podman only when it did not answer the last time.
+        """Return why podman is not expected to answer; None where it is. Wake podman only if it did not
+        answer the last time.
 
-        Its service is started by asking and takes 50 MiB: asked at every heartbeat it would never end.
+        Its service starts at a request and takes 50 MiB: with a request at every heartbeat, it would never
+        end.
         """
         path = Path(self._url.removeprefix("unix://"))
         try:
@@ -113,14 +115,15 @@ class Podman:
         return None
 
     async def ping(self) -> None:
-        """Raises `CapabilityUnavailable` or `TimedOut` unless podman answers within 2 s."""
+        """Raise `CapabilityUnavailable` or `TimedOut` unless podman answers within 2 s."""
         what = "answer a ping"
         _accept(await self._ask(Question(method="get", path="/_ping"), what, _PING_S), what)
 
     async def inspect(self, name: str) -> FoundContainer | None:
         """Return the container of this name; None when there is none.
 
-        One of which podman has lost a part, as by a power cut while it was made or removed, is "removing".
+        If podman has lost a part of it, for instance in a power cut while it was made or removed, its status
+        is "removing".
         """
         if not can_be_a_name(name):
             return None  # it must not lead to another path
@@ -135,13 +138,15 @@ class Podman:
         return found if found.name == name else None
 
     async def _torn(self, name: str) -> FoundContainer | None:
-        """Return what the list, which podman still has, says of a container that cannot be inspected."""
+        """Return a container that cannot be inspected, from podman's list, which still has it; None where it
+        is not there."""
         what = "list all containers"
         question = Question(method="get", path="/containers/json", params={"all": True})
         return torn_container(_accept(await self._ask(question, what), what), name, what)
 
     async def create(self, name: str, specification: Body) -> str:
-        """Its id. Raises `ImageNotFound` when the image has gone, `ContainerFailed` when podman refuses."""
+        """Create a container and return its id. Raise `ImageNotFound` when the image has gone,
+        `ContainerFailed` when podman refuses."""
         what = f"create container {name}"
         question = Question(method="post", path="/containers/create", body=specification)
         answer = await self._ask(question, what)
@@ -150,7 +155,7 @@ class Podman:
         return parse_created_id(answer, what)
 
     async def start(self, container_id: str, name: str, *, paused: bool = False) -> None:
-        """Raises `PortTaken` or `ContainerFailed`. A container that runs already is left alone."""
+        """Start a container. Leave one that runs already alone. Raise `PortTaken` or `ContainerFailed`."""
         verb = "unpause" if paused else "start"
         question = Question(method="post", path=f"/containers/{container_id}/{verb}")
         answer = await self._ask(question, f"start container {name}")
@@ -158,17 +163,17 @@ class Podman:
             raise to_start_error(refusal(answer), name)
 
     async def pause(self, container_id: str, name: str) -> None:
-        """Freeze all its processes, until it is started with *paused*. `ContainerFailed` where this podman
-        cannot."""
+        """Freeze all processes of a container, until it is started with *paused*. Raise `ContainerFailed`
+        where this podman cannot do that."""
         question = Question(method="post", path=f"/containers/{container_id}/pause")
         answer = await self._ask(question, f"pause container {name}")
         if answer.status >= 400:
             raise to_pause_error(refusal(answer), name)
 
     async def ask_to_end(self, container_id: str, *, signal: str) -> None:
-        """Send it *signal*, and wait for nothing. One that does not run, or is gone, is left alone.
+        """Send *signal* to a container, and do not wait. Leave one that does not run, or is gone, alone.
 
-        podman does not start again by itself what was sent a signal through it.
+        podman does not restart by itself a container that got a signal through podman.
         """
         question = Question(
             method="post", path=f"/containers/{container_id}/kill", params={"signal": signal}
@@ -176,14 +181,14 @@ class Podman:
         await self._do(question, "ask a container to end", fine=_NOT_RUNNING)
 
     async def kill(self, container_id: str) -> None:
-        """End it now. One that does not run, or is gone, is left alone."""
+        """Kill a container now. Leave one that does not run, or is gone, alone."""
         question = Question(
             method="post", path=f"/containers/{container_id}/stop", params={"timeout": 0}
         )
         await self._do(question, "stop a container")
 
     async def rename(self, container_id: str, name: str) -> None:
-        """Call it *name* from now on, whether it runs or not."""
+        """Rename a container to *name*, whether it runs or not."""
         question = Question(
             method="post", path=f"/containers/{container_id}/rename", params={"name": name}
         )
@@ -191,9 +196,9 @@ class Podman:
         _accept(await self._ask(question, what), what)
 
     async def remove(self, container_id: str) -> None:
-        """Remove it, running or not, and none of its volumes: data outlives what made it.
+        """Remove a container, whether it runs or not, but none of its volumes: data outlives what made it.
 
-        One that runs is killed; one that is gone is fine.
+        Kill it if it runs. Do nothing if it is gone.
         """
         question = Question(
             method="delete",
@@ -203,7 +208,8 @@ class Podman:
         await self._do(question, "remove a container")
 
     async def list_by_label(self, label: str, value: str) -> Mapping[str, str]:
-        """Return the ids of all containers, running or not, of which *label* says *value*, by their names."""
+        """Return the ids of all containers, running or not, whose label *label* is *value*, by their
+        names."""
         what = "list containers"
         question = Question(
             method="get",
@@ -213,7 +219,8 @@ class Podman:
         return parse_listed_ids(_accept(await self._ask(question, what), what), what)
 
     async def list_published_ports(self, label: str) -> Mapping[tuple[int, str], str]:
-        """Return the ports, with their protocols, of what runs and has *label*; and its name."""
+        """Return the published ports, with their protocols, of running containers that have *label*, with the
+        name of each container."""
         what = "list the ports of containers"
         question = Question(
             method="get",
@@ -223,7 +230,8 @@ class Podman:
         return parse_published_ports(_accept(await self._ask(question, what), what), what)
 
     async def log_tail(self, container_id: str, *, lines: int) -> bytes:
-        """Its newest *lines* of standard output and error; empty when it, or its log, has gone."""
+        """Return the newest *lines* of a container's standard output and error; empty when it, or its log,
+        has gone."""
         question = Question(
             method="get",
             path=f"/containers/{container_id}/logs",
@@ -236,8 +244,9 @@ class Podman:
     async def logs(
         self, container_id: str, *, since: datetime | None = None, tail: int | None = None
     ) -> bytes:
-        """Return what it wrote, with timestamps and in podman's frames, from the second of *since* on; the
-        newest *tail* lines of that. The first MiB; empty when it, or its log, has gone."""
+        """Return at most the first MiB of what a container wrote, with timestamps and in podman's frames,
+        from the second of *since* on, and of that only the newest *tail* lines; empty when it, or its log,
+        has gone."""
         params: dict[str, str | int | bool] = {"stdout": True, "stderr": True, "timestamps": True}
         if since is not None:
             params["since"] = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -259,8 +268,7 @@ class Podman:
         return answer.status != 404 and bool(_accept(answer, what))
 
     async def image_volumes(self, image: str) -> list[str]:
-        """Return the paths that *image*, which is here, declares as volumes; `ImageNotFound` when it is
-        not."""
+        """Return the paths that *image* declares as volumes. Raise `ImageNotFound` when it is not here."""
         what = f"look at image {image}"
         question = Question(method="get", path=f"/images/{quote(image, safe='')}/json")
         answer = await self._ask(question, what)
@@ -269,14 +277,14 @@ class Podman:
         return image_volumes(_accept(answer, what), what)
 
     async def image_tags(self, image: str) -> list[str]:
-        """Return the names with a tag that *image* has; none where it is not here."""
+        """Return the names with a tag that *image* has; none where the image is not here."""
         what = f"look at image {image}"
         question = Question(method="get", path=f"/images/{quote(image, safe='')}/json")
         answer = await self._ask(question, what)
         return [] if answer.status == _NOT_THERE else image_tags(_accept(answer, what), what)
 
     async def network_has_ipv6(self, network: str = DEFAULT_NETWORK) -> bool:
-        """Return whether *network* has IPv6: unless named, that in which containers are that name none."""
+        """Return whether *network* has IPv6: by default, the network of containers that name none."""
         what = f"look at network {network}"
         question = Question(method="get", path=f"/networks/{network}/json")
         answer = await self._ask(question, what)
@@ -285,10 +293,11 @@ class Podman:
     async def reconnect(
         self, container_id: str, networks: Mapping[str, Body] = _DEFAULT_NETWORK_ALONE
     ) -> None:
-        """Take a container off *networks*, and put it back, on each with what is said of it (`connect`): its
-        ports are published anew, while it runs.
+        """Disconnect a container from *networks* and connect it again, with the given settings for each (see
+        `connect`). This publishes its ports again while it runs.
 
-        Cut short in between, it is cut off. podman's own `network reload` is not to be had over its socket.
+        If this is interrupted in between, the container is left disconnected. podman's own `network reload`
+        is not available over its socket.
         """
         for network in networks:
             await self.disconnect(container_id, network)
@@ -299,7 +308,7 @@ class Podman:
             _accept(await self._ask(question, what), what)
 
     async def disconnect(self, container_id: str, network: str) -> None:
-        """Take a container off *network*, whether it runs or not."""
+        """Disconnect a container from *network*, whether it runs or not."""
         body: Body = {"Container": container_id, "Force": True}
         question = Question(method="post", path=f"/networks/{network}/disconnect", body=body)
         what = f"take a container off network {network}"
@@ -316,8 +325,8 @@ class Podman:
         return found if found.name == name else None
 
     async def create_network(self, specification: Body, *, called: str = "") -> None:
-        """Make a network, of which *specification* says the name. What podman refuses raises
-        `ContainerFailed`, which says *called* where that is given."""
+        """Create a network, whose name is in *specification*. Raise `ContainerFailed` where podman refuses;
+        the error calls the network *called*, if given."""
         what = f"make network {called or specification['name']}"
         question = Question(method="post", path="/networks/create", body=specification)
         answer = await self._ask(question, what)
@@ -325,7 +334,7 @@ class Podman:
             raise to_network_error(refusal(answer), what)
 
     async def remove_network(self, name: str) -> None:
-        """Remove the network *name*; one that is gone is fine. `InUse` where a container is on it."""
+        """Remove the network *name*. Do nothing if it is gone. Raise `InUse` where a container is on it."""
         what = f"remove network {name}"
         answer = await self._ask(Question(method="delete", path=f"/networks/{name}"), what)
         if answer.status == _NOT_THERE:
@@ -336,13 +345,14 @@ class Podman:
             raise to_in_use(Refusal(status=answer.status, message=why), what)
 
     async def list_registries(self) -> Mapping[str, FoundRegistry]:
-        """Return how registries are used, as its service has read it, by what they are registries of."""
+        """Return how podman uses registries, as its service has read the files, by the name of the registry,
+        or of a part of it."""
         what = "tell how it uses registries"
         answer = await self._ask(Question(method="get", path="/info"), what)
         return parse_registries(_accept(answer, what), what)
 
     async def image_directory(self) -> str:
-        """Return the directory on whose disk images and containers are."""
+        """Return the directory whose disk holds images and containers."""
         if not self._image_directory:
             what = "tell where it keeps images"
             answer = await self._ask(Question(method="get", path="/info"), what)
@@ -352,8 +362,8 @@ class Podman:
     async def list_users(
         self, kind: Literal["volume", "network"], name: str
     ) -> Mapping[str, Mapping[str, str]]:
-        """Return the labels of all containers, running or not, that have the volume or network *name*, by
-        their names."""
+        """Return the labels of all containers, running or not, that use the volume or network *name*, by the
+        containers' names."""
         what = f"list who uses {kind} {name}"
         question = Question(
             method="get",
@@ -363,13 +373,13 @@ class Podman:
         return parse_listed_labels(_accept(await self._ask(question, what), what), what)
 
     async def list_volumes(self) -> list[FoundVolume]:
-        """Return all volumes that there are, whoever made them."""
+        """Return all volumes, whoever made them."""
         what = "list volumes"
         answer = await self._ask(Question(method="get", path="/volumes/json"), what)
         return parse_volumes(_accept(answer, what), what)
 
     async def volume_sizes(self) -> Mapping[str, int]:
-        """Return how many bytes are in each volume: podman counts them, file by file."""
+        """Return how many bytes are in each volume. podman counts them file by file."""
         what = "count what is in volumes"
         answer = await self._ask(Question(method="get", path="/system/df"), what, _COUNTED_WITHIN_S)
         return parse_volume_sizes(_accept(answer, what), what)
@@ -384,7 +394,7 @@ class Podman:
         return found if found.name == name else None
 
     async def volume_options(self, name: str) -> Mapping[str, str] | None:
-        """With which options the volume *name* was made; None when there is none."""
+        """Return the options with which the volume *name* was made; None when there is none."""
         what = f"look at volume {name}"
         answer = await self._ask(Question(method="get", path=f"/volumes/{name}/json"), what)
         return None if answer.status == _NOT_THERE else volume_options(_accept(answer, what), what)
@@ -392,7 +402,7 @@ class Podman:
     async def create_volume(
         self, name: str, options: Mapping[str, str], labels: Mapping[str, str] | None = None
     ) -> None:
-        """Make the volume *name*, which is not there yet."""
+        """Create the volume *name*, which must not exist yet."""
         what = f"make volume {name}"
         body: Body = {
             "Name": name,
@@ -404,8 +414,8 @@ class Podman:
         _accept(await self._ask(question, what), what)
 
     async def remove_volume(self, name: str) -> None:
-        """Remove the volume *name*, with what is in it; one that is gone is fine. `InUse` where a container
-        has it."""
+        """Remove the volume *name* and its content. Do nothing if it is gone. Raise `InUse` where a container
+        uses it."""
         what = f"remove volume {name}"
         answer = await self._ask(Question(method="delete", path=f"/volumes/{name}"), what)
         if answer.status >= 400 and answer.status != _NOT_THERE:
@@ -418,7 +428,7 @@ class Podman:
         return parse_secrets(_accept(answer, what), what)
 
     async def create_secret(self, name: str, content: bytes, labels: Mapping[str, str]) -> str:
-        """Have podman keep *content* as the secret *name*, which is not there yet; return its id."""
+        """Store *content* in podman as the secret *name*, which must not exist yet. Return its id."""
         what = f"keep secret {name}"
         question = Question(
             method="post",
@@ -430,11 +440,11 @@ class Podman:
         return parse_created_secret(_accept(answer, what), what)
 
     async def remove_secret(self, name: str) -> None:
-        """Remove the secret *name*; one that is gone is fine."""
+        """Remove the secret *name*. Do nothing if it is gone."""
         await self._do(Question(method="delete", path=f"/secrets/{name}"), f"remove secret {name}")
 
     async def remove_image(self, image: str) -> bool:
-        """Return whether it is gone now; False when something still uses it."""
+        """Remove *image*. Return whether it is gone now; False when something still uses it."""
         question = Question(method="delete", path=f"/images/{quote(image, safe='')}")
         answer = await self._ask(question, f"remove image {image}")
         if answer.status == 409:
@@ -442,16 +452,16 @@ class Podman:
         return answer.status == 404 or bool(_accept(answer, f"remove image {image}"))
 
     def close(self) -> None:
-        """Take no more questions."""
+        """Accept no more questions."""
         self._calls.close()
         self._pulls.close()
 
     async def tag(self, image: str, repository: str, tag: str) -> None:
-        """Call *image*, which is here, ``repository:tag`` too."""
+        """Give *image*, which is here, the further name ``repository:tag``."""
         await self._name(image, "tag", repository, tag)
 
     async def untag(self, image: str, repository: str, tag: str) -> None:
-        """Call *image* ``repository:tag`` no more."""
+        """Remove the name ``repository:tag`` from *image*."""
         await self._name(image, "untag", repository, tag)
 
     async def _name(
@@ -474,16 +484,16 @@ class Podman:
         source: str | None = None,
         silent_for_s: float | None = PULL_SILENCE_S,
     ) -> None:
-        """Fetch *image*, telling *progress*. Cancelling it makes podman give up at once.
+        """Pull *image*, and report to *progress*. Cancelling this makes podman give up at once.
 
-        From *source*, where that is given: a registry of this machine, without TLS. It is given up where
-        podman says nothing *silent_for_s*; never with None.
+        Pull from *source*, where that is given: a registry of this machine, without TLS. Give up where podman
+        sends nothing for *silent_for_s* seconds; with None, never.
 
-        *login* is a user's name and password at its registry, which podman keeps nowhere; without one, podman
-        looks into root's own file.
+        *login* is a user name and password for the image's registry, which podman does not store. Without it,
+        podman looks into root's own file.
 
-        Raises `ImageNotFound`, `RegistryUnreachable`, `WriteFailed` when the disk is full, or what says
-        that podman itself does not answer. Has no deadline of its own.
+        Raise `ImageNotFound`, `RegistryUnreachable`, `WriteFailed` when the disk is full, or the error for a
+        podman that does not answer. There is no deadline.
         """
         question = Question(
             method="post",
@@ -511,7 +521,8 @@ class Podman:
                 return
 
     async def _do(self, question: Question, what: str, *, fine: int = _NOT_THERE) -> None:
-        """For what is already so when podman says "not modified", "no such container", or *fine*."""
+        """Send a command. Accept the answers "not modified", "no such container" and *fine*: what was asked
+        for is already so. Raise an error for any other refusal."""
         answer = await self._ask(question, what)
         if answer.status not in {_NOT_THERE, fine}:
             _accept(answer, what)
@@ -541,7 +552,7 @@ def _describe_login(username: str, password: str) -> str:
 
 
 def can_be_a_name(name: str) -> bool:
-    """Return whether a container can be called *name*."""
+    """Return whether *name* is allowed as the name of a container."""
     return _CONTAINER_NAME.fullmatch(name) is not None
 
 
@@ -554,7 +565,8 @@ def _accept(answer: Answer, what: str) -> Answer:
 def _ask_in_thread(
     url: str, cutoff: Cutoff, question: Question, read_timeout_s: float
 ) -> Answer | PodmanSilent:
-    """Returns what went wrong, since whoever asked may have gone when it does."""
+    """Send the question, and return the answer, or the failure rather than raise it: the caller may have gone
+    by then."""
     from . import podman_client  # noqa: PLC0415 - podman-py is dear: at the first question, in its thread
 
     try:
@@ -566,7 +578,8 @@ def _ask_in_thread(
 def _pull_in_thread(
     url: str, cutoff: Cutoff, question: Question, progress: PullProgress, silent_for_s: float | None
 ) -> Refusal | PodmanSilent | None:
-    """As above."""
+    """Pull, and return the failure rather than raise it, as `_ask_in_thread` does; None where it went
+    well."""
     from . import podman_client  # noqa: PLC0415 - as above
 
     failure = None

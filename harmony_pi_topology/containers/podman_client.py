@@ -29,7 +29,7 @@ _PART_BYTES = 64 * 1024
 def ask(url: str, cutoff: Cutoff, question: Question, read_timeout_s: float) -> Answer:
     """Send one request and read the whole answer, whatever its status.
 
-    Raises `PodmanSilent` when there is none, or only half of one.
+    Raise `PodmanSilent` when there is no answer, or only a part of one.
     """
     with _Client(url, cutoff) as client:
         if question.most_bytes is not None:

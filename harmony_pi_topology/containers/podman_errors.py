@@ -63,12 +63,13 @@ _TORN = re.compile(r"container not known")
 
 
 def is_torn(refusal: Refusal) -> bool:
-    """Return whether a part of the container that was asked for is gone."""
+    """Return whether podman refused because a part of the container is gone."""
     return _TORN.search(refusal.message) is not None
 
 
 def silent(silence: PodmanSilent, what: str, *, timed_out: bool) -> TransientError:
-    """podman did not answer when asked to do *what*; *timed_out* when we waited no longer."""
+    """Return the error where podman did not answer when asked to do *what*. *timed_out* says that Harmony
+    stopped waiting."""
     if timed_out or silence.timed_out:
         return TimedOut(
             f"podman did not answer in time when asked to {what}; "
@@ -87,7 +88,7 @@ def to_refusal(refusal: Refusal, what: str) -> TransientError:
 
 
 def to_in_use(refusal: Refusal, what: str) -> TransientError:
-    """podman did not do *what*, which takes a volume or a network away."""
+    """Return the error where podman did not do *what*, which removes a volume or a network."""
     if _IN_USE.search(refusal.message):
         return InUse(
             f"podman could not {what}: {refusal.message}; remove the containers that use it, or the Scores "
@@ -97,7 +98,7 @@ def to_in_use(refusal: Refusal, what: str) -> TransientError:
 
 
 def to_network_error(refusal: Refusal, what: str) -> CapabilityError:
-    """podman did not do *what*, which makes a network."""
+    """Return the error where podman did not do *what*, which creates a network."""
     return _disk(refusal) or ContainerFailed(
         f"podman could not {what}: {refusal.message}; choose other subnets, or leave them to podman"
     )
@@ -118,7 +119,7 @@ def to_create_error(refusal: Refusal, name: str) -> CapabilityError:
 
 
 def image_gone(refusal: Refusal, *, resource: str | None = None) -> ImageNotFound:
-    """An image that was here is not here."""
+    """Return the error for an image that was here and is gone."""
     return ImageNotFound(
         f"{refusal.message}; it went away after it was fetched, and is fetched again",
         resource=resource,
@@ -165,7 +166,7 @@ def _no_controller(controller: str, name: str) -> ContainerFailed:
 def port_taken(
     port: str, name: str, *, holder: str = "another process on this device"
 ) -> PortTaken:
-    """*port* is what *name* is to publish, and *holder* has it."""
+    """Return the error that *holder* has *port*, which *name* is to publish."""
     return PortTaken(
         f"{port} is held by {holder}; stop that, or publish {name} on another port",
         resource=resource_id("container", name),
@@ -175,8 +176,8 @@ def port_taken(
 def pull_failed(
     refusal: Refusal, image: str, *, has_login: bool = False, is_nearby: bool = False
 ) -> TransientError:
-    """*image* was not fetched; *has_login* where its Score says how the device logs in, *is_nearby* where it
-    was to come from the agent itself."""
+    """Return the error that *image* was not fetched. *has_login* says that its Score has a login for the
+    registry, *is_nearby* that the image was to come from the agent itself."""
     if full := _disk(refusal):
         return full
     if _TOO_MANY.search(refusal.message):

@@ -205,7 +205,7 @@ class PullProgress:
         self._total: dict[str, int | None] = {}
 
     def hear(self, line: Answer) -> Refusal | None:
-        """Take in one line of the answer; what it says has gone wrong, if anything has."""
+        """Take in one line of the answer. Return the failure that it reports, if any."""
         if line.status >= 400:
             return refusal(line)
         try:
@@ -219,7 +219,7 @@ class PullProgress:
         return None
 
     def so_far(self) -> Progress:
-        """Bytes of all layers. The total is None until the size of every layer is known."""
+        """Return the bytes of all layers. The total is None until the size of every layer is known."""
         with self._lock:
             totals = list(self._total.values())
             known = [total for total in totals if total is not None]
@@ -530,7 +530,8 @@ class _PullLine(BaseModel):
 
 
 def parse_container(answer: Answer, what: str) -> FoundContainer:
-    """Raises `CapabilityUnavailable` when *answer* is not the description of a container."""
+    """Return the container that *answer* describes. Raise `CapabilityUnavailable` when it is not such a
+    description."""
     reply = _read(_Container, answer, what)
     return FoundContainer(
         id=reply.id,
@@ -630,14 +631,14 @@ def _in_force(reply: _Container) -> InForce:
 
 
 def _limit(number: int) -> int:
-    """Return *number*, in which no limit is -1: podman has it as the largest number there is."""
+    """Return *number*, or -1, no limit, for the largest number there is, which podman uses for that."""
     return -1 if number >= 2**64 - 1 else number
 
 
 def describe_check(
     words: Sequence[str], interval_s: float, timeout_s: float, retries: int, start_period_s: float
 ) -> str:
-    """Return a health check in words; two that differ in anything differ in them."""
+    """Return a health check in words. Checks that differ in anything differ in these words."""
     return (
         f"{list(words)} every {interval_s:g} s for {timeout_s:g} s, {retries} times, "
         f"from {start_period_s:g} s on"
@@ -645,7 +646,7 @@ def describe_check(
 
 
 def describe_secret(name: str, uid: int, gid: int, mode: int) -> str:
-    """Return a podman secret that a container sees as a file, in words."""
+    """Return in words a podman secret that a container sees as a file."""
     return f"{name} of {uid}:{gid} ({mode:04o})"
 
 
@@ -674,7 +675,8 @@ def _check(reply: _Container) -> FoundCheck | None:
 
 
 def torn_container(answer: Answer, name: str, what: str) -> FoundContainer | None:
-    """Return the container *name* of a list, as one that has to be removed; None when it is not in it."""
+    """Return the container *name* of a list, as one that has to be removed; None when the list does not have
+    it."""
     for reply in _read(_Listed, answer, what).root:
         if name in reply.names:
             return FoundContainer(
@@ -708,7 +710,8 @@ def parse_listed_labels(answer: Answer, what: str) -> dict[str, dict[str, str]]:
 
 
 def parse_published_ports(answer: Answer, what: str) -> dict[tuple[int, str], str]:
-    """Return the ports, with their protocols, that what is alive in a list publishes, and its name."""
+    """Return the ports, with their protocols, that the live containers in a list publish, with the name of
+    each container."""
     return {
         (port.host_port + n, port.protocol): name
         for reply in _read(_Listed, answer, what).root
@@ -720,12 +723,13 @@ def parse_published_ports(answer: Answer, what: str) -> dict[tuple[int, str], st
 
 
 def has_ipv6(answer: Answer, what: str) -> bool:
-    """Return whether the network described in *answer* has IPv6."""
+    """Return whether the network that *answer* describes has IPv6."""
     return any(":" in each.subnet for each in _read(_Network, answer, what).subnets or ())
 
 
 def parse_network(answer: Answer, what: str) -> FoundNetwork:
-    """Raises `CapabilityUnavailable` when *answer* is not the description of a network."""
+    """Return the network that *answer* describes. Raise `CapabilityUnavailable` when it is not such a
+    description."""
     reply = _read(_Network, answer, what)
     return FoundNetwork(
         name=reply.name,
@@ -740,7 +744,7 @@ def parse_network(answer: Answer, what: str) -> FoundNetwork:
 
 
 def parse_registries(answer: Answer, what: str) -> Mapping[str, FoundRegistry]:
-    """Return how registries are used, by what they are registries of."""
+    """Return how podman uses registries, by the name of the registry, or of a part of it."""
     reply = _read(_Information, answer, what)
     return {
         place: FoundRegistry(
@@ -755,22 +759,23 @@ def parse_registries(answer: Answer, what: str) -> Mapping[str, FoundRegistry]:
 
 
 def parse_image_directory(answer: Answer, what: str) -> str:
-    """Return where its images and containers are kept; empty where it does not say."""
+    """Return the directory of images and containers; empty where *answer* does not say."""
     return _read(_Information, answer, what).store.graph_root
 
 
 def why_not_removed(answer: Answer, what: str) -> str | None:
-    """Return why a network that was to be removed was not; None when it was."""
+    """Return why podman did not remove a network; None when it did."""
     return next((each.err for each in _read(_RemovedNetworks, answer, what).root if each.err), None)
 
 
 def parse_volume(answer: Answer, what: str) -> FoundVolume:
-    """Raises `CapabilityUnavailable` when *answer* is not the description of a volume."""
+    """Return the volume that *answer* describes. Raise `CapabilityUnavailable` when it is not such a
+    description."""
     return _to_found_volume(_read(_Volume, answer, what))
 
 
 def parse_volumes(answer: Answer, what: str) -> list[FoundVolume]:
-    """Return the volumes in a list, by their names."""
+    """Return the volumes in a list, sorted by name."""
     found = map(_to_found_volume, _read(_Volumes, answer, what).root)
     return sorted(found, key=lambda each: each.name)
 
@@ -792,23 +797,23 @@ def parse_volume_sizes(answer: Answer, what: str) -> dict[str, int]:
 
 
 def volume_options(answer: Answer, what: str) -> dict[str, str]:
-    """Return the options with which the volume described in *answer* was made."""
+    """Return the options with which the volume that *answer* describes was made."""
     return _read(_Volume, answer, what).options or {}
 
 
 def image_volumes(answer: Answer, what: str) -> list[str]:
-    """Return the paths that the image described in *answer* declares as volumes."""
+    """Return the paths that the image that *answer* describes declares as volumes."""
     config = _read(_Image, answer, what).config
     return sorted(config.volumes or ()) if config is not None else []
 
 
 def image_tags(answer: Answer, what: str) -> list[str]:
-    """Return the names with a tag of the image described in *answer*."""
+    """Return the names with a tag of the image that *answer* describes."""
     return _read(_Image, answer, what).repo_tags or []
 
 
 def parse_created_id(answer: Answer, what: str) -> str:
-    """Raises `CapabilityUnavailable` when *answer* does not tell the new container's id."""
+    """Return the id of the new container. Raise `CapabilityUnavailable` when *answer* does not have it."""
     return _read(_Created, answer, what).id
 
 
@@ -818,12 +823,12 @@ def parse_secrets(answer: Answer, what: str) -> dict[str, str]:
 
 
 def parse_created_secret(answer: Answer, what: str) -> str:
-    """Raises `CapabilityUnavailable` when *answer* does not tell the new secret's id."""
+    """Return the id of the new secret. Raise `CapabilityUnavailable` when *answer* does not have it."""
     return _read(_CreatedSecret, answer, what).id
 
 
 def refusal(answer: Answer) -> Refusal:
-    """Return what podman gave as its reason; the bare text where it is not podman's JSON."""
+    """Return podman's reason for refusing: the bare text where it is not podman's JSON."""
     try:
         told = json.loads(answer.body)
         message = str(told["message"])

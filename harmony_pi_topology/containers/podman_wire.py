@@ -63,7 +63,8 @@ class Cutoff:
         self._sockets: list[socket.socket] = []
 
     def connect(self, sock: socket.socket, path: str) -> None:
-        """Called in the thread, with each socket that it opens. OSError once this is cut."""
+        """Connect *sock*; the thread calls this with each socket that it opens. Raise OSError once this is
+        cut."""
         with self._lock:
             self._sockets.append(sock)
         sock.connect(path)
@@ -72,14 +73,14 @@ class Cutoff:
             raise OSError(errno.ECANCELED, "cut off")
 
     def close(self) -> None:
-        """Called in the thread, at its end."""
+        """Close all sockets; the thread calls this at its end."""
         with self._lock:
             for sock in self._sockets:
                 sock.close()
             self._sockets.clear()
 
     def cut(self) -> None:
-        """Called by the event loop; does not block. What is asked from now on is cut off too."""
+        """Cut off all questions, later ones too. The event loop calls this; it does not block."""
         self.is_cut = True
         with self._lock:
             for sock in self._sockets:

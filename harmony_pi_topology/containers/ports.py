@@ -27,7 +27,8 @@ BindPort = Callable[[PublishedPort], int]
 
 
 def bind_port(port: PublishedPort) -> int:
-    """As `BindPort`, on this machine. An address that is none is left to podman, which refuses it."""
+    """Bind *port* on this machine, as `BindPort` describes. Leave an invalid address to podman, which refuses
+    it."""
     try:
         address = ip_address(port.address or "0.0.0.0")  # noqa: S104 - empty is all of them
     except ValueError:
@@ -56,7 +57,7 @@ class ContainerPorts:
         self._bind = bind
 
     async def check_ipv6(self, container: Container) -> None:
-        """Raise `ContainerFailed` where *container* is to be published on IPv6, and its network has none:
+        """Raise `ContainerFailed` where *container* is to be published on IPv6 and its network has none:
         podman would listen, and answer nobody."""
         on_ipv6 = next((port for port in container.ports if port.is_ipv6), None)
         if on_ipv6 is None:
@@ -73,10 +74,11 @@ class ContainerPorts:
         )
 
     async def check(self, container: Container, *, apply: bool) -> None:
-        """Raise `PortTaken` or `ContainerFailed` for what *container* cannot have.
+        """Raise `PortTaken` or `ContainerFailed` where *container* cannot have one of its ports.
 
-        In a dry run, what another container of ours holds may be free by then, and an address may be there:
-        whose a port is among ours, the ledger says.
+        In a dry run, accept a port that another container of Harmony's holds, which may be free by then, and
+        an address that is missing, which may be there by then: the ledger says which of Harmony's containers
+        may have a port.
         """
         failed = {
             port: number

@@ -51,8 +51,8 @@ class PublishedPorts:
         self._harmless: dict[str, _Harmless] = {}
 
     async def find_dead(self, container: Container, found: FoundContainer) -> frozenset[int]:
-        """Return the host ports of *container*, which runs as *found*, that lead nowhere, as far as somebody
-        has tried them since it was started."""
+        """Return the host ports of *container*, which runs as *found*, that lead nowhere. Only ports that
+        somebody has tried since its start can be found."""
         ports = {
             port.host: port
             for port in container.ports
@@ -71,7 +71,7 @@ class PublishedPorts:
         return dead
 
     def forget(self, name: str) -> None:
-        """The container *name* is gone."""
+        """Forget the container *name*, which is gone."""
         self._harmless.pop(name, None)
 
     async def _leads_nowhere(self, port: PublishedPort) -> bool:
@@ -89,7 +89,7 @@ class PublishedPorts:
 
 
 def _count_waiting(table: Path, ports: Collection[int]) -> dict[int, int]:
-    """Return how many connections nobody has accepted, of each of *ports* that is listened on."""
+    """Return, for each of *ports* that is listened on, how many connections nobody has accepted."""
     counts: dict[int, int] = {}
     for local, _, state, waiting in _rows(table):
         if state != _LISTENS:
@@ -104,7 +104,8 @@ def _has_connection(table: Path, local: int, remote: int) -> bool:
 
 
 def _rows(table: Path) -> Iterator[tuple[int, int, str, int]]:
-    """Yield the local and remote port, the state, and what is to be read of each socket in *table*."""
+    """Yield the local port, the remote port, the state and the number of unread bytes of each socket in
+    *table*."""
     try:
         with table.open(encoding="ascii") as lines:
             next(lines, "")

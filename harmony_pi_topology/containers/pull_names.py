@@ -36,28 +36,28 @@ class PullNames:
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self, name: str) -> None:
-        """An image is about to be pulled as *name*; `end` it."""
+        """Record that an image is about to be pulled as *name*. Call `end` afterwards."""
         self._pulling.add(name)
         async with self._turn:
             await self._record([*self._load(), name])
 
     async def take_away(self, name: str) -> None:
-        """The image has its own name by now. `CapabilityError`."""
+        """Remove *name*, since the image has its own name by now. Raise `CapabilityError`."""
         await self._podman.untag(name, *name.rsplit(":", 1))
         await self.forget(name)
 
     def end(self, name: str) -> None:
-        """The pull as *name* is over: what is left of it is taken away."""
+        """Note that the pull as *name* is over, and start removing what is left of it."""
         self._pulling.discard(name)
         self.clear()
 
     def clear(self) -> None:
-        """Have what is left of pulls that are over be taken away, beside everything else."""
+        """Start a task that removes what is left of pulls that are over."""
         if self._left() and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._clear())
 
     async def close(self) -> None:
-        """Look no further; the next agent does."""
+        """Stop removing; the next agent goes on."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -78,11 +78,11 @@ class PullNames:
             pause_s = min(2 * pause_s, _LOOK_AGAIN_MOST_S)
 
     async def _is_cleared(self, name: str) -> bool:
-        """Take *name* away, and the image with its last name; False where there was none."""
+        """Remove *name*, and with its last name the image. Return False where there was none."""
         return await self._podman.has_image(name) and await self._podman.remove_image(name)
 
     async def forget(self, name: str) -> None:
-        """Nothing is called *name*, nor will be."""
+        """Delete the record of *name*, which no image has or will get."""
         async with self._turn:
             await self._record([each for each in self._load() if each != name])
 

@@ -19,7 +19,8 @@ _LOOK_AGAIN_S = 2.0
 
 
 def find_quiet(records: Records, container: Container) -> NotReady | None:
-    """Return why nothing is done to *container* now: the data of a volume that it sees is under way."""
+    """Return why *container* must be left alone now: the data of a volume that it sees is being copied; None
+    where it need not be."""
     record: JsonRecord | None = records.get(TRANSFER)
     if record is None:
         return None

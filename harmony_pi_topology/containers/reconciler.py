@@ -192,14 +192,14 @@ class PodmanContainers:
     async def converge(
         self, resources: Sequence[Container], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """See `Reconciler.converge`. One container's trouble costs no other more than a wait."""
+        """Converge *resources*. Trouble with one container delays the others at most."""
         results = await gather_results(resources, partial(self._converge, apply=apply))
         return [
             name_resource(result, each.id) for each, result in zip(resources, results, strict=True)
         ]
 
     async def prepare(self, resources: Sequence[Container]) -> None:
-        """As `Preparing.prepare`: their ports are free, and their images here."""
+        """Check that the ports of *resources* are free, and fetch their images."""
         await asyncio.gather(*map(self._prepare, resources))
 
     async def observe(self, key: str) -> ContainerState | None:
@@ -211,15 +211,15 @@ class PodmanContainers:
         return [name_resource(result, _id(key)) for key, result in zip(keys, results, strict=True)]
 
     async def availability(self) -> Availability:
-        """See `Reconciler.availability`. Asks podman itself only when that did not answer last time."""
+        """Return whether podman is available. Ask podman itself only when it did not answer the last time."""
         await self._watcher.mend()
         self._pulls.clear()
         reason = await self._podman.is_expected_to_answer()
         return Availability(available=reason is None, reason=reason or "")
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`. That one ends is told, that it answers no more, and that a file changes
-        that it uses; of one that does not run, nothing else is."""
+        """Watch as `Reconciler.watch` describes: report that a container ends, that it stops answering, and
+        that a file it uses changes. For a container that does not run, report only changes of its files."""
         self._liveness.watch(keys, on_change)
         self._checks.watch(keys, on_change)
         await asyncio.gather(*map(self._inspect, await self._watcher.watch(keys, on_change)))
@@ -227,8 +227,9 @@ class PodmanContainers:
     async def logs(
         self, key: str, *, lines: int, since: datetime | None = None, after: str | None = None
     ) -> Sequence[LogLine]:
-        """As `Logged.logs`; `NotOurs` for a stranger's. Of one made anew, what it wrote since, and what the
-        journal has of those before it."""
+        """Return log lines as `Logged.logs` describes. Raise `NotOurs` for a container that Harmony did not
+        make. For a container that was made anew, return its own output, and from the journal that of those
+        before it."""
         found, _ = await self._ours(key, apply=False)
         if found is None:
             return []
@@ -239,21 +240,19 @@ class PodmanContainers:
         return await read_logs(self._podman, found.id, lines=lines, since=since, after=after)
 
     async def find_hold(self, key: str) -> NotReady | None:
-        """As `Holding.find_hold`."""
         if not await self._holds.asks(key):
             return None
         found = await self._inspect(key)
         return await self._holds.find_hold(found, key) if found is not None else None
 
     async def release(self, key: str) -> bool:
-        """As `Holding.release`."""
         if await self.find_hold(key) is None:
             return False
         self._holds.release(key)
         return True
 
     async def close(self) -> None:
-        """As `Reconciler.close`. Gives up what is being fetched."""
+        """Cancel what is being fetched, and close as `Reconciler.close` describes."""
         await self._liveness.close()
         await self._checks.close()
         await self._watcher.close()
@@ -288,7 +287,7 @@ class PodmanContainers:
         return await self._apply_one(look)
 
     async def _foresee(self, look: _Look) -> Change:
-        """Return what would be done, and what it would fail for as the device is now."""
+        """Return what would be done, and the error that it would fail with as the device is now."""
         container, found = look.desired.container, look.found
         doubt = look.problem
         if look.steps and look.held is None:
@@ -337,7 +336,8 @@ class PodmanContainers:
         )
 
     def _find_rest(self, container: Container) -> NotReady | None:
-        """Return why nothing is done to *container* now: what it stands on is being made anew."""
+        """Return why *container* must be left alone now: what it depends on is being made anew; None where it
+        need not be."""
         keeper = self._turns.find_keeper(container.name)
         if keeper is None:
             return None
@@ -351,10 +351,11 @@ class PodmanContainers:
     async def _require_mounts(
         self, container: Container, found: FoundContainer | None, pid: int | None, *, apply: bool
     ) -> None:
-        """Raise `MountMissing` unless whatever *container* uses or mounts is on the disk that it was on.
+        """Raise `MountMissing` unless everything that *container* uses or mounts is on the same disk as
+        before.
 
-        What runs on that disk goes on: the kernel keeps it for that. What podman has started by itself on
-        what lies beneath the mount point is stopped.
+        Leave a container that runs on that disk alone: the kernel keeps the disk for it. Stop one that podman
+        has started by itself on what lies beneath the mount point.
         """
         sources = [mount.source for mount in container.mounts]
         paths = [f"{path}/" for path in (*container.uses, *sources)]
@@ -379,16 +380,16 @@ class PodmanContainers:
     async def _refuse(
         self, problem: CapabilityError, container: Container, found: FoundContainer | None
     ) -> CapabilityError:
-        """*problem*, why *container* cannot be started as it is wished for. Where its mounts are not safe,
-        *found* is stopped."""
+        """Return *problem*, because of which *container* cannot be started as desired. Stop *found* where its
+        mounts are not safe."""
         if not isinstance(problem, UnsafePath) or found is None:
             return problem
         told = await self._end(container, found)
         return UnsafePath(f"{problem.message}{told}", resource=container.id)
 
     async def _end(self, container: Container, found: FoundContainer) -> str:
-        """End *found*, unless it is at rest: what podman starts by itself it would start with whatever lies
-        there then. Return what is to be told of that."""
+        """Stop *found*, unless it is at rest, so that podman does not start it by itself with whatever lies
+        there then. Return the words about it for the message."""
         is_at_rest = found.status == "created" or found.stopped_by_user or container.restart == "no"
         if not found.alive and is_at_rest:
             return ""
@@ -399,7 +400,7 @@ class PodmanContainers:
     async def _fetch_image(
         self, desired: DesiredContainer, steps: ContainerSteps
     ) -> NotReady | None:
-        """Have its image fetched, if that is among *steps*; what is waited for until it is here."""
+        """Fetch the image, if *steps* say so. Return what is waited for; None once the image is here."""
         container = desired.container
         self._pulls.leave(container.name, but=desired.image if steps.pull else None)
         if not steps.pull:
@@ -416,8 +417,8 @@ class PodmanContainers:
     async def _read(
         self, container: Container, found: FoundContainer | None, pid: int | None
     ) -> tuple[dict[str, str], MountsLook, DevicesLook]:
-        """Return what the files hold that it uses, and how its mounts, those of volumes included, and its
-        devices are."""
+        """Return the hashes of the files that *container* uses, and the state of its mounts, those of volumes
+        included, and of its devices."""
         if not (container.uses or container.mounts or container.volumes or container.devices):
             return {}, NO_MOUNTS, NO_DEVICES
         volumes = list_volume_mounts(container, found)
@@ -430,7 +431,7 @@ class PodmanContainers:
         mounts: MountsLook,
         devices: DevicesLook,
     ) -> ContainerSteps:
-        """Plan with what was found. podman is asked for the image only where a container is to be made."""
+        """Plan from what was found. Ask podman for the image only where a container is to be made."""
         has_just_failed = found is not None and self._health.has_just_failed(
             found, desired.container
         )
@@ -455,7 +456,7 @@ class PodmanContainers:
     def _find_altered(
         self, container: Container, found: FoundContainer | None, devices: DevicesLook
     ) -> frozenset[str]:
-        """Return the fields in which *found* was as asked when it was made, and is not any more."""
+        """Return the fields that were as desired when *found* was made, and are not any more."""
         if found is None:
             return frozenset()
         unmet = find_unmet(container, found, devices.inside)
@@ -513,7 +514,8 @@ class PodmanContainers:
     async def _apply_steps(
         self, desired: DesiredContainer, found: FoundContainer | None, steps: ContainerSteps
     ) -> FoundContainer | NotReady:
-        """Carry out *steps* but for the pull; what it waits for, if that is not over at once."""
+        """Carry out *steps*, except the pull. Return the container, or what it waits for if that takes
+        longer."""
         container = desired.container
         if found is not None and not steps:
             await self._leave_alone(found)
@@ -536,7 +538,8 @@ class PodmanContainers:
         return now
 
     async def _publish_anew(self, container: Container, found: FoundContainer) -> None:
-        """Raise `ContainerFailed` where its ports lead nowhere afterwards."""
+        """Publish the ports of *container* again. Raise `ContainerFailed` where they still lead nowhere
+        afterwards."""
         if container.networks:
             await self._podman.reconnect(found.id, describe_networks(container))
         else:
@@ -550,7 +553,7 @@ class PodmanContainers:
             )
 
     async def _leave_alone(self, found: FoundContainer) -> None:
-        """It is to stay, whatever was begun when something else was wished for."""
+        """Keep *found*: cancel a stop or a replacement of it that was begun."""
         self._stops.forget(found)
         await self._replacement.clear(found.name)
 
@@ -562,8 +565,9 @@ class PodmanContainers:
         *,
         just_started: bool,
     ) -> NotReady | None:
-        """Return what *now* still waits for. Its failure is told by the next look, not in place of what was
-        done; so is what of the Score is *unmet*."""
+        """Return what *now* still waits for; None where it has converged. Raise its failure, or the error
+        that reports *unmet*; with *just_started*, leave that to the next look, so that this one reports what
+        was done."""
         container = desired.container
         if has_completed(now):
             self._health.forget(container.name)
@@ -629,7 +633,8 @@ class PodmanContainers:
         return found
 
     async def _ours(self, name: str, *, apply: bool) -> tuple[FoundContainer | None, str | None]:
-        """Return the container *name*; and what it was called, if somebody had given it another name."""
+        """Return the container *name*, and the name that it had, if somebody had renamed it. Raise `NotOurs`
+        where Harmony did not make it."""
         found, called = await self._inspect(name), None
         if found is None and (called := await self._replacement.find_renamed(name)) is not None:
             found = await self._podman.inspect(called)
@@ -674,7 +679,7 @@ def _read(
 
 
 def _shortfall(container: Container, unmet: Mapping[str, str]) -> NotReady | None:
-    """Return *unmet* as what a dry run knows to be wrong."""
+    """Return what a dry run knows to be wrong, from *unmet*; None where nothing is."""
     if not unmet:
         return None
     return NotReady(make_shortfall(container, unmet).message, resource=container.id)

@@ -25,23 +25,24 @@ class ContainerRestarts:
         return self._before(found) + found.restarts
 
     async def record_restart(self, found: FoundContainer) -> None:
-        """*found*, which has ended, is about to be started by us: podman forgets what it has counted."""
+        """Record that Harmony is about to start *found*, which has ended: podman then forgets its own
+        count."""
         await self._note(found, self.count(found) + 1)
 
     async def record_start(self, found: FoundContainer, now: FoundContainer) -> None:
-        """*found* was to be started by us, and is *now* so.
+        """Correct the record after Harmony was to start *found*, whose state is *now* this.
 
-        Where podman was quicker, it has counted that, and forgotten nothing.
+        If podman was quicker and started it, podman has counted that start and kept its count.
         """
         if now.id == found.id and now.restarts > found.restarts:
             await self._note(found, self._before(found) - 1 - found.restarts)
 
     async def forget(self, name: str) -> None:
-        """The container *name* is gone."""
+        """Delete the record of the container *name*, which is gone."""
         await self._records.forget(_record(name))
 
     def _before(self, found: FoundContainer) -> int:
-        """Return how often *found* was started again that podman does not count."""
+        """Return how often *found* was started again without podman counting it."""
         record = self._records.get(_record(found.name))
         if record is None or record["container"] != found.id:
             return 0

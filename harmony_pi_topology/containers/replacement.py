@@ -59,10 +59,10 @@ class ContainerReplacement:
         self._alone: set[str] = set()
 
     async def make(self, desired: DesiredContainer, old: FoundContainer | None) -> NotReady | None:
-        """Have *desired* made and started in the place of *old*; what it waits for while that takes its time.
+        """Make and start *desired* in place of *old*. Return what it waits for, while that takes its time.
 
-        When this raises before *old* was asked to end, *old* is as it was. What can only be told by
-        starting leaves the new one in its place, not started.
+        If this raises an error before *old* was asked to end, *old* is unchanged. A fault that only a start
+        can show leaves the new container in place, not started.
         """
         container = desired.container
         # The order makes this safe to be killed at any point, and keeps a service up for as long as possible:
@@ -86,8 +86,9 @@ class ContainerReplacement:
         return None
 
     async def clear(self, name: str, *, anew: bool = False) -> None:
-        """Nothing but *name* is to be there for it: what we made to take its place goes, and what has its
-        label under another name. Looked for once, and *anew* when it is to go itself."""
+        """Remove every other container that was made for *name*: unfinished replacements, and containers with
+        its label under another name. Look for them only once, unless *anew*, for when *name* itself is to be
+        removed."""
         if name in self._alone and not anew:
             return
         for other, container_id in (await self._all(name)).items():
@@ -97,21 +98,21 @@ class ContainerReplacement:
         self._alone.add(name)
 
     async def clear_secrets(self, container: Container) -> None:
-        """Of the secrets that podman keeps for *container*, those go that it does not want, and that nothing
-        has which is there for it."""
+        """Remove the podman secrets that were made for *container*, that it does not want, and that none of
+        its existing containers uses."""
         if self._secrets.find_left(container, None):
             names = (container.name, container.name + _SUCCESSOR)
             there = [await self._podman.inspect(each) for each in names]
             await self._secrets.keep_only(container, there)
 
     async def find_renamed(self, name: str) -> str | None:
-        """Return what the container *name* is called, when somebody has given it another name; None when
-        there is none. Asked only where nothing has that name."""
+        """Return the present name of the container *name*, if somebody has renamed it; None when there is
+        none. Call this only where no container has that name."""
         others = sorted(set(await self._all(name)) - {name, name + _SUCCESSOR})
         return others[0] if others else None
 
     async def _all(self, name: str) -> Mapping[str, str]:
-        """Return the ids of all containers that were made as *name*, by what they are called."""
+        """Return the ids of all containers that were made as *name*, by their present names."""
         if not can_be_a_name(name):
             return {}
         return await self._podman.list_by_label(
@@ -119,7 +120,7 @@ class ContainerReplacement:
         )
 
     async def _successor(self, desired: DesiredContainer, old: FoundContainer | None) -> str:
-        """Return the id of the one that is to take its place, created and not started."""
+        """Return the id of the container that is to replace *old*, created and not started."""
         container = desired.container
         self._alone.discard(container.name)
         left = await self._podman.inspect(container.name + _SUCCESSOR)

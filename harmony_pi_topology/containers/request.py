@@ -31,10 +31,10 @@ _NS = 1_000_000_000
 def build_request(
     desired: DesiredContainer, volumes: Mapping[str, str], secrets: Mapping[str, str]
 ) -> dict[str, object]:
-    """Return podman's request: nothing shared with the host but what *desired* says.
+    """Return the request to podman, which shares nothing with the host but what *desired* says.
 
-    *volumes* are the names of volumes by where the container sees them, *secrets* the ids of its podman
-    secrets by name.
+    *volumes* are the names of volumes by the path at which the container sees them, *secrets* the ids of its
+    podman secrets by name.
     """
     container = desired.container
     hidden = {name for name, text in container.environment.items() if find_words(text)}
@@ -152,7 +152,8 @@ def _secrets_label(secrets: Mapping[str, str]) -> dict[str, str]:
 
 
 def _rule(text: str) -> dict[str, object]:
-    """Return ``c 188:* rwm`` as podman has it, to which a number that is left out is every one."""
+    """Return the device rule ``c 188:* rwm`` in podman's form, in which a number that is left out stands for
+    all."""
     kind, numbers, access = text.split(" ")
     major, minor = (None if each == "*" else int(each) for each in numbers.split(":"))
     rule = {"allow": True, "type": kind, "major": major, "minor": minor, "access": access}
@@ -188,12 +189,12 @@ def _without_none(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _unsigned(limit: int) -> int:
-    """Return no limit, -1, as podman has it."""
+    """Return *limit* in podman's form, where -1 means no limit."""
     return 2**64 - 1 if limit == -1 else limit
 
 
 def _health_check(check: HealthCheck | str | None) -> dict[str, object] | None:
-    """Return what podman is to run now and then; None leaves that to the image."""
+    """Return the check that podman runs periodically; None leaves that to the image."""
     match check:
         case None:
             # An image may bring one of its own: each would be an exec, with writes to the disk.
@@ -211,14 +212,14 @@ def _health_check(check: HealthCheck | str | None) -> dict[str, object] | None:
 
 
 def list_check_words(check: HealthCheck) -> Sequence[str]:
-    """Return what *check* runs, in podman's words."""
+    """Return the command of *check* in podman's form."""
     if check.command is not None:
         return ["CMD", *check.command]
     return ["CMD-SHELL", check.shell or ""]
 
 
 def _holds(container: Container) -> list[dict[str, object]]:
-    """Return the volume in which it may hold, if it may."""
+    """Return the volume for the hold of *container*, if it may hold."""
     if container.max_hold_s is None:
         return []
     return [

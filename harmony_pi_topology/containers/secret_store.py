@@ -42,19 +42,20 @@ _LABEL = TypeAdapter(dict[str, str])
 
 
 def find_secret_texts(container: Container) -> Mapping[str, str]:
-    """Return the texts with words that *container* is given, by the names of their podman secrets."""
+    """Return the texts of *container* that contain secret words, by the names of their podman secrets."""
     texts = [text for text in container.environment.values() if find_words(text)]
     texts += [each.content for each in container.secrets]
     return {name_secret(container.name, text): text for text in texts}
 
 
 def name_secret(container: str, text: str) -> str:
-    """Return the name of the podman secret of *text*, with words in it: one for each version."""
+    """Return the name of the podman secret for *text*, which contains secret words: another for each
+    version."""
     return f"{_prefix(container)}{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def call_as_in_force(container: Container, values: SecretValues) -> Container:
-    """Return *container* with the words of what is in force, so that it can be told whether it is there."""
+    """Return *container* with the secret words that are in force, for comparison with what exists."""
     if not container.find_secret_words():
         return container
     environment = {
@@ -76,11 +77,12 @@ class ContainerSecrets:
     _values: SecretValues
 
     def call_as_in_force(self, container: Container) -> Container:
-        """Return *container* with the words of what is in force: see the function of this name."""
+        """Return *container* with the secret words that are in force: see the function of this name."""
         return call_as_in_force(container, self._values)
 
     def reveal_login(self, container: Container) -> tuple[str, str] | None:
-        """Return name and password with which its image is fetched; None without. `SecretMissing`."""
+        """Return the user name and password for fetching its image; None where there is no login. Raise
+        `SecretMissing`."""
         if (login := container.login) is None:
             return None
         return login.username, self._values.reveal_text(login.password)
@@ -96,9 +98,9 @@ class ContainerSecrets:
     async def provide(
         self, container: Container, others: Iterable[FoundContainer | None]
     ) -> Mapping[str, str]:
-        """Have podman know the secrets of *container*; return their ids, by name. `SecretMissing`.
+        """Store the secrets of *container* in podman. Return their ids by name. Raise `SecretMissing`.
 
-        What one of *others*, which were made for it before, was made with is what it was then.
+        A secret that one of *others*, the containers made for it before, uses keeps the value that it had.
         """
         made_with: dict[str, str] = {}
         for other in others:
@@ -123,19 +125,20 @@ class ContainerSecrets:
         return ids
 
     def find_left(self, container: Container, found: FoundContainer | None) -> frozenset[str]:
-        """Return the names of podman secrets that were made for *container*, and are neither wanted nor in
-        *found*, which has its name: something was cut short."""
+        """Return the names of podman secrets that were made for *container*, and that neither it wants nor
+        *found*, which has its name, uses: leftovers of an interruption."""
         noted = self._read_noted(container.name)
         return noted - {*_read_label(found), *find_secret_texts(container)} if noted else noted
 
     async def keep_only(self, container: Container, there: Iterable[FoundContainer | None]) -> None:
-        """Remove what was made for *container*, and is neither wanted nor in one of *there*."""
+        """Remove the podman secrets that were made for *container*, and that neither it wants nor one of
+        *there* uses."""
         kept = {*find_secret_texts(container)}
         kept.update(*map(_read_label, there))
         await self._remove_all_but(kept, container.name)
 
     async def forget(self, name: str, found: FoundContainer | None) -> None:
-        """The container *name*, which *found* was, is gone."""
+        """Remove the secrets of the container *name*, last seen as *found*, which is gone."""
         await self._note(name, self._read_noted(name) | {*_read_label(found)})
         await self._remove_all_but(set(), name)
 
@@ -157,7 +160,7 @@ class ContainerSecrets:
 
 
 def _read_label(found: FoundContainer | None) -> Mapping[str, str]:
-    """Return with which podman secrets *found* was made: their ids by name."""
+    """Return the ids of the podman secrets with which *found* was made, by name."""
     if found is None or not found.labels.get(SECRETS_LABEL):
         return {}
     try:

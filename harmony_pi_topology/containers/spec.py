@@ -92,7 +92,8 @@ class DesiredContainer:
         }
 
     def differences_from(self, labels: Mapping[str, str]) -> tuple[str, ...]:
-        """Return the fields and files in which this differs from what has *labels*; empty when it is this."""
+        """Return the fields and files in which this differs from a container with *labels*; empty where
+        nothing differs."""
         if labels.get(SPEC_LABEL) == self.spec:
             return ()
         before = _fields(labels.get(FIELDS_LABEL, ""))
@@ -102,9 +103,10 @@ class DesiredContainer:
 
 
 def is_followed(mount: Mount) -> bool:
-    """Return whether a container is made anew when the file changes that is the source of *mount*.
+    """Return whether the container is made anew when the source of *mount*, a file, changes.
 
-    Not so where it may write that itself, and of a directory never: what is in it, it sees as it is.
+    Return False for a file that the container may write, and for a directory: the container sees changes in
+    it at once.
     """
     return mount.read_only and not mount.live
 
@@ -112,9 +114,9 @@ def is_followed(mount: Mount) -> bool:
 def resolve_desired(
     container: Container, read: Mapping[str, str], devices: tuple[str, ...] = ()
 ) -> DesiredContainer:
-    """*read* is the hash of the content of each of its `uses`, or `ABSENT`; of each file that it has mounted
-    and follows (`is_followed`); and of what each of its devices leads to. *devices* are those, as podman has
-    them."""
+    """Return *container* with all that it depends on. *read* has the hash of the content, or `ABSENT`, of
+    each file that it `uses`, of each file that it mounts and follows (`is_followed`), and of the target of
+    each of its devices. *devices* are the devices in podman's form."""
     image = parse_image(container.image).pull
     values = container.model_dump(mode="json", exclude=_JUDGED_BY, exclude_defaults=True)
     if container.max_hold_s is not None:
@@ -129,14 +131,14 @@ def resolve_desired(
 
 
 def runs_once(labels: Mapping[str, str]) -> bool:
-    """Return whether what has *labels* may end."""
+    """Return whether a container with *labels* may end."""
     return labels.get(RUNS_LABEL) == _ONCE
 
 
 def has_completed(found: FoundContainer) -> bool:
     """Return whether *found* runs once, and has ended by itself with exit code 0.
 
-    podman says 0 also of what was cut short with the device itself; but then it knows of no end after the
+    podman reports 0 also for a container that ended with the device itself. Then it knows no end after the
     start.
     """
     return (
@@ -149,8 +151,8 @@ def has_completed(found: FoundContainer) -> bool:
 
 
 def max_hold_s(labels: Mapping[str, str]) -> int | None:
-    """For how long at most what has *labels* may hold; None: not at all, also where a label says what no
-    Score could: somebody else wrote that."""
+    """Return the longest time in seconds that a container with *labels* may hold. Return None where it may
+    not hold, and where the label has a value that no Score can have, which somebody else wrote."""
     text = labels.get(MAX_HOLD_LABEL, "")
     if not (text.isascii() and text.isdecimal()) or len(text) > len(str(HOLD_MOST_S)):
         return None

@@ -39,7 +39,8 @@ class ContainerStops:
         self._asked_at_s: dict[str, float] = {}
 
     async def stop(self, found: FoundContainer) -> NotReady | None:
-        """None once *found*, as it was just looked at, runs no more; until then, what it is given."""
+        """Stop *found*, which was just looked at. Return how long it is given while it still runs; None once
+        it has stopped."""
         if not found.alive:
             self.forget(found)
             return None
@@ -60,10 +61,10 @@ class ContainerStops:
         return None
 
     async def end(self, found: FoundContainer) -> bool:
-        """Kill *found*, and have it stay ended: also where podman was about to start it again, which it
-        does within a moment of an end, and then takes no notice of a stop that came before.
+        """Kill *found*, and make sure that it stays ended. podman may be about to start it again, shortly
+        after its end, and then ignores a stop that came before.
 
-        Return whether it has ended, as podman says.
+        Return whether podman reports that it has ended.
         """
         now: FoundContainer | None = found
         for pause_s in (*_MOMENT_S, 0.0):
@@ -76,7 +77,7 @@ class ContainerStops:
         return _has_ended(found, now)
 
     def forget(self, found: FoundContainer) -> None:
-        """It is not to be stopped any more."""
+        """Forget that *found* was asked to stop."""
         self._asked_at_s.pop(found.id, None)
 
     async def _ask(self, found: FoundContainer) -> None:
@@ -102,5 +103,5 @@ class ContainerStops:
 
 
 def _has_ended(found: FoundContainer, now: FoundContainer | None) -> bool:
-    """Return whether *found* is no more, or stays ended, by what is there *now* under its name."""
+    """Return whether *found* is gone or stays ended; *now* is the container that has its name at present."""
     return now is None or now.id != found.id or (not now.alive and now.stopped_by_user)

@@ -22,7 +22,8 @@ def hash_used_files(container: Container, root: Path) -> dict[str, str]:
 
 
 def _content_hash(root: Path, path: str, resource: str) -> str:
-    """Of *path*, reached by no link: else the hash of what nobody may read could be had by a link to it."""
+    """Return the hash of the content of *path*, without following a link: a link could otherwise reveal the
+    hash of a file that nobody may read."""
     try:
         with Root(str(root)) as here:
             return here.sha256(path)
@@ -50,7 +51,7 @@ def _content_hash(root: Path, path: str, resource: str) -> str:
 
 
 def _kind(path: Path) -> int | None:
-    """Return what is at *path* itself, as `stat.S_IFMT` has it; None where nothing is."""
+    """Return the file type of *path* itself, as `stat.S_IFMT` gives it; None where nothing is there."""
     try:
         return stat.S_IFMT(path.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):

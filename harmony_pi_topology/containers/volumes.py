@@ -28,8 +28,8 @@ _TARGET_CHARACTERS = 40
 def assign_volumes(
     container: Container, of_image: Iterable[str], had: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the volume of each path *of_image* that *container* mounts nothing else at: the one that it
-    *had*."""
+    """Return a volume for each path *of_image* at which *container* mounts nothing else: the volume that it
+    *had* there, if any."""
     taken = {*container.targets}
     return {
         target: brought
@@ -41,23 +41,23 @@ def assign_volumes(
 
 
 def volume_name(container: str, target: str) -> str:
-    """Return what the volume is called that *container* sees at *target*: for people, and for nobody
-    else's."""
+    """Return the name of the volume that *container* sees at *target*: readable, and unlike any other."""
     words = _OTHER.sub("-", target).strip("-")[:_TARGET_CHARACTERS] or "root"
     unique = hashlib.sha256(f"{container}\0{target}".encode()).hexdigest()[:8]
     return f"harmony-{container}-{words}-{unique}"
 
 
 def is_brought(volume: str) -> bool:
-    """Return whether *volume* is called as those are that images bring: by us, or by podman."""
+    """Return whether *volume* has the kind of name that Harmony or podman gives to volumes that images
+    declare."""
     return volume.startswith("harmony-") or _NAMELESS.fullmatch(volume) is not None
 
 
 def find_kept_volumes(
     found: FoundContainer, targets: Collection[str] | None = None
 ) -> tuple[KeptVolume, ...]:
-    """Return which volumes of *found* stay on the device that its image has brought; those at *targets*, if
-    they are given. What has a Score of its own is that one's to tell."""
+    """Return the volumes of *found*, declared by its image, that stay on the device; only those at *targets*,
+    if given. Leave out a volume that has a Score of its own, which reports it."""
     return tuple(
         KeptVolume(name=name, target=target)
         for target, name in sorted(found.volumes.items())

@@ -36,20 +36,21 @@ class ContainerWatcher:
         self._watched: frozenset[str] = frozenset()
 
     def note(self, container: Container, mounted: Iterable[str] = ()) -> None:
-        """What *container* uses is watched with it from now on, and the files *mounted*."""
+        """Watch from now on the files that *container* uses, and the files *mounted*, together with the
+        container."""
         files = tuple(dict.fromkeys((*container.uses, *mounted)))
         if self._used.get(container.name, ()) != files:
             self._used[container.name] = files
             self._find_anew(container.name)
 
     def forget(self, name: str) -> None:
-        """It uses nothing any more."""
+        """Forget the files and the hold of the container *name*."""
         self._used.pop(name, None)
         self._holds.pop(name, None)
 
     def note_found(self, found: FoundContainer) -> None:
-        """As `ContainerEnds.note_found`. Whether it holds is watched with it from now on: anew with each
-        start, since its directory is mounted then, and no watch sees that."""
+        """Note that podman has just reported *found*, and watch its hold from now on. Watch that again after
+        each start, since its directory is mounted only then, and no watch sees the mount."""
         self._ends.note_found(found)
         if found.hold_directory is None or not found.running:
             return
@@ -59,7 +60,7 @@ class ContainerWatcher:
             self._find_anew(found.name)
 
     async def watch(self, names: Collection[str], on_change: OnChange) -> list[str]:
-        """As `ContainerEnds.watch`."""
+        """Watch *names* as `ContainerEnds.watch` does, and their files. Return what it returns."""
         self._watched = frozenset(names)
         unknown = self._ends.watch(names, on_change)
         # Most use none, and for them no file is watched at all.
@@ -67,11 +68,11 @@ class ContainerWatcher:
         return unknown
 
     async def mend(self) -> None:
-        """Where not all files could be watched, try again."""
+        """Try again to watch the files that could not be watched."""
         await self._files.mend()
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
+        """Stop watching. Idempotent."""
         self._ends.close()
         await self._files.close()
 
