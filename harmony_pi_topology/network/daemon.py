@@ -19,21 +19,22 @@ class SecretFiles(Protocol):
     """The secrets of the device, each by its name."""
 
     async def read(self, name: str) -> bytes:
-        """Return the content of what a `SecretRef` names. `SecretMissing` where it cannot be used."""
+        """Return the content of the secret that a `SecretRef` names. Raise `SecretMissing` where it cannot be
+        used."""
         ...
 
     async def find_own(self, name: str) -> bytes | None:
-        """Return the content of one that the device has made itself, which no `SecretRef` can name.
+        """Return the content of a secret that the device has made itself, which no `SecretRef` can name.
 
-        None where there is none; `SecretMissing` where it cannot be used.
+        Return None where there is none. Raise `SecretMissing` where it cannot be used.
         """
         ...
 
     async def keep_own(self, name: str, content: bytes) -> None:
-        """Keep one that the device has made itself, so that nobody else can read it."""
+        """Store a secret that the device has made itself, so that nobody else can read it."""
 
     async def forget_own(self, name: str) -> None:
-        """Take one away that the device has made itself. Free when there is none."""
+        """Delete a secret that the device has made itself. Do nothing when there is none."""
 
 
 class CheckpointTaken(Exception):
@@ -44,37 +45,38 @@ class NetworkDaemon(Protocol):
     """Keeps profiles, and uses them. Raises `CapabilityError`s alone, but for `CheckpointTaken`."""
 
     async def look(self, name: str, uuid: str, interface: str | None) -> FoundNetwork:
-        """Return what is there under *uuid*, who else is called *name*, and how *interface* is, which is told
-        by its name or its MAC address."""
+        """Return the profile with *uuid*, the other profiles called *name*, and the state of *interface*,
+        which is given by its name or its MAC address."""
         ...
 
     async def add(
         self, uuid: str, name: str, settings: Settings, secrets: Secrets, *, keep: bool
     ) -> None:
-        """Make a profile, labelled as the resource of this name. It is not brought up."""
+        """Add a profile, labelled as that of the resource *name*. Do not activate it."""
 
     async def change(self, uuid: str, settings: Settings, secrets: Secrets, *, keep: bool) -> None:
-        """Set these settings, and these secrets; everything else stays as it is."""
+        """Write these settings and secrets. Leave everything else unchanged."""
 
     async def delete(self, uuid: str) -> None:
-        """Take a profile away, and what uses it down. Free when there is none."""
+        """Delete a profile, and deactivate what uses it. Do nothing when there is none."""
 
     async def activate(self, uuid: str, interface: str | None) -> None:
-        """Begin to use it, in place of whatever is used there."""
+        """Activate the profile, in place of the one that is active there."""
 
     async def apply(self, uuid: str) -> bool:
-        """Have the interface that uses it take on what has changed, without a break; False if it cannot."""
+        """Make the interface that uses the profile take on its changes, without an interruption. Return False
+        if it cannot."""
         ...
 
     async def deactivate(self, uuid: str) -> None:
-        """Use it no more. Free when it is not used."""
+        """Deactivate the profile. Do nothing when it is not active."""
 
     async def snapshot(self, uuid: str) -> bytes:
-        """Return the whole profile, its secrets included."""
+        """Return the whole profile, including its secrets."""
         ...
 
     async def restore(self, snapshot: bytes, *, keep: bool) -> None:
-        """Have the profile be exactly as it was; it is made again if it is gone. It is not brought up."""
+        """Restore the profile exactly, and add it again if it is gone. Do not activate it."""
 
     def settings_in(self, snapshot: bytes) -> Settings:
         """Return the known settings of a snapshot."""
@@ -85,20 +87,20 @@ class NetworkDaemon(Protocol):
         ...
 
     async def checkpoint(self, interfaces: Collection[str], *, within_s: int) -> str:
-        """Note how these interfaces and their profiles are now: its name.
+        """Create a checkpoint of these interfaces and their profiles, and return its name.
 
-        Unless `commit` is called within *within_s*, the daemon itself puts all of it back, whatever became
-        of us. Raises `CheckpointTaken`.
+        Unless `commit` is called within *within_s* seconds, the daemon itself restores all of it, whatever
+        happens to the agent. Raise `CheckpointTaken`.
         """
         ...
 
     async def waits(self, checkpoint: str) -> bool:
-        """Return whether that checkpoint is neither committed nor put back yet."""
+        """Return whether that checkpoint is neither committed nor rolled back yet."""
         ...
 
     async def commit(self, checkpoint: str) -> bool:
-        """Let all of it stay; False when it has been put back already."""
+        """Keep all changes since the checkpoint. Return False when it has been rolled back already."""
         ...
 
     async def roll_back(self, checkpoint: str) -> None:
-        """Put all of it back now. Free when that has happened already."""
+        """Roll back to the checkpoint now. Do nothing when that has happened already."""

@@ -159,7 +159,7 @@ class DesiredProfile:
         return None if private_key is None else find_public_key(private_key)
 
     def with_own_key(self, content: bytes) -> Self:
-        """Return the same with the private key that the device has made for it."""
+        """Return the same profile with the private key that the device has made for it."""
         key = _read_secret(self.profile, PRIVATE_KEY, content, None)
         return attrs.evolve(self, secrets={PRIVATE_KEY: key, **self.secrets})
 
@@ -177,9 +177,9 @@ def profile_uuid(name: str) -> str:
 def resolve_desired(
     profile: NetworkProfile, contents: Mapping[str, SecretContent]
 ) -> DesiredProfile:
-    """*profile*, with the *contents* of its secrets, by NetworkManager's names.
+    """Return *profile* with the *contents* of its secrets, by NetworkManager's names.
 
-    `InvalidResource` for one that cannot be.
+    Raise `InvalidResource` for a secret that is not valid.
     """
     settings: dict[str, Setting] = {
         "connection.autoconnect": profile.autoconnect,
@@ -200,7 +200,7 @@ def resolve_desired(
 
 
 def bare(desired: DesiredProfile) -> Settings:
-    """The same interface, without any address: what may be brought up without harm."""
+    """Return the settings of the same interface without any address, which can be activated without harm."""
     links = {name: value for name, value in desired.on_trial.items() if not name.startswith("ipv")}
     # Where peers are, everything may be sent to them.
     alone: Settings = {name: () for name in ("wireguard.peers",) if name in links}
@@ -228,7 +228,7 @@ def _of_ip(ip: Ipv4 | Ipv6) -> Iterator[tuple[str, Setting]]:
 
 
 def _of_route(route: Ipv4Route | Ipv6Route) -> str:
-    """As nmcli writes it: ``10.0.0.0/8 192.168.7.1 50``."""
+    """Return the route as nmcli writes it: ``10.0.0.0/8 192.168.7.1 50``."""
     parts = (route.to, route.via, None if route.metric is None else str(route.metric))
     return " ".join(part for part in parts if part is not None)
 
@@ -241,7 +241,7 @@ _OF_PEERS: Final = _Rule(
 def _read_secret(
     profile: NetworkProfile, name: str, content: bytes, given: SecretRef | str | None
 ) -> str:
-    """Return its text, at whose end a text file may have put a newline."""
+    """Return the text of a secret, without the newline that a text file may have at its end."""
     rule = _RULES.get(name, _OF_PEERS)
     try:
         text = content.decode().removesuffix("\n")

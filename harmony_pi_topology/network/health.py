@@ -37,7 +37,7 @@ class NetworkUse:
         self._pushed_out: set[tuple[str, str]] = set()
 
     async def bring_up(self, plan: NetworkPlan) -> None:
-        """Do that step of *plan*, if it is due."""
+        """Activate the profile of *plan*, or apply its changes, if *plan* says so."""
         if plan.steps.bring_up is None:
             return
         if plan.steps.bring_up != "apply" or not await self._daemon.apply(plan.uuid):
@@ -46,7 +46,7 @@ class NetworkUse:
         self._asked_s[plan.uuid] = self._monotonic_s()
 
     def patient(self, plan: NetworkPlan) -> NetworkPlan:
-        """*plan*, without asking again for what was asked for a moment ago."""
+        """Return *plan* without a request that was made a moment ago."""
         there = plan.there
         waits = there is not None and there.use == "up" and plan.steps.bring_up == "apply"
         if waits and not plan.steps.changed and plan.uuid in self._asked_s:
@@ -54,7 +54,8 @@ class NetworkUse:
         return plan
 
     def why_not(self, plan: NetworkPlan) -> str | None:
-        """Return why what was asked for has not come about; told once."""
+        """Return why the last request has not succeeded; None where it has, or is still under way. Return
+        each reason only once."""
         there, asked_s = plan.there, self._asked_s.get(plan.uuid)
         if there is None or asked_s is None:
             return None
@@ -72,9 +73,9 @@ class NetworkUse:
         return None
 
     def refuse_a_fight(self, plan: NetworkPlan, rival: str) -> None:
-        """Raise `OwnershipConflict` when *plan* would push the profile *rival* out once more.
+        """Raise `OwnershipConflict` when *plan* would replace the active profile *rival* a second time.
 
-        Once is how one profile follows another. Twice means that both are wished for.
+        Once is how one profile follows another. Twice means that both are desired.
         """
         if plan.steps.bring_up == "activate" and (plan.profile.name, rival) in self._pushed_out:
             raise OwnershipConflict(
@@ -85,15 +86,16 @@ class NetworkUse:
             )
 
     def is_gone(self, name: str) -> None:
-        """The profile *name* fights no more."""
+        """Forget the conflicts of the profile *name*, which is gone."""
         self._pushed_out = {each for each in self._pushed_out if name not in each}
 
     def forget(self, uuid: str) -> None:
-        """Nothing is expected of it any more."""
+        """Forget the last request for the profile with *uuid*."""
         self._asked_s.pop(uuid, None)
 
     def pending(self, plan: NetworkPlan, found: FoundNetwork) -> NotReady | None:
-        """Return what is still waited for, *found* being how it is now."""
+        """Return what *plan* still waits for, where *found* is the present state; None where nothing is
+        left."""
         there, name = found.profile, plan.profile.name
         if there is None or there.use in {"coming", "going"}:
             return self._not_ready(plan, f"{name} is being brought up")

@@ -44,7 +44,7 @@ _NOT_REQUIRED: Final = 4
 
 
 def settings_of_link(link: Link) -> Iterator[tuple[str, Setting]]:
-    """Yield each setting that *link* speaks of."""
+    """Yield each setting that *link* states."""
     yield "connection.type", TYPES[link.type]
     if link.interface is not None:
         yield "connection.interface-name", link.interface
@@ -71,8 +71,8 @@ def settings_of_link(link: Link) -> Iterator[tuple[str, Setting]]:
 
 
 def find_secrets(link: Link) -> Mapping[str, SecretRef | str | None]:
-    """Return the secrets of *link*, by NetworkManager's names: a text has words in it, and None is one that
-    it is to have none of."""
+    """Return the secrets of *link*, by NetworkManager's names. A text contains secret words; None is a secret
+    that the profile must not have."""
     match link:
         case Wifi(enterprise=None):
             return {PSK: link.psk}
@@ -91,7 +91,7 @@ def find_secrets(link: Link) -> Mapping[str, SecretRef | str | None]:
 
 
 def makes_its_key(link: Link) -> bool:
-    """Return whether it has a private key that nobody has given it."""
+    """Return whether *link* has a private key that nobody has given it."""
     return isinstance(link, Wireguard) and link.private_key is None
 
 
@@ -104,7 +104,7 @@ def _of_ethernet(link: Ethernet) -> Iterator[tuple[str, Setting]]:
 
 
 def _bond_options(link: Bond) -> Iterator[str]:
-    """All of them: some rule out others."""
+    """Yield all options: some rule out others."""
     yield f"mode={link.mode}"
     yield f"miimon={link.miimon_ms}"
     for option in ("primary", "lacp_rate", "xmit_hash_policy"):
@@ -138,7 +138,8 @@ def _of_security(link: Wifi) -> Iterator[tuple[str, Setting]]:
 
 
 def _of_enterprise(login: Enterprise) -> Iterator[tuple[str, Setting]]:
-    """All of it: what one login has, and the one before had not, is no part of both."""
+    """Yield every setting of the login, also those that it does not use, so that none of a previous login
+    stays."""
     yield "802-1x.eap", (login.eap,)
     yield "802-1x.identity", login.identity
     yield "802-1x.anonymous-identity", login.anonymous_identity or ""

@@ -26,7 +26,7 @@ _NOT_OF_ONE_ANOTHER: Final = frozenset(
 def find_login_problem(root: Path, login: Enterprise, password: str | None) -> str | None:
     """Return why nobody can log in with the files of *login* below *root*; None where nothing is wrong.
 
-    *password* unlocks its key.
+    *password* is the one for its private key.
     """
     try:
         return _find_problem(root, login, password)

@@ -83,31 +83,30 @@ class SdbusNetworkManager:
     async def converge(
         self, resources: Sequence[NetworkProfile], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`. A change on trial is NotReady until it has proved itself.
+        """Converge *resources*. A change on trial is NotReady until it has proved itself.
 
-        `NetworkFailed` says what NetworkManager, or its interface, refused; `NetworkRolledBack` that a
-        change was taken back; `NotOurs` that a stranger's profile has this name.
+        A result is `NetworkFailed` where NetworkManager or its interface refused something,
+        `NetworkRolledBack` where a change was rolled back, and `NotOurs` where a profile that Harmony did not
+        make has this name.
         """
         return await self._reconciler.converge(resources, apply=apply)
 
     async def observe(self, key: str) -> NetworkState | None:
-        """As `Reconciler.observe`."""
         return await self._reconciler.observe(key)
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`. What was taken over is put back as it was."""
+        """Remove the profiles that were made under *keys*. Restore a profile that was taken over to its state
+        before."""
         return await self._reconciler.remove(keys, apply=apply)
 
     async def availability(self) -> Availability:
-        """As `Reconciler.availability`; within two seconds."""
+        """Ask NetworkManager, within two seconds, whether it is available."""
         return await availability_by(self._bus.ping, self._watch.mend)
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`."""
         await self._watch.begin(keys, on_change)
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
         await self._watch.end()
         self._bus.close()
         self._worker.close()
@@ -123,8 +122,8 @@ class SdbusNetworkManager:
 
 
 def runs_dnsmasq(root: Path, interface: str) -> bool:
-    """Return whether the dnsmasq runs that NetworkManager starts for others on *interface*: nobody tells of
-    its end."""
+    """Return whether the dnsmasq that NetworkManager starts to serve others on *interface* is running:
+    nothing reports its end."""
     try:
         pid = int((root / f"run/nm-dnsmasq-{interface}.pid").read_text())
         told = (root / f"proc/{pid}/stat").read_text()

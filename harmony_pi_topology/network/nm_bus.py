@@ -99,7 +99,7 @@ class NetworkBus:
         self._link: NetworkLink | None = None
 
     def on_lost(self, *listeners: Callable[[], None]) -> None:
-        """Call these when the bus hangs up, or we do."""
+        """Call *listeners* when the connection to the bus ends, whichever side closes it."""
         self._listeners = listeners
 
     @property
@@ -108,7 +108,7 @@ class NetworkBus:
         return self._link if self._link is not None and self._link.connection.open else None
 
     async def ping(self) -> None:
-        """Return when NetworkManager answers, within two seconds."""
+        """Return once NetworkManager answers, within two seconds."""
         await self.ask(
             "asking NetworkManager", lambda link: link.manager.dbus_ping(), within_s=_PING_S
         )
@@ -120,7 +120,8 @@ class NetworkBus:
         *,
         within_s: float | None = None,
     ) -> T:
-        """Return what *ask* answers; everything that may go wrong is one of our errors, which says *what*."""
+        """Return the answer of *ask*. Raise one of Harmony's errors, which names *what*, for anything that
+        goes wrong."""
         within_s = self._answer_s if within_s is None else within_s
         try:
             async with asyncio.timeout(within_s):
@@ -138,7 +139,7 @@ class NetworkBus:
             raise ours from error
 
     def close(self) -> None:
-        """Hang up. The next question connects anew."""
+        """Close the connection. The next question connects again."""
         if self._link is not None:
             self._link.connection.close()
 
@@ -154,7 +155,8 @@ class NetworkBus:
 
 
 async def _patiently(link: NetworkLink, ask: Callable[[NetworkLink], Awaitable[T]]) -> T:
-    """Objects come and go: one that was just named may be gone before it is asked."""
+    """Return the answer of *ask*, and ask again where an object that was just named is gone: objects come and
+    go."""
     for _ in range(_TORN_LOOKS):
         try:
             return await ask(link)

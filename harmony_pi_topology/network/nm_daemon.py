@@ -47,7 +47,6 @@ class NetworkManagerDaemon:
         self._bus = bus
 
     async def look(self, name: str, uuid: str, interface: str | None) -> FoundNetwork:
-        """As `NetworkDaemon.look`."""
         return await self._bus.ask(
             f"looking at the network profile {name}",
             lambda link: look(link, name, uuid, interface),
@@ -56,7 +55,6 @@ class NetworkManagerDaemon:
     async def add(
         self, uuid: str, name: str, settings: Settings, secrets: Secrets, *, keep: bool
     ) -> None:
-        """As `NetworkDaemon.add`."""
         raw = merge({}, settings, secrets, name=name, uuid=uuid)
         await self._bus.ask(
             f"cannot make the network profile {name}",
@@ -64,8 +62,6 @@ class NetworkManagerDaemon:
         )
 
     async def change(self, uuid: str, settings: Settings, secrets: Secrets, *, keep: bool) -> None:
-        """As `NetworkDaemon.change`."""
-
         async def change(link: NetworkLink) -> None:
             path = await _there(link, uuid)
             raw = merge(await whole(link, path), settings, secrets)
@@ -74,8 +70,6 @@ class NetworkManagerDaemon:
         await self._bus.ask("cannot change a network profile", change)
 
     async def delete(self, uuid: str) -> None:
-        """As `NetworkDaemon.delete`."""
-
         async def delete(link: NetworkLink) -> None:
             path = await profile_path(link, uuid)
             if path is not None:
@@ -84,8 +78,6 @@ class NetworkManagerDaemon:
         await self._bus.ask("cannot remove a network profile", delete)
 
     async def activate(self, uuid: str, interface: str | None) -> None:
-        """As `NetworkDaemon.activate`."""
-
         async def activate(link: NetworkLink) -> None:
             path = await _there(link, uuid)
             raw = await link.profile(path).get_settings()
@@ -101,8 +93,6 @@ class NetworkManagerDaemon:
         await self._bus.ask("cannot bring up a network profile", activate)
 
     async def apply(self, uuid: str) -> bool:
-        """As `NetworkDaemon.apply`."""
-
         async def apply(link: NetworkLink) -> bool:
             active = await active_path(link, uuid)
             devices = await link.active(active).devices if active is not None else []
@@ -113,8 +103,6 @@ class NetworkManagerDaemon:
         return await self._bus.ask("cannot apply a network profile", apply)
 
     async def deactivate(self, uuid: str) -> None:
-        """As `NetworkDaemon.deactivate`."""
-
         async def deactivate(link: NetworkLink) -> None:
             active = await active_path(link, uuid)
             if active is not None:
@@ -123,15 +111,12 @@ class NetworkManagerDaemon:
         await self._bus.ask("cannot take down a network profile", deactivate)
 
     async def snapshot(self, uuid: str) -> bytes:
-        """As `NetworkDaemon.snapshot`."""
-
         async def snapshot(link: NetworkLink) -> bytes:
             return to_bytes(await whole(link, await _there(link, uuid)))
 
         return await self._bus.ask("cannot keep a network profile", snapshot)
 
     async def restore(self, snapshot: bytes, *, keep: bool) -> None:
-        """As `NetworkDaemon.restore`."""
         raw = from_bytes(snapshot)
         uuid = str(raw["connection"]["uuid"][1])
 
@@ -145,16 +130,12 @@ class NetworkManagerDaemon:
         await self._bus.ask("cannot put back a network profile", restore)
 
     def settings_in(self, snapshot: bytes) -> Settings:
-        """As `NetworkDaemon.settings_in`."""
         return read_known(from_bytes(snapshot))
 
     def secrets_in(self, snapshot: bytes) -> Mapping[str, str]:
-        """As `NetworkDaemon.secrets_in`."""
         return read_secrets(from_bytes(snapshot))
 
     async def checkpoint(self, interfaces: Collection[str], *, within_s: int) -> str:
-        """As `NetworkDaemon.checkpoint`."""
-
         async def checkpoint(link: NetworkLink) -> str | None:
             devices = await _devices_of(link, interfaces)
             try:
@@ -171,13 +152,11 @@ class NetworkManagerDaemon:
         return made
 
     async def waits(self, checkpoint: str) -> bool:
-        """As `NetworkDaemon.waits`."""
         return await self._bus.ask(
             "looking at checkpoints", lambda link: _is_there(link, checkpoint)
         )
 
     async def commit(self, checkpoint: str) -> bool:
-        """As `NetworkDaemon.commit`."""
         return await self._of_checkpoint(
             "cannot confirm a change of the network",
             checkpoint,
@@ -185,7 +164,6 @@ class NetworkManagerDaemon:
         )
 
     async def roll_back(self, checkpoint: str) -> None:
-        """As `NetworkDaemon.roll_back`."""
         await self._of_checkpoint(
             "cannot take back a change of the network",
             checkpoint,
@@ -195,7 +173,7 @@ class NetworkManagerDaemon:
     async def _of_checkpoint(
         self, what: str, checkpoint: str, ask: Callable[[NetworkLink, str], Awaitable[object]]
     ) -> bool:
-        """False when there is no such checkpoint any more."""
+        """Ask about *checkpoint*. Return False when it does not exist any more."""
 
         async def ask_forgiving(link: NetworkLink) -> bool:
             if not await _is_there(link, checkpoint):
@@ -212,7 +190,7 @@ class NetworkManagerDaemon:
 
 
 def _refuse_unknown_type(raw: RawSettings, error: SdBusBaseError) -> None:
-    """Raise `NetworkFailed` in words where the kernel cannot make the interface of *raw*."""
+    """Raise `NetworkFailed`, with an explanation, where the kernel cannot make the interface of *raw*."""
     kind = raw["connection"]["type"][1]
     if kind in _MODULES and "Operation not supported" in str(error):
         interface = raw["connection"].get("interface-name", ("s", ""))[1]
@@ -224,8 +202,8 @@ def _refuse_unknown_type(raw: RawSettings, error: SdBusBaseError) -> None:
 
 
 async def _name_checkpoint(link: NetworkLink, path: str) -> str:
-    """Return the name of the checkpoint at *path*. Not the path alone, which a daemon that was started anew
-    gives to the next one: it may be another's."""
+    """Return the name of the checkpoint at *path*. Do not use the path alone: a daemon that was restarted
+    gives it to its next checkpoint, which may be somebody else's."""
     return f"{path} {await link.checkpoint(path).created}"
 
 
@@ -255,7 +233,7 @@ async def _write(link: NetworkLink, path: str, raw: RawSettings, uuid: str, *, k
 
 
 async def _devices_of(link: NetworkLink, interfaces: Collection[str]) -> list[str]:
-    """Return the devices of *interfaces*, and the ports of bridges among them."""
+    """Return the devices of *interfaces*, and the ports of the bridges among them."""
     found = list[str]()
     for name in sorted(interfaces):
         path = await device_path(link, name)
@@ -269,7 +247,7 @@ async def _devices_of(link: NetworkLink, interfaces: Collection[str]) -> list[st
 
 
 async def _well(call: Awaitable[object]) -> bool:
-    """Return whether NetworkManager did it; what the bus cannot do is still raised."""
+    """Return whether NetworkManager carried out *call*. Still raise a failure of the bus."""
     try:
         await call
     except DbusFailedError:
@@ -286,8 +264,8 @@ def _flags(keep: bool) -> int:
 
 
 def _quiet(raw: RawSettings) -> int:
-    """A wired profile, or an access point, is not brought up because it was written. A Wi-Fi network of
-    others may be what is waited for."""
+    """Return the flag that keeps a wired profile or an access point from being activated because it was
+    written; 0 for a Wi-Fi client, whose network may be what is waited for."""
     mode = raw.get("802-11-wireless", {}).get("mode", ("s", "infrastructure"))[1]
     waited_for = raw["connection"]["type"][1] == "802-11-wireless" and mode != "ap"
     return 0 if waited_for else _BLOCK_AUTOCONNECT

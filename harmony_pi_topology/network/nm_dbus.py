@@ -79,7 +79,8 @@ class NetworkManager(DbusInterfaceCommonAsync, interface_name=NETWORK_MANAGER):
 
     @dbus_method_async("ooo", "o")
     async def activate_connection(self, connection: str, device: str, specific_object: str) -> str:
-        """Begin to use a profile: its active connection. NO_OBJECT as device leaves that to its settings."""
+        """Activate a profile, and return its active connection. With NO_OBJECT as *device*, the profile's
+        settings choose."""
         raise NotImplementedError
 
     @dbus_method_async("o")
@@ -88,7 +89,8 @@ class NetworkManager(DbusInterfaceCommonAsync, interface_name=NETWORK_MANAGER):
 
     @dbus_method_async("aouu", "o")
     async def checkpoint_create(self, devices: list[str], rollback_timeout: int, flags: int) -> str:
-        """An empty list of devices is all there are; the time-out is in seconds."""
+        """Create a checkpoint. An empty list of devices stands for all of them. *rollback_timeout* is in
+        seconds."""
         raise NotImplementedError
 
     @dbus_method_async("o")
@@ -97,7 +99,7 @@ class NetworkManager(DbusInterfaceCommonAsync, interface_name=NETWORK_MANAGER):
 
     @dbus_method_async("o", "a{su}")
     async def checkpoint_rollback(self, checkpoint: str) -> dict[str, int]:
-        """Return what became of each device; 0 is well."""
+        """Roll back to a checkpoint. Return a result for each device; 0 is success."""
         raise NotImplementedError
 
     @dbus_property_async("ao")
@@ -155,19 +157,19 @@ class Connection(
 
     @dbus_method_async(result_signature="a{sa{sv}}")
     async def get_settings(self) -> RawSettings:
-        """Without secrets."""
+        """Return the settings, without secrets."""
         raise NotImplementedError
 
     @dbus_method_async("s", "a{sa{sv}}")
     async def get_secrets(self, setting_name: str) -> RawSettings:
-        """Return those of one section."""
+        """Return the secrets of one section."""
         raise NotImplementedError
 
     @dbus_method_async("a{sa{sv}}ua{sv}", "a{sv}")
     async def update2(
         self, settings: RawSettings, flags: int, args: dict[str, tuple[str, Any]]
     ) -> dict[str, tuple[str, Any]]:
-        """Replace all of it."""
+        """Replace the whole profile."""
         raise NotImplementedError
 
     @dbus_method_async()
@@ -208,12 +210,12 @@ class Device(DbusInterfaceCommonAsync, interface_name="org.freedesktop.NetworkMa
 
     @dbus_method_async("a{sa{sv}}tu")
     async def reapply(self, connection: RawSettings, version_id: int, flags: int) -> None:
-        """Take on what has changed in its profile; no settings are those of the profile."""
+        """Apply the changes of its profile; an empty *connection* stands for the settings of the profile."""
         raise NotImplementedError
 
     @dbus_method_async("u", "a{sa{sv}}t")
     async def get_applied_connection(self, flags: int) -> tuple[RawSettings, int]:
-        """Return what it has taken on, and its version."""
+        """Return the settings that it has applied, and their version."""
         raise NotImplementedError
 
     @dbus_property_async("s")

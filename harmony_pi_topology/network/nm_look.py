@@ -54,7 +54,7 @@ _Data: TypeAlias = "list[dict[str, tuple[str, Any]]]"
 
 
 async def look(link: NetworkLink, name: str, uuid: str, interface: str | None) -> FoundNetwork:
-    """Return what is there under *uuid*, who else is called *name*, and how *interface* is."""
+    """Return the profile with *uuid*, the other profiles called *name*, and the state of *interface*."""
     path = await profile_path(link, uuid)
     found, there, settling = await asyncio.gather(
         _profile(link, path, uuid), _interface(link, interface), link.manager.startup
@@ -72,26 +72,28 @@ async def look(link: NetworkLink, name: str, uuid: str, interface: str | None) -
 
 
 async def profile_path(link: NetworkLink, uuid: str) -> str | None:
-    """Return the profile of that UUID; None when there is none."""
+    """Return the path of the profile with that UUID; None when there is none."""
     return await _or_none(link.settings.get_connection_by_uuid(uuid))
 
 
 async def device_path(link: NetworkLink, interface: str) -> str | None:
-    """Return the device of that interface, told by its name or its MAC address; None when there is none."""
+    """Return the path of the device of that interface, given by its name or its MAC address; None when there
+    is none."""
     if ":" in interface:
         return await _device_with(link, interface)
     return await _or_none(link.manager.get_device_by_ip_iface(interface))
 
 
 async def _device_with(link: NetworkLink, mac: str) -> str | None:
-    """Return the device that was made with the address *mac*, as NetworkManager itself finds it."""
+    """Return the path of the device whose permanent address is *mac*, as NetworkManager itself finds it."""
     paths = await link.manager.devices
     addresses = await asyncio.gather(*(_permanent_address(link, path) for path in paths))
     return dict(zip(reversed(addresses), reversed(paths), strict=True)).get(mac)
 
 
 async def _permanent_address(link: NetworkLink, path: str) -> str:
-    """Return the address that a wired or wireless device was made with, or has; empty for others."""
+    """Return the permanent address of a wired or wireless device, or else the present one; empty for other
+    devices."""
     kind = await link.device(path).device_type
     if kind in _WIRED:
         made_with = await link.wired(path).perm_hw_address
@@ -103,14 +105,15 @@ async def _permanent_address(link: NetworkLink, path: str) -> str:
 
 
 async def active_path(link: NetworkLink, uuid: str) -> str | None:
-    """Return what uses the profile of that UUID; None when nothing does."""
+    """Return the path of the active connection that uses the profile with that UUID; None when there is
+    none."""
     paths = await link.manager.active_connections
     uuids = await asyncio.gather(*(link.active(path).uuid for path in paths))
     return dict(zip(uuids, paths, strict=True)).get(uuid)
 
 
 async def whole(link: NetworkLink, path: str) -> RawSettings:
-    """A profile, its secrets included."""
+    """Return a profile, including its secrets."""
     profile = link.profile(path)
     raw = await profile.get_settings()
     for section in SECRETS_IN:
@@ -120,7 +123,8 @@ async def whole(link: NetworkLink, path: str) -> RawSettings:
 
 
 async def _secrets(profile: Connection, section: str) -> dict[str, tuple[str, Any]]:
-    """None where NetworkManager itself keeps none, and would ask whoever is logged in."""
+    """Return the secrets of a section; none where NetworkManager stores none and would ask a logged-in
+    user."""
     try:
         return (await profile.get_secrets(section)).get(section, {})
     except SdBusBaseError as error:
@@ -178,7 +182,7 @@ async def _ip4(link: NetworkLink, path: str) -> tuple[_Data, str]:
 
 
 async def _reason(link: NetworkLink, interface: str) -> str:
-    """Return why what is not in use is not, as far as its interface knows."""
+    """Return why a profile is not in use, as far as its interface knows."""
     path = await device_path(link, interface) if interface else None
     if path is None:
         return ""

@@ -71,7 +71,7 @@ def addresses_in(data: list[dict[str, _Variant]]) -> tuple[str, ...]:
 
 
 def _same_address(text: str) -> str:
-    """Return *text* in our own way of writing an address: ``::ffff:192.0.2.1`` has several."""
+    """Return *text* in Harmony's own notation of an address: ``::ffff:192.0.2.1`` has several notations."""
     try:
         return str(ip_address(text))
     except ValueError:
@@ -115,7 +115,7 @@ def _route_entry(network: str, *rest: str) -> dict[str, _Variant]:
 
 
 def _dns4(addresses: tuple[str, ...]) -> list[int]:
-    """Numbers whose bytes in memory are in the network's order."""
+    """Return numbers whose bytes in memory are in network order."""
     return [int.from_bytes(IPv4Address(each).packed, sys.byteorder) for each in addresses]
 
 
@@ -260,7 +260,7 @@ _CODECS: Final[Mapping[str, _Codec]] = MappingProxyType(
 
 
 def read_known(raw: RawSettings) -> Settings:
-    """Return the settings of `DEFAULTS` that *raw* says."""
+    """Return those settings of *raw* that are in `DEFAULTS`."""
     found: dict[str, Setting] = {}
     for name, codec in _CODECS.items():
         section = raw.get(name.rpartition(".")[0], {})
@@ -272,7 +272,7 @@ def read_known(raw: RawSettings) -> Settings:
 
 
 def read_secrets(raw: RawSettings) -> Mapping[str, str]:
-    """Return the secrets that *raw* has; none when it was read without them."""
+    """Return the secrets in *raw*; none when it was read without them."""
     found = dict[str, str]()
     for name in SECRETS:
         section, _, key = name.rpartition(".")
@@ -282,7 +282,7 @@ def read_secrets(raw: RawSettings) -> Mapping[str, str]:
 
 
 def put_secrets(section: Section, secrets: Section) -> None:
-    """Put the *secrets* of a section, which are told apart from the rest, to the rest."""
+    """Put the *secrets* of a section, which are read apart from the rest, into it."""
     rest = {key: value for key, value in secrets.items() if key != "peers"}
     section.update(rest)
     keys = {each["public-key"][1]: each for each in secrets.get("peers", ("", []))[1]}
@@ -304,7 +304,8 @@ def _peers(raw: RawSettings) -> list[Section]:
 
 
 def label_of(raw: RawSettings) -> str:
-    """Return the id of the resource that it was made for; empty for a stranger's."""
+    """Return the id of the resource for which the profile was made; empty for one that Harmony did not
+    make."""
     data: dict[str, str] = raw.get("user", {}).get("data", ("a{ss}", {}))[1]
     return data.get(LABEL, "")
 
@@ -317,7 +318,7 @@ def merge(
     name: str | None = None,
     uuid: str = "",
 ) -> RawSettings:
-    """*raw* with these settings, and these secrets. *name* and *uuid* make it a new one."""
+    """Return *raw* with these settings and secrets. *name* and *uuid* make it a new profile."""
     result = {section: dict(values) for section, values in raw.items()}
     if "wireguard.peers" in settings:
         # They are written anew: their preshared keys stay unless others are given.
@@ -365,7 +366,8 @@ def _put_secret(raw: RawSettings, name: str, content: str | None) -> None:
 
 
 def _put_preshared_key(raw: RawSettings, name: str, content: str | None) -> None:
-    """Free where there is no such peer."""
+    """Set the preshared key of the peer in *name*, or, with None, delete it. Do nothing where there is no
+    such peer."""
     given: Section = {}
     if content is not None:
         given = {"preshared-key": ("s", content), "preshared-key-flags": ("u", 0)}
@@ -384,18 +386,18 @@ def _without_preshared_key(peer: Section) -> Section:
 
 
 def to_bytes(raw: RawSettings) -> bytes:
-    """A whole profile, to be kept."""
+    """Return a whole profile as bytes, to be stored."""
     return json.dumps(_plainly(raw)).encode()
 
 
 def from_bytes(data: bytes) -> RawSettings:
-    """Return the reverse of `to_bytes`."""
+    """Return the profile that `to_bytes` turned into *data*."""
     raw: RawSettings = _exactly(json.loads(data))
     return raw
 
 
 def _plainly(value: Any) -> Any:
-    """As JSON, which knows neither bytes nor tuples."""
+    """Return *value* for JSON, which has neither bytes nor tuples."""
     if isinstance(value, bytes):
         return {"bytes": base64.b64encode(value).decode()}
     if _is_tuple(value):

@@ -25,7 +25,7 @@ _IN_USE = (
 
 @impl
 def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
-    """Harmony's hook."""
+    """Return what *place* offers: the hook that Harmony calls."""
     if (why_not := place.why_no_machine or _why_no_network_manager(place)) is not None:
         return {"NetworkConfigurator": why_not}
     from .networkmanager import SdbusNetworkManager  # noqa: PLC0415 - needs a D-Bus library

@@ -82,7 +82,7 @@ class NetworkSteps:
 
 
 def check_desired(profile: NetworkProfile, found: FoundNetwork) -> None:
-    """Raise what stands in the way of *profile*, before anything is touched."""
+    """Raise an error for anything that prevents *profile*, before anything is changed."""
     there = found.profile.settings.get("connection.type") if found.profile is not None else None
     desired = TYPES[profile.link.type]
     if there not in {None, desired}:
@@ -110,7 +110,8 @@ def check_desired(profile: NetworkProfile, found: FoundNetwork) -> None:
 
 
 def _refuse_to_lose_its_place(profile: NetworkProfile, found: FoundNetwork) -> None:
-    """Nobody would bring it up again after a reboot, and nothing has shown that it can be done without."""
+    """Raise `NetworkFailed` where *profile* is in use, but would not be activated again after a reboot:
+    nothing has shown that the device can do without it."""
     there = found.profile
     if profile.is_to_be_up or there is None or there.use == "down":
         return
@@ -123,7 +124,7 @@ def _refuse_to_lose_its_place(profile: NetworkProfile, found: FoundNetwork) -> N
 
 
 def foreign(profile: NetworkProfile, found: FoundNetwork) -> NotOurs:
-    """Return why a stranger's profile of this name is left alone."""
+    """Return the error that a profile of this name, which Harmony did not make, is left alone."""
     what = (
         f"a network profile {profile.name} is there that Harmony did not make"
         if len(found.namesakes) == 1
@@ -140,7 +141,8 @@ def foreign(profile: NetworkProfile, found: FoundNetwork) -> NotOurs:
 def plan_steps(
     desired: DesiredProfile, found: FoundNetwork, record: NetworkRecord, before: Settings
 ) -> NetworkSteps:
-    """Return what makes *found* as *desired* says. *before* is what a profile said that was taken over."""
+    """Return the steps that make *found* match *desired*. *before* are the settings of a profile that was
+    taken over, from before that."""
     profile, there = desired.profile, found.profile
     on_trial = record.trial is not None and record.trial.spec == desired.attempt
     is_proven = record.confirmed == desired.spec and not on_trial
@@ -166,7 +168,7 @@ def plan_steps(
 def _settings_without_trial(
     desired: DesiredProfile, there: FoundProfile | None, record: NetworkRecord
 ) -> Settings:
-    """Return what the profile is to say as long as it is not on trial."""
+    """Return the settings that the profile is to have while it is not on trial."""
     if record.confirmed == desired.spec:
         return desired.settings
     if there is not None and there.use != "down":
@@ -179,8 +181,8 @@ def _settings_without_trial(
 def _give_back(
     desired: DesiredProfile, there: FoundProfile, record: NetworkRecord, before: Settings
 ) -> dict[str, Setting]:
-    """Return what we once set, and nobody wishes any more, unless somebody has set it to something else
-    since."""
+    """Return the settings to restore: those that Harmony set, that are no longer desired, and that nobody has
+    changed since."""
     if record.made and not record.wrote and not there.saved:
         # It was made `bare`: without addresses, whatever is wished.
         return {name: DEFAULTS[name] for name in BARE if name not in desired.settings}
@@ -219,7 +221,7 @@ def _bring_up(
 def predict_state(
     desired: DesiredProfile, found: FoundNetwork, steps: NetworkSteps
 ) -> NetworkState | None:
-    """Return what *found* is once *steps* are done."""
+    """Return the state of *found* after *steps*."""
     there = found.profile
     if not steps:
         return there.state if there is not None else None
@@ -242,7 +244,7 @@ def predict_state(
 
 
 def diff_profile(desired: DesiredProfile, found: FoundNetwork, steps: NetworkSteps) -> str | None:
-    """Return what is to change in the profile. No secrets, so everybody may read it."""
+    """Return the changes of the profile as a diff. It has no secrets, so everybody may read it."""
     before: Settings = found.profile.settings if found.profile is not None else {}
     if not steps.change:
         return None

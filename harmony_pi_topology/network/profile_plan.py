@@ -162,9 +162,10 @@ class NetworkPlan:
     def find_what_did_not_stick(
         self, found: FoundNetwork, written: Settings, *, on_disk: bool
     ) -> DidNotStick | None:
-        """Return what of *written*, or of the secrets, *found* has not, which was looked at afterwards.
+        """Return the error for the first of the settings *written*, or of the secrets, that *found*, which
+        was looked at afterwards, lacks; None where it has all.
 
-        *on_disk*: it must outlive a reboot as well.
+        *on_disk* says that the profile must outlive a reboot as well.
         """
         there = found.profile
         if there is None:
@@ -193,16 +194,16 @@ class NetworkPlan:
         )
 
     def preview(self) -> Change:
-        """Return what its steps would do."""
+        """Return the change that its steps would make."""
         after = predict_state(self.desired, self.found, self.steps)
         return attrs.evolve(self.change(self.found, None), after=after)
 
     def put_off(self, pending: NotReady | None) -> Change:
-        """Nothing was done."""
+        """Return the change where nothing was done, and *pending* is why."""
         return attrs.evolve(self, steps=NetworkSteps()).change(self.found, pending)
 
     def change(self, found: FoundNetwork, pending: NotReady | None) -> Change:
-        """Return what its steps did, *found* being how it is now."""
+        """Return the change that its steps made, where *found* is the present state."""
         return Change(
             resource=self.id,
             steps=self.steps.in_order,
@@ -216,7 +217,7 @@ class NetworkPlan:
 def plan_profile(
     desired: DesiredProfile, found: FoundNetwork, record: NetworkRecord, before: Settings
 ) -> NetworkPlan:
-    """Plan what makes *found* as *desired* says. Raises what stands in its way."""
+    """Plan what makes *found* match *desired*. Raise an error for anything that prevents it."""
     check_desired(desired.profile, found)
     steps = plan_steps(desired, found, record, before)
     return NetworkPlan(desired=desired, found=found, record=record, before=before, steps=steps)

@@ -123,7 +123,6 @@ class NetworkReconciler:
     async def converge(
         self, resources: Sequence[NetworkProfile], *, apply: bool
     ) -> Sequence[_Result]:
-        """As `Reconciler.converge`."""
         async with self._one_at_a_time:
             plans = [await self._plan_one(each, apply=apply) for each in resources]
             results: dict[int, _Result] = {
@@ -140,8 +139,8 @@ class NetworkReconciler:
         return [name_resource(results[n], each.id) for n, each in enumerate(resources)]
 
     async def _require_sharing(self, plan: NetworkPlan, result: _Result) -> _Result:
-        """Return *result*, unless it is of a profile that is in use, and gives nobody an address though it
-        should: NetworkManager calls that connected all the same."""
+        """Return *result*, or an error for a profile that is in use and gives nobody an address although it
+        should: NetworkManager calls it connected all the same."""
         if not plan.profile.shares or isinstance(result, Exception) or result.pending is not None:
             return result
         state = result.after
@@ -167,7 +166,6 @@ class NetworkReconciler:
         )
 
     async def observe(self, key: str) -> NetworkState | None:
-        """As `Reconciler.observe`."""
         written = self._records.get(resource_id(NetworkProfile.resource_type, key))
         uuid = NetworkRecord.read(written).uuid if written is not None else profile_uuid(key)
         found = await self._daemon.look(key, uuid, None)
@@ -176,7 +174,7 @@ class NetworkReconciler:
         return found.profile.state if found.profile is not None else None
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[_Result]:
-        """As `Reconciler.remove`. What had been there before is put back."""
+        """Remove the profiles that were made under *keys*. Restore what was there before."""
         async with self._one_at_a_time:
             return [await self._remove_one(key, apply=apply) for key in keys]
 
@@ -207,7 +205,8 @@ class NetworkReconciler:
         return plan
 
     async def _refuse_what_lacks_files(self, profile: NetworkProfile) -> None:
-        """NetworkManager would accept it, and it would only not work."""
+        """Raise `NetworkFailed` where a program or file that *profile* needs is missing: NetworkManager would
+        accept the profile, and it would not work."""
         if profile.shares and not any([await self._find_file(path) for path in _DNSMASQ]):
             raise NetworkFailed(
                 f"{profile.name} gives others their addresses, for which NetworkManager needs dnsmasq, and "
@@ -223,7 +222,8 @@ class NetworkReconciler:
                 )
 
     async def _refuse_what_logs_nobody_in(self, desired: DesiredProfile) -> None:
-        """NetworkManager would accept that, too."""
+        """Raise `NetworkFailed` where nobody can log in with the files of *desired*: NetworkManager would
+        accept that, too."""
         profile = desired.profile
         if (login := profile.login) is None:
             return
@@ -240,7 +240,8 @@ class NetworkReconciler:
         return resolve_desired(profile, contents)
 
     async def _read_secret(self, given: SecretRef | str) -> SecretContent:
-        """Return what is in it, and the mark of that: of a word, which no value can be guessed from."""
+        """Return the content of a secret, and its mark, which does not let anybody guess the value of a
+        secret word."""
         if isinstance(given, str):
             return SecretContent(
                 content=self._secret_values.reveal(given.encode()),
@@ -252,10 +253,10 @@ class NetworkReconciler:
     async def _with_own_key(
         self, desired: DesiredProfile, found: FoundNetwork, *, apply: bool
     ) -> DesiredProfile:
-        """*desired*, with the private key that the device makes for it, where nobody has named one.
+        """Return *desired* with the private key that the device makes for it, where nobody has given one.
 
-        Once it is made it stays, whatever becomes of the profile meanwhile: others know the public one. What
-        is only planned makes none.
+        Once made, the key stays, whatever happens to the profile: others know the public key. A plan that is
+        not applied makes no key.
         """
         profile, there = desired.profile, found.profile
         if not makes_its_key(profile.link):
@@ -272,7 +273,7 @@ class NetworkReconciler:
         return desired.with_own_key(content)
 
     async def _record(self, desired: DesiredProfile, *, apply: bool) -> NetworkRecord:
-        """Return what is remembered of it, without a trial that it has no part in any more."""
+        """Return the record of the profile. First give up a trial of something else than *desired*."""
         profile = desired.profile
         written = self._records.get(profile.id)
         record = NetworkRecord.read(written) if written is not None else None
@@ -283,7 +284,8 @@ class NetworkReconciler:
         return record
 
     async def _first_record(self, profile: NetworkProfile, *, apply: bool) -> NetworkRecord:
-        """Of a profile that was never touched: ours to make, or a stranger's to take over."""
+        """Return the record of a profile that was never changed by Harmony: a new one, or one to take over.
+        Raise `NotOurs` where it must not be taken over."""
         uuid = profile_uuid(profile.name)
         found = await self._daemon.look(profile.name, uuid, None)
         strangers = list(found.namesakes)
@@ -309,7 +311,8 @@ class NetworkReconciler:
         return self._daemon.settings_in(backup) if backup is not None else {}
 
     def _tell_what_failed(self, plan: NetworkPlan) -> None:
-        """Else it would only be asked for again, over and over, and nobody would hear of it."""
+        """Raise `NetworkFailed` where the last request failed: otherwise it would be repeated over and over,
+        and nobody would know."""
         if why := self._use.why_not(plan):
             raise NetworkFailed(
                 f"{plan.profile.name} could not be brought up: {why}; "
@@ -317,7 +320,8 @@ class NetworkReconciler:
             )
 
     def _refuse_a_fight(self, plan: NetworkPlan) -> None:
-        """Two of ours on one interface would push each other out for ever."""
+        """Raise `OwnershipConflict` where another of Harmony's profiles uses the interface: they would
+        replace each other for ever."""
         rival = plan.found.interface.uses
         if rival in {"", plan.profile.name}:
             return
@@ -326,7 +330,7 @@ class NetworkReconciler:
             self._use.refuse_a_fight(plan, rival)
 
     def _group(self, plans: dict[int, NetworkPlan]) -> dict[tuple[int, ...], _Work]:
-        """Return what is to be done with which of *plans*: trials under way first, new ones last."""
+        """Return which work is to be done with which of *plans*: present trials first, new ones last."""
         trials: defaultdict[str, list[int]] = defaultdict(list)
         direct, risky, waiting = list[int](), list[int](), list[int]()
         for n, plan in plans.items():
@@ -367,7 +371,7 @@ class NetworkReconciler:
         return results
 
     async def _tidy(self, resource_id: str) -> None:
-        """Once: an agent that was killed right after a trial may have left what it kept for it."""
+        """Delete, once, what an agent that was killed right after a trial may have left of it."""
         if resource_id not in self._tidied:
             await self._trials.forget(resource_id)
             self._tidied.add(resource_id)
@@ -398,7 +402,8 @@ class NetworkReconciler:
 
 
 async def _answers(work: _Work, plans: Sequence[NetworkPlan]) -> Sequence[_Result]:
-    """Return what *work* answers. What it raises is the answer of all: the daemon could not be asked, say."""
+    """Return the answers of *work*. If it raises an error, return that for every plan, as where the daemon
+    could not be asked."""
     try:
         return await work(plans)
     except CapabilityError as error:

@@ -154,7 +154,7 @@ class NetworkRecord:
 
     @classmethod
     def read(cls, record: JsonRecord) -> Self:
-        """As `written`; fields that a newer agent wrote are ignored."""
+        """Return the record from its form in `written`. Ignore fields that a newer agent wrote."""
         fields: dict[str, Any] = _select_known(cls, record)
         fields["wrote"] = read_settings(record.get("wrote", {}))
         trial = record.get("trial")
@@ -171,11 +171,11 @@ class NetworkRecord:
         return attrs.evolve(self, trial=None)
 
     def record_rollback(self, spec: str, told: str) -> Self:
-        """After a trial of *spec* that ended badly."""
+        """Return the record after a trial of *spec* that failed."""
         return attrs.evolve(self.over, refused=spec, refusal=told)
 
     def record_proof(self, spec: str) -> Self:
-        """After a trial of *spec* that ended well."""
+        """Return the record after a trial of *spec* that succeeded."""
         return attrs.evolve(self.over, confirmed=spec, refused="", refusal="")
 
 

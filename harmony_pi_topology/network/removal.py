@@ -102,7 +102,7 @@ class NetworkRemover:
         self._secrets = secrets
 
     async def remove(self, name: str, *, apply: bool) -> Change:
-        """Take away what was made under *name*. Idempotent."""
+        """Remove what was made under *name*. Idempotent."""
         rid = resource_id(NetworkProfile.resource_type, name)
         written = self._records.get(rid)
         record = NetworkRecord.read(written) if written is not None else await self._adopt(name)
@@ -119,7 +119,8 @@ class NetworkRemover:
         return await self._take_away(name, record, apply=apply)
 
     async def _adopt(self, name: str) -> NetworkRecord | None:
-        """Our record is lost, but a profile says that it is ours; None when there is none at all."""
+        """Return a new record where the record is lost, but a profile is labelled as Harmony's; None when
+        there is no profile. Raise `NotOurs` for a profile without that label."""
         found = await self._daemon.look(name, profile_uuid(name), None)
         if found.profile is not None and found.profile.label:
             return NetworkRecord(uuid=found.profile.uuid, made=True)
@@ -162,7 +163,8 @@ class NetworkRemover:
         return await self._start_trial(removal)
 
     async def _start_trial(self, removal: _ProfileRemoval) -> Change:
-        """It is in use, so what is without it must prove itself."""
+        """Start a trial of the removal: the profile is in use, so the device must prove that it is reachable
+        without it."""
         if removal.record.refused == TAKING_AWAY:
             raise make_rolled_back(removal.id, removal.record.refusal)
         if not await self._reachability.reachable():
@@ -213,7 +215,7 @@ class NetworkRemover:
         raise make_rolled_back(rid, told)
 
     async def _is_undone(self, name: str, record: NetworkRecord) -> bool:
-        """Return whether it is away, or as it was before us."""
+        """Return whether the profile is gone, or as it was before Harmony."""
         there = (await self._daemon.look(name, record.uuid, None)).profile
         if record.made or there is None:
             return there is None
@@ -243,7 +245,7 @@ class NetworkRemover:
         return Change(resource=rid, steps=(CONFIRMED,), before=there.state, after=after)
 
     async def _observe(self, name: str, record: NetworkRecord) -> NetworkState | None:
-        """Return what NetworkManager says of it now; None once it is gone."""
+        """Return the present state in NetworkManager; None once the profile is gone."""
         there = (await self._daemon.look(name, record.uuid, None)).profile
         return there.state if there is not None else None
 

@@ -114,7 +114,8 @@ BARE: Final[Settings] = MappingProxyType({"ipv4.method": "disabled", "ipv6.metho
 
 
 def read_settings(fields: Mapping[str, Any]) -> dict[str, Setting]:
-    """Settings that were JSON, which knows no tuples. What a newer agent wrote is left out."""
+    """Return the settings in *fields*, read from JSON, which has no tuples. Leave out what a newer agent
+    wrote."""
     return {
         name: tuple(value) if isinstance(DEFAULTS[name], tuple) else value
         for name, value in fields.items()
@@ -123,7 +124,7 @@ def read_settings(fields: Mapping[str, Any]) -> dict[str, Setting]:
 
 
 def differences(found: Settings, desired: Settings, among: Iterable[str] = LIVE) -> tuple[str, ...]:
-    """Return the names, *among* those given, under which *found* is not as *desired*, in their order."""
+    """Return the names in *among*, in their order, whose value in *found* differs from *desired*."""
     chosen = frozenset(among)
     return tuple(
         name
@@ -133,22 +134,22 @@ def differences(found: Settings, desired: Settings, among: Iterable[str] = LIVE)
 
 
 def find_other_secrets(found: Mapping[str, str], desired: Secrets) -> tuple[str, ...]:
-    """Return the names of the secrets that are not as *desired*."""
+    """Return the names of the secrets that differ from *desired*."""
     return tuple(name for name, value in desired.items() if found.get(name) != value)
 
 
 def describe_setting(value: Setting) -> str:
-    """Return *value* for people: as NetworkManager's own files have it."""
+    """Return *value* for people, as in NetworkManager's own files."""
     return _text(value) or "nothing"
 
 
 def diff_settings(name: str, before: Settings, after: Settings) -> str | None:
-    """Return what changes in the profile *name*, as a unified diff of a file like NetworkManager's own."""
+    """Return the changes of the profile *name*, as a unified diff of a file like NetworkManager's own."""
     return diff_of(f"/{name}", _as_file(before), _as_file(after))
 
 
 def _as_file(settings: Settings) -> bytes:
-    """Sections and keys, sorted; what has its default is left out."""
+    """Return sections and keys, sorted, without those that have their default."""
     told = sorted(name for name, value in settings.items() if value != DEFAULTS.get(name))
     lines = list[str]()
     for section, names in groupby(told, key=lambda name: name.partition(".")[0]):

@@ -77,7 +77,7 @@ class Trials:
         self._comes_back_s = 0.0
 
     async def begin(self, plans: Sequence[NetworkPlan]) -> list[_Result]:
-        """Put *plans* on trial together. Each result waits, or is what kept it from being tried."""
+        """Put *plans* on trial together. Each result waits, or is the error that prevented the trial."""
         if not await self._reachability.reachable():
             if self._monotonic_s() < self._comes_back_s:
                 return [
@@ -97,7 +97,7 @@ class Trials:
         return await self._try(plans)
 
     async def settle(self, plans: Sequence[NetworkPlan]) -> list[_Result]:
-        """Look at *plans*, which are on one trial, and end it if it can be."""
+        """Look at *plans*, which share one trial, and end it if that is possible."""
         # The daemon alone knows whether something is still to be decided: where its checkpoint is gone, it
         # has rolled back. A profile that did not come up ends the trial at once, for all. Steps still due
         # mean that we were killed half-way: they are done again, which is harmless. Then all have to be up,
@@ -121,7 +121,7 @@ class Trials:
         return [await self._confirm(plan) for plan in plans]
 
     async def prove_by_use(self, plan: NetworkPlan) -> _Result:
-        """Prove *plan*, which is in use as wished, though nobody has tried it: somebody brought it up."""
+        """Prove *plan*, which is in use as desired because somebody activated it, without a trial."""
         if await self._reachability.reachable():
             # What was in use before the connection proves nothing, unless it still is.
             plan = await self._look_again(plan)
@@ -130,7 +130,7 @@ class Trials:
         return plan.change(plan.found, _not_proven(plan) if plan.is_short_of_its_wish else None)
 
     async def give_up(self, resource_id: str, record: NetworkRecord) -> NetworkRecord:
-        """End a trial that nobody wants any more: the record without it."""
+        """Roll back a trial that is no longer desired. Return the record without it."""
         await self._daemon.roll_back(_trial(record).checkpoint)
         self._comes_back_s = self._monotonic_s() + _COMES_BACK_WITHIN_S
         await self.undo(resource_id, record)
@@ -139,10 +139,10 @@ class Trials:
         return record
 
     async def undo(self, resource_id: str, record: NetworkRecord) -> None:
-        """Put in order what a rollback leaves behind. Idempotent.
+        """Repair what a rollback leaves behind. Idempotent.
 
-        The daemon puts back what was in use. A profile that was not, or is new, it leaves as it is; and if
-        it was itself started anew meanwhile, everything.
+        The daemon restores profiles that were in use. It does not restore one that was not in use, or is new;
+        and if the daemon was restarted meanwhile, it restores nothing.
         """
         trial, uuid = _trial(record), record.uuid
         name = ResourceId.parse(resource_id).key
@@ -167,17 +167,17 @@ class Trials:
         await self._backups.forget(_backup_key(resource_id))
 
     async def keep(self, resource_id: str, there: FoundProfile) -> Trial:
-        """Keep what is there, for `undo`: a trial that still has no checkpoint."""
+        """Store a snapshot of *there* for `undo`. Return a trial that has no checkpoint yet."""
         snapshot = await self._daemon.snapshot(there.uuid)
         await self._backups.keep(_backup_key(resource_id), snapshot)
         return Trial(saved=there.saved, was_up=there.use != "down")
 
     async def forget(self, resource_id: str) -> None:
-        """What was kept for `undo` is not needed any more."""
+        """Delete what was stored for `undo`."""
         await self._backups.forget(_backup_key(resource_id))
 
     async def _waiting_for(self, plans: Sequence[NetworkPlan]) -> list[_Result] | None:
-        """Return what keeps the trial from ending well; None when nothing does."""
+        """Return what prevents the trial from succeeding now; None when nothing does."""
         pending = [self._use.pending(plan, plan.found) for plan in plans]
         if any(pending):
             return [_waits(plan, each) for plan, each in zip(plans, pending, strict=True)]
@@ -204,7 +204,7 @@ class Trials:
         return _waits(plan, f"{interface} is being made")
 
     async def _note_all(self, plans: Sequence[NetworkPlan]) -> list[NetworkPlan]:
-        """Everything that is needed to go back, before anything is touched."""
+        """Record everything that is needed to go back, before anything is changed."""
         trials = [await self._make_trial(plan) for plan in plans]
         checkpoint = await self._daemon.checkpoint(
             {name for plan in plans for name in plan.interfaces},
@@ -224,7 +224,8 @@ class Trials:
         return await self.keep(plan.id, plan.there)
 
     async def _try(self, plans: Sequence[NetworkPlan]) -> list[_Result]:
-        """Write all, and only then bring up: what cannot be written has not disturbed anything yet."""
+        """Write all profiles, and only then activate them: where one cannot be written, nothing was disturbed
+        yet."""
         for plan in plans:
             try:
                 await self._write(plan)
@@ -273,10 +274,11 @@ class Trials:
         return [await self._refuse(plan, f"{why}, and the change was taken back") for plan in plans]
 
     async def _on_rolled_back(self, plan: NetworkPlan) -> _Result:
-        """Return the checkpoint is gone, and it was not us: it was rolled back, or the daemon began anew.
+        """Return the result for a checkpoint that is gone without the agent's doing: it was rolled back, or
+        the daemon was restarted.
 
-        Which of them is seen by looking now: what was seen before may have been taken back meanwhile, and
-        then a connection says nothing of it.
+        Look again to see which: what was seen before may have been rolled back meanwhile, and then a
+        connection proves nothing.
         """
         plan = await self._look_again(plan)
         if plan.there is not None and not plan.steps:
@@ -301,7 +303,8 @@ class Trials:
         return make_rolled_back(plan.id, told)
 
     async def _confirm(self, plan: NetworkPlan) -> _Result:
-        """In this order: what is confirmed and not yet on disk is written there by the next look."""
+        """Record the proof, and then write the profile to disk: if this is interrupted in between, the next
+        look writes it."""
         wrote = dict(plan.desired.settings)
         record = attrs.evolve(plan.wrote, wrote=wrote).record_proof(plan.desired.spec)
         await self._records.put(plan.id, record.written)
@@ -321,7 +324,8 @@ def _trial(record: NetworkRecord) -> Trial:
 
 
 def _backup_key(resource_id: str) -> str:
-    """Beside what was there before us, which is kept under the id itself."""
+    """Return the id under which `undo`'s snapshot is stored: the id itself has what was there before
+    Harmony."""
     return f"{resource_id}#trial"
 
 

@@ -52,7 +52,8 @@ class NetworkWatch:
         self._again = False
 
     async def begin(self, keys: Collection[str], on_change: OnChange) -> None:
-        """Replace what was watched before. Raises a `CapabilityError` when nobody would tell us."""
+        """Watch *keys*, in place of what was watched before. Raise a `CapabilityError` when changes would not
+        be reported."""
         self._keys, self._on_change = frozenset(keys), on_change
         if not self._keys:
             self._let_go()
@@ -60,7 +61,7 @@ class NetworkWatch:
         await self._resubscribe()
 
     async def mend(self) -> None:
-        """Watch anew what the end of a connection has ended."""
+        """Watch again what stopped with the end of a connection."""
         if self._keys and self._link is not self._bus.link:
             await self._resubscribe()
             self._tell(None)
@@ -71,7 +72,7 @@ class NetworkWatch:
             self._tell(None)
 
     async def end(self) -> None:
-        """Tell nothing more. Idempotent."""
+        """Report nothing more. Idempotent."""
         self._on_change = None
         self._keys = frozenset()
         self._let_go()
@@ -91,7 +92,7 @@ class NetworkWatch:
         await self._follow(link)
 
     async def _follow(self, link: NetworkLink) -> None:
-        """Watch what interfaces have of addresses, wherever that is told now."""
+        """Watch the addresses of interfaces, wherever NetworkManager reports them now."""
         devices = [link.device(path) for path in await link.manager.devices]
         paths = [
             path

@@ -28,7 +28,7 @@ __all__ = [
 
 
 def make_private_key() -> str:
-    """Return a new one, in base64."""
+    """Return a new private key, in base64."""
     key = bytearray(secrets.token_bytes(32))
     key[0] &= 0b1111_1000
     key[31] = key[31] & 0b0111_1111 | 0b0100_0000
@@ -36,14 +36,14 @@ def make_private_key() -> str:
 
 
 def find_public_key(private_key: str) -> str:
-    """Return the public key of that private one, both in base64."""
+    """Return the public key of that private key, both in base64."""
     from nacl.bindings import crypto_scalarmult_base  # noqa: PLC0415 - few have a WireGuard link
 
     return b64encode(crypto_scalarmult_base(b64decode(private_key))).decode()
 
 
 def preshared_key_of(public_key: str) -> str:
-    """Return what the preshared key of that peer is called, as NetworkManager calls it."""
+    """Return NetworkManager's name for the preshared key of that peer."""
     return f"wireguard.peers.{public_key}.preshared-key"
 
 
@@ -58,12 +58,12 @@ def write_wireguard_peer(peer: WireguardPeer) -> str:
 
 
 def peers_in(raw: Iterable[Mapping[str, tuple[str, Any]]]) -> tuple[str, ...]:
-    """Return the lines of peers as NetworkManager has them."""
+    """Return the lines of peers in NetworkManager's form."""
     return tuple(sorted(_read_peer(each) for each in raw))
 
 
 def write_peers(lines: Iterable[str]) -> list[dict[str, tuple[str, Any]]]:
-    """Return peers as NetworkManager has them, without their preshared keys."""
+    """Return peers in NetworkManager's form, without their preshared keys."""
     return [dict(_write_peer(*line.split(" "))) for line in lines]
 
 
