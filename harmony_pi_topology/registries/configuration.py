@@ -23,7 +23,7 @@ _FIRST_LINE = "# Written by Harmony, which puts it back where somebody changes i
 
 
 def describe_registry(registry: ImageRegistry) -> bytes:
-    """Return the text of the file that tells podman of *registry*."""
+    """Return the content of the file that configures *registry* for podman."""
     # JSON's strings of printable ASCII, which is all that a place may have, are TOML's.
     place = json.dumps(registry.host)
     lines = [_FIRST_LINE, "[[registry]]", f"prefix = {place}", f"location = {place}"]
@@ -37,12 +37,13 @@ def describe_registry(registry: ImageRegistry) -> bytes:
 
 
 def find_places(content: bytes | None) -> frozenset[str]:
-    """Return the registries, and parts of them, of which a file speaks; none where it is unreadable."""
+    """Return the registries, and parts of registries, that a file configures; none where it cannot be
+    read."""
     return frozenset(_read_file(content) or ())
 
 
 def read_registries(configuration: Configuration) -> Mapping[str, FoundRegistry] | None:
-    """Return what podman makes of all files together; None where that is not for us to tell."""
+    """Return how podman uses registries according to all files together; None where Harmony cannot tell."""
     found: dict[str, FoundRegistry] = {}
     for content in configuration.values():
         if (registries := _read_file(content)) is None:
@@ -52,7 +53,8 @@ def read_registries(configuration: Configuration) -> Mapping[str, FoundRegistry]
 
 
 def find_lone(paths: Collection[str]) -> str | None:
-    """Return that of *paths* for which podman refuses a directory of certificates: half of a client's."""
+    """Return the first of *paths* that is a client's certificate without its key, or a key without its
+    certificate: podman refuses the whole directory for it. Return None where there is none."""
     halves = {".cert": ".key", ".key": ".cert"}
     found = (
         path
@@ -76,7 +78,7 @@ def _read_file(content: bytes | None) -> Mapping[str, FoundRegistry] | None:
 
 
 def _fold(value: Any) -> Any:
-    """Return *value* with its keys in lower case: podman takes them whatever their case is."""
+    """Return *value* with its keys in lower case: podman ignores their case."""
     match value:
         case dict():
             table = cast("dict[str, Any]", value)

@@ -18,7 +18,7 @@ __all__ = ["harmony_capabilities"]
 
 @impl
 def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
-    """Harmony's hook."""
+    """Return what *place* offers: the hook that Harmony calls."""
     if (why_not := why_no_podman(place) or why_no_systemd(place)) is not None:
         return {"RegistryHost": why_not}
     from harmony_pi_topology.files.reconciler import PosixFiles  # noqa: PLC0415 - only an agent needs them

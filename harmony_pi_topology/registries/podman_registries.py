@@ -81,17 +81,17 @@ class PodmanRegistries(Registries):
         )
 
     async def availability(self) -> Availability:
-        """As `Reconciler.availability`. Does not wake podman, but when it did not answer last time."""
+        """Return whether podman is available. Wake podman only when it did not answer the last time."""
         await self._watcher.mend()
         reason = await self._podman.is_expected_to_answer()
         return Availability(available=reason is None, reason=reason or "")
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`: whatever podman reads of registries is watched, whoever writes it."""
+        """Watch all that podman reads about registries, whoever writes it, and report as `Reconciler.watch`
+        describes."""
         await self._watcher.watch(keys, on_change)
 
     async def close(self) -> None:
-        """As `Reconciler.close`."""
         await self._watcher.close()
         await self.files.close()
         self._podman.close()

@@ -66,28 +66,28 @@ class RegistryStore(Protocol):
     do."""
 
     async def read_configuration(self) -> Configuration:
-        """Return every file that podman reads, in its order."""
+        """Return every file that podman reads, in the order in which it reads them."""
         ...
 
     async def ask(
         self, expected: Mapping[str, FoundRegistry] | None
     ) -> Mapping[str, FoundRegistry]:
-        """Return how podman uses registries, once it has read its files anew: as *expected*, where that is
-        known and podman agrees."""
+        """Return how podman uses registries, once it has read its files again. Where *expected* is known and
+        podman agrees, return that."""
         ...
 
     async def find_process(self) -> str | None:
-        """Return what is another for each process of podman's service; empty while none runs, and None where
-        that cannot be told."""
+        """Return a text that is another for each process of podman's service; empty while none runs, and None
+        where that cannot be told."""
         ...
 
     async def find_other_certificates(self, host: str) -> str | None:
-        """Return the directory of certificates of *host* that podman would read in place of ours, or no more
-        once there are ours."""
+        """Return the directory of certificates of *host* that podman reads in place of Harmony's, or would
+        stop reading once Harmony's exists; None where there is none."""
         ...
 
     async def list_certificates(self, host: str) -> Sequence[str]:
-        """Return the files that are in the directory of our certificates of *host*."""
+        """Return the files in Harmony's directory of certificates for *host*."""
         ...
 
 
@@ -114,16 +114,14 @@ class Registries:
     async def converge(
         self, resources: Sequence[ImageRegistry], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`; one after another, since they are of one podman."""
+        """Converge *resources* one after another, since all belong to one podman."""
         return [await self._converge_one(each, apply=apply) for each in resources]
 
     async def observe(self, key: str) -> RegistryAt | None:
-        """As `Reconciler.observe`."""
         async with self._turn:
             return await self._look(key, await self._store.read_configuration())
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
         return [await self._remove_one(key, apply=apply) for key in keys]
 
     async def _converge_one(self, registry: ImageRegistry, *, apply: bool) -> Change | Exception:
@@ -158,7 +156,8 @@ class Registries:
         return _tell(registry.id, [*paths, *gone], changes, before, after)
 
     async def _refuse(self, registry: ImageRegistry, configuration: Configuration) -> None:
-        """Raise `NotOurs` for what others have said of *registry*, before or after us."""
+        """Raise `NotOurs` where a file, or a directory of certificates, that Harmony did not make stands in
+        the way of *registry*."""
         host = registry.host
         if (path := _find_other_file(host, configuration)) is not None:
             self._said_of = None  # podman may read it by itself, and go on so when it is gone
@@ -184,7 +183,8 @@ class Registries:
     async def _look_before(
         self, place: str, configuration: Configuration
     ) -> tuple[RegistryAt | None, CapabilityUnavailable | None]:
-        """Return what is there, or why podman does not tell: it may be for the file that is put right."""
+        """Return the present state, or why podman does not tell: the cause may be the file that is about to
+        be corrected."""
         try:
             return await self._look(place, configuration), None
         except CapabilityUnavailable as problem:
@@ -193,7 +193,8 @@ class Registries:
     def _forget_after(
         self, changes: Sequence[Change], problem: CapabilityUnavailable | None
     ) -> None:
-        """Have podman asked anew once there are *changes*; raise *problem* where there are none."""
+        """Make the next question ask podman again once there are *changes*. Raise *problem* where there are
+        none."""
         if any(each.changed for each in changes):
             self._said_of = None
         elif problem is not None:
@@ -209,7 +210,7 @@ class Registries:
         return _to_state(found or FoundRegistry(location=place), ca)
 
     async def _ask(self, configuration: Configuration) -> Mapping[str, FoundRegistry]:
-        """Return what podman says of its files as they are now."""
+        """Return what podman makes of its files in their present state."""
         digest = _hash(configuration)
         process = await self._store.find_process()
         if digest == self._said_of and digest is not None and process in {"", self._said_by}:
@@ -303,7 +304,7 @@ def _find_other_file(place: str, configuration: Configuration) -> str | None:
 
 
 def _hash(configuration: Configuration) -> bytes | None:
-    """Return what is another whenever a file is; None where that cannot be told."""
+    """Return a hash that changes whenever a file does; None where that cannot be told."""
     digest = hashlib.sha256()
     for path, content in configuration.items():
         if content is None:
@@ -314,7 +315,7 @@ def _hash(configuration: Configuration) -> bytes | None:
 
 
 def _refuse_remembered(place: str, configuration: Configuration, found: RegistryAt | None) -> None:
-    """Raise `DidNotStick` where podman goes on with what none of its files says."""
+    """Raise `DidNotStick` where podman still uses a setting that none of its files has."""
     expected = read_registries(configuration)
     if found is None or expected is None:
         return
