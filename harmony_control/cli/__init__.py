@@ -13,7 +13,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code. See `harmony_control.cli.exits` for what they mean."""
+    """Run one command and return its exit code. `harmony_control.cli.exits` says what the codes mean."""
     try:
         options = parser().parse_args(arguments)
         options.json = options.json or options.output == "json"
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _nobody_reads() -> int:
-    """Whoever read our output has seen enough: ``harmony status | head``."""
+    """Drop the rest of the output, whose reader has closed it (``harmony status | head``), and return the
+    exit code."""
     # What is still in the buffer must not fail once more when Python ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 141  # as if by SIGPIPE: what became of the rest nobody was told

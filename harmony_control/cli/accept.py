@@ -18,7 +18,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Let in devices that wait, all or none; without an id, list those that do."""
+    """Accept the devices that wait, all or none; without an id, list those that wait."""
     home = home_of(options)
     if not options.agents:
         waiting = read_pending(home)

@@ -15,7 +15,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write its agent.toml; a running server lets it in at once."""
+    """Write the agent.toml of a new device; a running server accepts the device at once."""
     home = home_of(options)
     url = options.url
     if options.site:

@@ -46,7 +46,7 @@ class _Choice:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Return 0: a list is a list, however the devices are. `harmony status` has exit codes of that."""
+    """List the devices. Return 0 whatever their state: `harmony status` has exit codes for that."""
     if options.json:
         options.output = "json"
     choice = _Choice(
@@ -65,7 +65,8 @@ async def _once(options: argparse.Namespace, choice: _Choice) -> None:
 
 
 async def _watch(options: argparse.Namespace, choice: _Choice) -> None:
-    """Until interrupted: in place on a terminal, else the rows that have changed, as they do."""
+    """Show changes until interrupted: on a terminal, redraw the table; otherwise, print each row that
+    changes."""
     async with Fleet.connect(home_of(options)) as fleet, fleet.watch_rows() as changes:
         known: dict[str, DeviceRow] = {}
         if is_live(options) and options.output in {None, "wide"}:

@@ -40,7 +40,7 @@ _LAST_LEAST = 20
 
 
 def agents_table(rows: Iterable[DeviceRow], *, wide: bool = False) -> FleetTable:
-    """Return the table of `harmony agents`, one row a device."""
+    """Return the table of `harmony agents`, with one row for each device."""
     columns = {**_COLUMNS, **(_WIDE if wide else {}), "REASON": _reason}
     return FleetTable(
         titles=list(columns), rows=[[cell(row) for cell in columns.values()] for row in rows]
@@ -103,7 +103,7 @@ class FleetTable:
 
 
 def _fill(text: str, width: int) -> str:
-    """Return *text* in a column of *width*, with the gap behind it."""
+    """Return *text*, padded to a column of *width* and the gap after it."""
     return text + " " * (width - cell_len(text)) + _GAP
 
 
@@ -123,7 +123,8 @@ def _scores(row: DeviceRow) -> Cell:
 
 
 def _generation(row: DeviceRow) -> Cell:
-    """Return the generation under which all its Scores were looked at; and of how many, where it differs."""
+    """Return the generation under which all its Scores were looked at, and the desired one where it
+    differs."""
     wanted, observed = row.wanted_generation, row.observed_generation
     if observed is None:
         return Cell("-" if wanted is None else f"- of {wanted}")

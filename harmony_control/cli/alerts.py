@@ -15,8 +15,8 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Send a test by every channel that the file names. 1 where one was not taken, 2 for a file that is
-    wrong."""
+    """Send a test through every channel in the file. Return 1 where a channel did not accept it, 2 where the
+    file is wrong."""
     return asyncio.run(_test(options))
 
 

@@ -17,7 +17,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Return 0 when all of it is gone, or nothing was held back."""
+    """Approve removals that are held back. Return 0 when all resources are gone, or none was held back."""
     return asyncio.run(_approve(options))
 
 

@@ -19,7 +19,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """List all, have the server forget those that nobody needs, or forget one."""
+    """List all assets, delete those that nobody needs from the server, or delete one."""
     return asyncio.run(_run(options))
 
 

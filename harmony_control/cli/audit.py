@@ -23,7 +23,8 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Return 0 where all of it could be checked and agrees, 1 where something does not; else why not."""
+    """Check a device's audit record. Return 0 where everything could be checked and agrees, 1 where something
+    does not agree; otherwise the exit code of what prevented the check."""
     return asyncio.run(_verify(options))
 
 
@@ -69,7 +70,7 @@ def _words(result: AuditResult) -> Iterator[Words]:
 
 
 def _of_seen(seen: tuple[SeenHead, ...]) -> str:
-    """Return what was seen here, in words."""
+    """Return in words what was seen here."""
     first, last = seen[0], seen[-1]
     if len(seen) == 1:
         return f"what was seen here on {_shown(rfc3339(first.at))} (event {first.head.seq})"

@@ -22,7 +22,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write it, and say what is in it."""
+    """Write the bundle, and print what is in it."""
     return asyncio.run(_run(options))
 
 

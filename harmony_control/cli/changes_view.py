@@ -30,7 +30,7 @@ def change_words(
     diff: str | None,
     gone: bool = False,
 ) -> list[Words]:
-    """Return one resource as a line, and what is different about it below."""
+    """Return a line for one resource, and below it what changes about it."""
     sign, style = _sign(before, gone=gone)
     words: list[Words] = [
         (f"  {sign} {word(resource)}", style),

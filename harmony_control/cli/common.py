@@ -35,12 +35,13 @@ _UNCUT = 10_000
 
 
 def home_of(options: argparse.Namespace) -> Home:
-    """Return the operator's directory that was asked for."""
+    """Return the operator's directory that the options name."""
     return Home.of(options.home)
 
 
 def signers_of(options: argparse.Namespace) -> list[Signer]:
-    """Return who signs beside the operator's own key, by ``--sign-with``. `ConfigError`, `UsageError`."""
+    """Return the further signers that ``--sign-with`` names, beside the operator's own key. Raise
+    `ConfigError` or `UsageError`."""
     if not options.sign_with:
         return []
     from harmony_control.signers import load_signer
@@ -54,19 +55,19 @@ def out(options: argparse.Namespace, document: Mapping[str, object], text: str) 
 
 
 def note(options: argparse.Namespace, message: str) -> None:
-    """Say *message*, which is no warning, beside the output proper."""
+    """Print *message*, which is no warning, apart from the output proper."""
     text = f"harmony: note: {indent(message)}"
     print(json.dumps({"note": message}) if options.json else text, file=sys.stderr, flush=True)
 
 
 def warn(options: argparse.Namespace, message: str) -> None:
-    """Say *message* beside the output proper."""
+    """Print the warning *message*, apart from the output proper."""
     text = f"harmony: warning: {indent(message)}"
     print(json.dumps({"warning": message}) if options.json else text, file=sys.stderr, flush=True)
 
 
 def try_address(options: argparse.Namespace, home: Home, url: str | None) -> None:
-    """Try the address that is about to be written for others, unless that is not wanted (``--no-try``);
+    """Try the address that is about to be written for others, unless ``--no-try`` is given. Raise
     `BusUnreachable`."""
     import asyncio
 
@@ -77,7 +78,7 @@ def try_address(options: argparse.Namespace, home: Home, url: str | None) -> Non
 
 
 def warn_of_loopback(options: argparse.Namespace, url: str) -> None:
-    """Say it where *url*, which somebody elsewhere is told, leads nowhere from there."""
+    """Warn where *url*, which somebody on another machine gets, leads nowhere from there."""
     if is_loopback(url):
         warn(
             options,
@@ -87,15 +88,15 @@ def warn_of_loopback(options: argparse.Namespace, url: str) -> None:
 
 
 def is_live(options: argparse.Namespace, stream: TextIO | None = None) -> bool:
-    """Return whether what *stream*, else the standard output, shows may be drawn anew: to a person at a
-    terminal, not as JSON."""
+    """Return whether what *stream*, by default standard output, shows may be redrawn: it is a terminal, and
+    the output is not JSON."""
     is_seen = (stream or sys.stdout).isatty()
     return is_seen and not options.json and os.environ.get("TERM") != "dumb"
 
 
 def console(options: argparse.Namespace, stream: TextIO | None = None) -> Console:
-    """Return the console for what is drawn on *stream*, else on the standard output: coloured on a terminal,
-    where nobody asked for plain text (no-color.org)."""
+    """Return the console for drawing on *stream*, by default standard output. It has colours on a terminal,
+    unless somebody asked for plain text (no-color.org)."""
     from rich.console import Console
 
     class Ours(Console):

@@ -39,7 +39,7 @@ _PREAMBLES: Any = {"bash": _BASH, "zsh": _ZSH}  # typed as text there, and taken
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the script, or the names that it asks for."""
+    """Print the completion script, or the names that the script asks for."""
     if options.list:
         for name in _names(options.list, home_of(options)):
             print(name)
@@ -49,8 +49,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _names(what: str, home: Home) -> Iterable[str]:
-    """Return all of them that are known here; none where something cannot be read: nobody reads an error
-    here."""
+    """Return all names of that sort that are known here; none where something cannot be read, since nobody
+    reads an error here."""
     try:
         if what == "kinds":
             from harmony_core import plugins
@@ -69,7 +69,8 @@ def _names(what: str, home: Home) -> Iterable[str]:
 
 
 def _scores(home: Home, agent_id: str) -> list[str]:
-    """Return the ids in what was pushed last from here. Not verified: they are only offered for typing."""
+    """Return the ids in what was last pushed from here. They are not verified: they only complete what is
+    typed."""
     envelope = home.read_stored_manifest(agent_id)
     if envelope is None:
         return []

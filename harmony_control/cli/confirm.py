@@ -11,7 +11,7 @@ __all__ = ["confirm"]
 
 
 async def confirm(question: str) -> bool:
-    """Return whether the person at the terminal says yes. `UsageError` where there is none."""
+    """Return whether the person at the terminal says yes. Raise `UsageError` where there is no terminal."""
     if not sys.stdin.isatty():
         raise UsageError("this is not a terminal, so nobody can be asked: pass --yes to confirm")
     answer = await asyncio.to_thread(input, f"{question} [y/N] ")

@@ -32,7 +32,7 @@ _WAITS = Waits(answer_s=5.0, all_s=15.0)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Return 0, however the device is; 2 for one that there is not."""
+    """Print all about one device. Return 0 whatever its state, 2 where there is no such device."""
     return asyncio.run(_describe(options))
 
 
@@ -54,7 +54,7 @@ async def _describe(options: argparse.Namespace) -> int:
 
 
 async def _ask_events(fleet: Fleet, seen: Seen) -> tuple[list[Event], str]:
-    """Return what was changed last, and why that is not known, where it is not."""
+    """Return the latest changes, and, where they are not known, why not."""
     if seen.presence != "Heard":
         return [], "not asked for: the device is not heard"
     try:

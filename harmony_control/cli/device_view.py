@@ -20,7 +20,7 @@ __all__ = ["device_words", "generations", "presence"]
 
 
 def device_words(seen: Seen) -> list[Words]:
-    """Everything that is known of it, without the last line's end."""
+    """Return everything that is known of the device, without the newline at the end."""
     words = [(seen.agent_id, "bold"), ("  ", ""), presence(seen, "heard ")]
     if seen.state is None:
         why = f"its report cannot be read: {seen.problem}" if seen.problem else "no report yet"
@@ -35,7 +35,7 @@ def device_words(seen: Seen) -> list[Words]:
 
 
 def presence(seen: Seen, heard: str = "") -> Words:
-    """Return ``12 s ago``, with *heard* before it; or for how long it has been offline."""
+    """Return ``12 s ago``, with *heard* before it; or for how long the device has been offline."""
     when = age(seen.at) if seen.at else "?"
     match seen.presence:
         case "Heard":
@@ -47,8 +47,8 @@ def presence(seen: Seen, heard: str = "") -> Words:
 
 
 def generations(seen: Seen) -> str:
-    """Return the generation under which all its Scores were looked at; and of how many, where it is
-    behind."""
+    """Return the generation under which all its Scores were looked at, and the desired one where the device
+    is behind."""
     if seen.state is None:
         return "-" if seen.wanted is None else f"- of {seen.wanted}"
     newest = max(seen.state.generation, seen.wanted or 0)
@@ -127,6 +127,6 @@ def _facts(found: Mapping[str, object]) -> str:
 
 
 def _texts(found: Mapping[str, object]) -> dict[str, str]:
-    """Return what has several lines, such as the output of a job; for lines of their own."""
+    """Return the texts of several lines, such as the output of a job, to be printed on lines of their own."""
     texts = {key: value.rstrip() for key, value in found.items() if isinstance(value, str)}
     return {key: text for key, text in texts.items() if "\n" in text}

@@ -30,8 +30,8 @@ __all__ = ["is_quiet", "judge", "run", "show"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print it; 3 when the device's policy refuses one of the files' Scores, 1 when one would fail, or, with
-    --exit-code, when anything would change."""
+    """Print what a push would change. Return 3 when the device's policy refuses a Score of the files, 1 when
+    one would fail or, with --exit-code, when anything would change, else 0."""
     if options.where is not None or names_several(options.agent):
         from .push_several import diff_several
 
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def judge(options: argparse.Namespace, found: Sequence[Foreseen], entries: Collection[str]) -> int:
-    """Return the exit code for what one device foresees of *entries*."""
+    """Return the exit code for what one device foresees for *entries*."""
     if refused_by_policy(found, entries):
         return REFUSED
     if any(each.planned.status == "FAILURE" for each in found):
@@ -68,7 +68,7 @@ def judge(options: argparse.Namespace, found: Sequence[Foreseen], entries: Colle
 def show(
     options: argparse.Namespace, found: Sequence[Foreseen], agent_id: str | None = None
 ) -> None:
-    """Print what a device foresees; with whose it is, where *agent_id* is given."""
+    """Print what a device foresees, with the device's id where *agent_id* is given."""
     whose = {} if agent_id is None else {"agent": agent_id}
     if options.json:
         for each in found:
@@ -80,7 +80,7 @@ def show(
 
 
 def is_quiet(found: Sequence[Foreseen]) -> bool:
-    """Return whether nothing would change, as far as can be told."""
+    """Return whether nothing would change, as far as that can be known."""
     return all(map(_is_in_order, found))
 
 

@@ -33,8 +33,7 @@ _LOOK_AGAIN_S = 1.0
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do it for one device after the other, also where one of them fails. The exit code is that of the
-    gravest."""
+    """Enrol one device after another, even where one of them fails. Return the most severe exit code."""
     return asyncio.run(_run(options))
 
 
@@ -65,7 +64,7 @@ async def _run(options: argparse.Namespace) -> int:
 
 
 def _name(options: argparse.Namespace) -> dict[str, str]:
-    """Return where each device is, by its id. `UsageError`, before anything is done."""
+    """Return where each device is, by its id. Raise `UsageError` before anything is done."""
     named: dict[str, str] = {}
     for destination in options.destinations:
         agent_id = options.id or _id_of(destination)
@@ -108,7 +107,8 @@ async def _enrol(
 
 
 def _summarize(options: argparse.Namespace, codes: Mapping[str, int]) -> None:
-    """Tell how it went with all of them, by the exit code that each alone would have led to."""
+    """Print how many devices are enrolled, and which are not. *codes* has the exit code of each device
+    alone."""
     missing = [name for name, code in codes.items() if code != CONVERGED]
     enrolled = [name for name in codes if name not in missing]
     again = f"; not {', '.join(missing)}: what is wrong is above; run it again" if missing else ""
@@ -120,7 +120,7 @@ def _summarize(options: argparse.Namespace, codes: Mapping[str, int]) -> None:
 
 
 def _id_of(destination: str) -> str:
-    """Return the id that a device gets by the host's name in ``root@pi-1.local``."""
+    """Return the id that a device gets from the host name in ``root@pi-1.local``."""
     host = destination.rpartition("@")[2].strip("[]")
     name = host.partition(".")[0].lower()
     try:
@@ -139,7 +139,8 @@ async def _heard_at(home: Home, agent_id: str) -> datetime | None:
 
 
 async def hear(home: Home, agent_id: str, before: datetime | None) -> None:
-    """Wait until it is heard of anew, and says which kinds of Score it knows: else it is up for nothing."""
+    """Wait until the device has been heard again and reports which kinds of Score it knows. Raise
+    `ConfigError` where it reports none, `BusUnreachable` where it is not heard."""
     async with Fleet.connect(home) as fleet:
         device = fleet.device(agent_id)
         loop = asyncio.get_running_loop()

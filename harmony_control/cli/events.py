@@ -30,7 +30,8 @@ _UNTOLD_MOST = 3
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print them, oldest first; with ``-f`` until interrupted. 2 for a Score of which nothing is known."""
+    """Print the events, oldest first; with ``-f``, go on until interrupted. Return 2 for a Score of which
+    nothing is known."""
     if options.fleet:
         if options.agent is not None:
             raise UsageError("--fleet is of all devices; choose some of them with --where")
@@ -104,7 +105,8 @@ async def _refuse_unknown(device: Device[object], score: str) -> None:
 
 
 def event_words(event: Event, agent_id: str = "") -> list[Words]:
-    """Return one event, whatever a device takes for one; with whose it is, where *agent_id* is given."""
+    """Return one event in words, even one of an unknown kind; with the device's id where *agent_id* is
+    given."""
     when = _text(event, "at")[:19].replace("T", " ")
     signed_by = [str(each)[:16] for each in _list(event, "signed_by")]
     by = f", signed by {', '.join(signed_by)}" if signed_by else ""

@@ -69,12 +69,13 @@ _SEVERITY = (CONVERGED, NO_ANSWER, REFUSED, USAGE, FAILED, DEFECT)
 
 
 def find_gravest(codes: Iterable[int]) -> int:
-    """Return which of *codes*, each of one device or class, is that of all: a failure before no answer."""
+    """Return the exit code for all of *codes*, each of one device or class: a failure counts before a missing
+    answer."""
     return max(codes, key=_SEVERITY.index, default=CONVERGED)
 
 
 def exit_code_of(error: Exception) -> int:
-    """Return the exit code that *error* leads to."""
+    """Return the exit code for *error*."""
     match error:
         case (
             MissingCapability()
@@ -124,8 +125,8 @@ def exit_code_of(error: Exception) -> int:
 
 
 def say(error: Exception, *, as_json: bool, agent_id: str | None = None) -> None:
-    """Tell *error* on standard error: what is wrong, and what to do; with whose it is, where *agent_id* is
-    given."""
+    """Print *error* on standard error: what is wrong, and what to do; with the device's id where *agent_id*
+    is given."""
     if os.environ.get("HARMONY_DEBUG"):
         traceback.print_exception(error)
     if isinstance(error, HarmonyError):
@@ -148,7 +149,7 @@ def say(error: Exception, *, as_json: bool, agent_id: str | None = None) -> None
 
 
 def _is_not_installed(error: Exception) -> TypeGuard[ModuleNotFoundError]:
-    """Return whether it is a package of others that is not there."""
+    """Return whether a third-party package is not installed."""
     return isinstance(error, ModuleNotFoundError) and not (error.name or "harmony_").startswith(
         "harmony_"
     )

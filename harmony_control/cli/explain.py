@@ -36,7 +36,8 @@ _VERDICTS = {
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print it. Return 0, however the Score is: `harmony status` judges that."""
+    """Print what is known of one Score. Return 0 whatever its state: `harmony status` has exit codes for
+    that."""
     check_agent_id(options.agent)
 
     async def ask() -> Explanation:

@@ -18,12 +18,12 @@ __all__ = ["run", "until_words"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Return 0 when it is written, and when it was so already."""
+    """Write the freeze, or its end. Return 0 also where it was so already."""
     return asyncio.run(_thaw(options) if options.name == "thaw" else _freeze(options))
 
 
 def until_words(until: datetime | None) -> str:
-    """Return how long a freeze lasts."""
+    """Return in words how long a freeze lasts."""
     return f"until {until:%F %T} UTC" if until else "until `harmony thaw`"
 
 

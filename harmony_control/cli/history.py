@@ -20,7 +20,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show all generations, or return to an earlier one and wait for what becomes of it."""
+    """Show all generations, or return to an earlier one and wait for the result."""
     return asyncio.run(_rollback(options) if options.name == "rollback" else _history(options))
 
 
@@ -76,7 +76,7 @@ _UNCHANGED = "pushed again, no change"
 
 
 def _device_says(each: Generation, state: ActualState | None) -> str:
-    """Return what the device has said of this very generation; empty when it is another one's turn."""
+    """Return what the device has reported about this very generation; empty where it reports another one."""
     if state is None or (state.epoch, state.generation) != each.manifest.order:
         return ""
     ready = any(one.type == "Ready" and one.status == "True" for one in state.conditions)

@@ -14,9 +14,9 @@ def add_import(
     completing_files: Callable[[argparse.Action], None],
     add_compose: Callable[[argparse.ArgumentParser], None],
 ) -> None:
-    """Add the forms that can be imported to *made*: each is a function in `.import_scores` as well.
+    """Add to *made* the formats that can be imported; each is a function in `.import_scores` as well.
 
-    *add_compose* adds what all commands have that read compose files.
+    *add_compose* adds the options of all commands that read compose files.
     """
     forms = made.add_subparsers(required=True, metavar="FORM", dest="form")
 

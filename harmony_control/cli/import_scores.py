@@ -45,7 +45,7 @@ _FORMS: Mapping[str, Callable[[argparse.Namespace, Registry], Imported]] = {
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the Score file; what has no meaning here is told on standard error."""
+    """Print the Score file. Report on standard error what has no meaning here."""
     from harmony_control.importing.written import plain, write_python, write_yaml
 
     imported = _FORMS[options.form](options, plugins.load())

@@ -19,7 +19,8 @@ __all__ = ["inventory_lines", "run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Return 0; `NoAnswer` where the device never told, `Unverified` for what cannot be believed."""
+    """Print the inventory and return 0. Raise `NoAnswer` where the device has never reported it, `Unverified`
+    where it cannot be trusted."""
     found = asyncio.run(_read(options))
     if options.json:
         print(inventory_to_json(found).decode())
@@ -45,6 +46,6 @@ async def _read(options: argparse.Namespace) -> Inventory:
 
 
 def inventory_lines(found: Inventory) -> Iterator[str]:
-    """Yield it for people, a fact a line."""
+    """Yield the inventory for people, one fact on a line."""
     for name, text in inventory_facts(found):
         yield f"{name:<10} {text}"

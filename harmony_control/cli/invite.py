@@ -21,7 +21,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print an invitation, write it to a file, or into one for a first boot."""
+    """Print an invitation, or write it to a file, or into one for a first boot."""
     if options.withdraw:
         count = withdraw_all(home_of(options))
         out(options, {"event": "withdrawn", "count": count}, f"{count} invitations are withdrawn")

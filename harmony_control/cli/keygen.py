@@ -12,7 +12,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make it, once."""
+    """Make those of the operator's keys that are missing. Raise `UsageError` where none is."""
     home = home_of(options)
     public = operator_key.create(home, token=options.token)
     out(

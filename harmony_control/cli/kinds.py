@@ -20,7 +20,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the kinds that are installed here; 1 when a package's kinds are broken."""
+    """Print the kinds that are installed here. Return 1 when the kinds of a package are broken."""
     registry = plugins.load()
     scores = [_find_kind(registry, options.kind)] if options.kind else list(registry)
     if options.schema:
@@ -42,14 +42,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _summary(score: type[AnyScore]) -> str:
-    """Return the first sentence of what it says of itself, without the marks that documentation has."""
+    """Return the first sentence of the kind's documentation, without markup."""
     first = (inspect.getdoc(score) or "").partition("\n\n")[0]
     sentence = " ".join(first.split()).replace("``", "")
     return sentence.partition(". ")[0].rstrip(".") + "."
 
 
 def _describe(score: type[AnyScore]) -> Iterator[str]:
-    """Yield a kind for people: what it is, and each field with its type, its default and its meaning."""
+    """Yield a kind for people: its meaning, and each field with its type, its default and its meaning."""
     yield f"{score.kind} v{score.version}, needs {', '.join(sorted(score.requires))}"
     yield from (inspect.getdoc(score) or "").replace("``", "").splitlines()
     schema = score.model_json_schema()
@@ -65,7 +65,7 @@ def _describe(score: type[AnyScore]) -> Iterator[str]:
 
 
 def _type_of(field: Mapping[str, Any]) -> str:
-    """Return a field's type in a few words; in full it is in the JSON Schema (--json)."""
+    """Return a field's type in a few words; the JSON Schema (--json) has it in full."""
     if "$ref" in field:
         return str(field["$ref"]).rpartition("/")[2]
     if "const" in field or "enum" in field:

@@ -18,7 +18,8 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Set and take away, and wait until every Score has been interpreted with them; or only show them."""
+    """Set and remove labels, and wait until every Score has been interpreted with them; or only show the
+    labels."""
     changes = _changes(options.labels)
     return asyncio.run(_label(options, changes))
 
@@ -43,7 +44,7 @@ async def _show(options: argparse.Namespace, device: Device[object]) -> int:
 
 
 def _changes(words: Iterable[str]) -> dict[str, str | None]:
-    """Return what is to become of which label; None takes it away."""
+    """Return the new value of each label; None removes it."""
     changes: dict[str, str | None] = {}
     for word in words:
         name, sign, value = word.partition("=")

@@ -24,7 +24,7 @@ _STYLES = {"err": "red", "system": "dim"}
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print them, oldest first; with ``-f`` until interrupted."""
+    """Print the log lines, oldest first; with ``-f``, go on until interrupted."""
     return asyncio.run(_logs(options))
 
 

@@ -19,7 +19,7 @@ _MADE_BY_PYTHON = "__pycache__"
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the folder. What is there already is left, and then nothing is written."""
+    """Write the folder. Raise `UsageError`, and write nothing, where one of its files exists already."""
     folder = Path(options.folder)
     templates = resources.files("harmony_control") / "templates"
     files = dict(_files(templates / options.template.replace("-", "_"), folder))
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _files(template: Traversable, folder: Path) -> Iterator[tuple[Path, bytes]]:
-    """Yield what is to be written, with its content."""
+    """Yield each file to be written, with its content."""
     for each in sorted(template.iterdir(), key=lambda each: each.name):
         if each.is_file():
             yield folder / each.name, each.read_bytes()

@@ -28,7 +28,7 @@ _THEN: dict[Access, str] = {
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what is asked for."""
+    """Run the command that the options name."""
     return {"add-operator": _add, "remove-operator": _remove, "join": _join}[options.verb](options)
 
 

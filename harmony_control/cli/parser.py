@@ -21,7 +21,8 @@ _EXITS = (
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the whole command line. ``options.module`` names the module that runs it."""
+    """Return the parser of the whole command line. ``options.module`` names the module that runs the
+    command."""
     top = _Parser(
         prog="harmony",
         description="Desired state for fleets of small machines.",
@@ -122,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
 def _look(
     command: Callable[[str, str, str], argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the commands by which somebody looks at what one device is, and has."""
+    """Add the commands that show what one device is and has."""
     for name, what in (
         ("describe", "show everything that is known of a device, with reasons"),
         ("inventory", "show a device's hardware"),
@@ -138,7 +139,7 @@ def _look(
 
 
 def _do_now(command: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
-    """Add the commands by which a device does now what else has its time."""
+    """Add the commands that make a device do now what it would do later."""
     _reconcile(command("reconcile", "reconcile", "make a device check its Scores now"))
     _release(command("release", "reconcile", "apply the changes that an application has postponed"))
     _reboot(command("reboot", "reboot", "reboot devices, and wait until they are back in order"))
@@ -147,7 +148,7 @@ def _do_now(command: Callable[[str, str, str], argparse.ArgumentParser]) -> None
 def _begin(
     command: Callable[[str, str, str], argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the commands by which somebody begins to write Scores."""
+    """Add the commands for starting to write Scores."""
     imports = command(
         "import", "import_scores", "convert what podman or Docker runs to Scores, and print them"
     )
@@ -159,7 +160,7 @@ def _begin(
 def _keep(
     command: Callable[[str, str, str], argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the commands for what Scores have from elsewhere than a Score file."""
+    """Add the commands for what Scores take from elsewhere than a Score file."""
     add_secret(
         command("secret", "secret", "store the secrets that Scores use as ${secret.NAME}"),
         common,

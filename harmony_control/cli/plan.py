@@ -87,7 +87,8 @@ classes: dict[str, Class[PiTopology]] = {
 
 
 def run(options: argparse.Namespace) -> int:
-    """Return 0 when there is nothing to write or all was written, 5 when a plan has changes."""
+    """Write the first files of a folder, print its plan, or apply it. Return 0 when there is nothing to write
+    or all was written, 5 when a plan has changes."""
     match options.name:
         case "init":
             return _init(options)
@@ -136,7 +137,7 @@ async def _plan(options: argparse.Namespace) -> int:
 
 def _judge(options: argparse.Namespace, found: Sequence[Foreseen]) -> int:
     """Print what a device foresees. Return 3 where its policy refuses a Score, 1 where one would fail, 5 when
-    anything would change or cannot be told, else 0."""
+    anything would change or cannot be known, else 0."""
     from harmony_control.device import refused_by_policy
 
     from .diff import is_quiet, show

@@ -33,7 +33,7 @@ class Progress(Protocol):
 
 @contextmanager
 def show_progress(options: argparse.Namespace, pushed: Pushed) -> Generator[Progress]:
-    """Shows what becomes of what was *pushed*, and of what that waits for, as states come in."""
+    """Show, as states come in, the progress of what was *pushed*, and of what that waits for."""
     if not is_live(options):
         # By a label every Score is looked at, and most stay as they are.
         yield _Lines(options, pushed, quiet=options.name == "label")
@@ -73,7 +73,8 @@ class _Lines:
 
 
 def _but_for_times(outcome: Outcome) -> Outcome:
-    """Return *outcome* without when it is tried again: a crash loop is one line, not one for each try."""
+    """Return *outcome* without the time of the next try: a crash loop is then one line, not one for each
+    try."""
     if not isinstance(outcome, Failure) or outcome.error.retry_at is None:
         return outcome
     return attrs.evolve(outcome, error=attrs.evolve(outcome.error, retry_at=""))
@@ -96,9 +97,10 @@ class _Table:
 def _current(
     pushed: Pushed, state: ActualState, shown: Collection[str]
 ) -> Mapping[str, ScoreStatus]:
-    """Return what is said of the Scores concerned since the push.
+    """Return what is reported of the Scores concerned since the push.
 
-    Of those that depend on it or stood before, only what is not simply as it was, or was *shown*.
+    Of those that depend on a pushed Score, or were there before, return only those that were not simply left
+    as they were, or that were *shown*.
     """
     named = pushed.awaited | pushed.removed | (pushed.concerned & set(shown))
     return {

@@ -26,7 +26,7 @@ __all__ = ["find_held", "find_unconverged", "follow", "run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Push or remove, and show what became of it."""
+    """Push or remove Scores, and show the result."""
     if options.name == "remove-score":
         return asyncio.run(_remove(options))
     if options.cls is not None:
@@ -89,8 +89,8 @@ def _push(options: argparse.Namespace) -> int:
 async def _choose_removed(
     options: argparse.Namespace, device: Device[object], entries: Collection[str]
 ) -> list[str] | None:
-    """Return the Scores that are in none of the files; None when the person at the terminal wants to keep
-    them."""
+    """Return the Scores to remove, which are in none of the files; None when the person at the terminal wants
+    to keep them."""
     removed = sorted((await device.read_desired()).keys() - set(entries))
     for score_id in removed:
         out(options, {"event": "to be removed", "id": score_id}, f"{score_id:<20} to be removed")
@@ -114,7 +114,7 @@ async def _remove(options: argparse.Namespace) -> int:
 
 
 async def follow(options: argparse.Namespace, device: Device[object], pushed: Pushed) -> int:
-    """Say what was pushed and, unless told not to, wait for what becomes of it."""
+    """Print what was pushed and, unless told not to, wait for the result."""
     for warning in pushed.warnings:
         warn(options, warning)
     out(
@@ -144,12 +144,12 @@ async def follow(options: argparse.Namespace, device: Device[object], pushed: Pu
 
 
 def find_held(pushed: Pushed, state: ActualState) -> Mapping[str, int]:
-    """Return how many resources of each Score the device removes once that is confirmed."""
+    """Return how many resources of each Score the device will remove once that is confirmed."""
     concerned = pushed.concerned | pushed.removed
     return {name: n for name, n in removals_held(state).items() if name in concerned}
 
 
 def find_unconverged(pushed: Pushed, state: ActualState) -> Mapping[str, Outcome]:
-    """Return the Outcomes of the Scores that are to be in order after *pushed*, and are not."""
+    """Return the Outcomes of the Scores that should have converged after *pushed*, and have not."""
     outcomes = {name: state.scores[name].outcome for name in sorted(pushed.concerned)}
     return {name: each for name, each in outcomes.items() if not isinstance(each, Success | Noop)}

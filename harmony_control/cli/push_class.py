@@ -18,7 +18,8 @@ __all__ = ["push_class"]
 
 
 def push_class(options: argparse.Namespace) -> int:
-    """Push, open the first wave and, unless told not to, go on wave by wave; as `harmony rollout run`."""
+    """Push, open the first wave and, unless told not to, go on wave by wave, as `harmony rollout run`
+    does."""
     files = [options.agent, *options.files]  # with --class, there is no AGENT
     if options.where is not None:
         raise UsageError("--where chooses devices in place of a class: give one of the two")

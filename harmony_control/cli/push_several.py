@@ -29,7 +29,8 @@ _SHOWN = 8
 
 
 def push_several(options: argparse.Namespace) -> int:
-    """Push to all of them or, where one would refuse it, to none; then wait for each, side by side."""
+    """Push to all of the devices or, where one would refuse, to none. Then wait for all of them at the same
+    time."""
     if options.all or options.whole:
         raise UsageError("--all and --prune are for one device; run it for each")
     if options.dry_run:
@@ -66,7 +67,7 @@ def push_several(options: argparse.Namespace) -> int:
 
 
 def diff_several(options: argparse.Namespace) -> int:
-    """Print what would change on each of them, one after another; the exit code is the gravest."""
+    """Print what would change on each of the devices, one after another. Return the most severe exit code."""
     from .diff import judge, show
 
     entries = _read_files(options)
@@ -153,7 +154,7 @@ async def _follow_all(
 async def _follow(
     options: argparse.Namespace, ready: PreparedPush, agent_id: str, pushed: Pushed
 ) -> int:
-    """Tell what became of it on one device, once that is settled."""
+    """Print the result on one device, once it is settled."""
     try:
         state = await ready.devices[agent_id].wait(pushed, timeout_s=options.timeout)
     except HarmonyError as error:

@@ -27,8 +27,9 @@ _AT_ONCE = 16
 
 
 def run(options: argparse.Namespace) -> int:
-    """Return 0 when each is back and in order, or needed no boot; 1 when a Score has failed since; 3 when one
-    refuses; 4 when one does not answer, is not back, or says "not now" until the time is up."""
+    """Reboot devices. Return 0 when each is back and in order, or needed no reboot; 1 when a Score has failed
+    since; 3 when a device refuses; 4 when one does not answer, is not back, or says "not now" until the time
+    is over."""
     if bool(options.agents) == (options.where is not None):
         raise UsageError("name the devices, or say of which something is true: --where")
     if options.serial and not options.wait:
@@ -77,7 +78,8 @@ async def _side_by_side(
 async def _one_by_one(
     options: argparse.Namespace, fleet: Fleet, ids: list[str]
 ) -> Mapping[str, int]:
-    """Begin with the next one once the one before is in order; where it is not, with none any more."""
+    """Reboot the next device once the one before is in order; stop where it is not. Return the exit codes by
+    device."""
     codes: dict[str, int] = {}
     for agent_id in ids:
         codes[agent_id] = await _reboot_of_several(options, fleet, agent_id)
@@ -91,7 +93,7 @@ async def _one_by_one(
 
 
 async def _reboot_of_several(options: argparse.Namespace, fleet: Fleet, agent_id: str) -> int:
-    """Do as `_reboot_one`; an error is told as that device's, and costs no other."""
+    """Reboot a device as `_reboot_one` does. Print an error as that device's, and go on with the others."""
     try:
         return await _reboot_one(options, fleet, agent_id)
     except HarmonyError as error:
@@ -106,7 +108,7 @@ async def _reboot_of_several(options: argparse.Namespace, fleet: Fleet, agent_id
 
 
 async def _reboot_one(options: argparse.Namespace, fleet: Fleet, agent_id: str) -> int:
-    """Boot one, and tell what becomes of it; return its exit code."""
+    """Reboot one device, print the result, and return its exit code."""
 
     def postponed(why: str) -> None:
         document = {"event": "postponed", "agent": agent_id, "message": why}
@@ -154,7 +156,7 @@ def _judge(wrong: Mapping[str, Outcome]) -> int:
 
 
 def _tell_end(options: argparse.Namespace, codes: Mapping[str, int]) -> None:
-    """Tell of several devices how many are in order."""
+    """Print how many of several devices are in order."""
     if len(codes) < 2 or not options.wait:
         return
     converged = [*codes.values()].count(CONVERGED)

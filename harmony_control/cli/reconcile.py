@@ -21,8 +21,8 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Return 0 when all that was looked at has converged or gone, 1 when a Score has failed, 4 while one
-    waits."""
+    """Have Scores looked at now. Return 0 when all of them have converged or are gone, 1 when one has failed,
+    4 while one waits."""
     return asyncio.run(_release(options) if options.name == "release" else _reconcile(options))
 
 

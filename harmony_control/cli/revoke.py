@@ -14,7 +14,8 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Revoke their keys at once. Nobody is asked: who does this is in a hurry, and it can be taken back."""
+    """Revoke the keys of the devices at once. Do not ask: whoever does this is in a hurry, and it can be
+    undone."""
     home, ids = home_of(options), list_ids(options.agents)
     agents = home.agents()
     revoke(home, *ids)

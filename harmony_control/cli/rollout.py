@@ -29,7 +29,8 @@ _TOLD_MOST = 10
 
 
 def run(options: argparse.Namespace) -> int:
-    """Return 0 when it is done and all are in order, 1 when aborted or a device is unhealthy, else 4."""
+    """Show or run a rollout. Return 0 when it is done and all devices are in order, 1 when it was aborted or
+    a device is unhealthy, else 4."""
     return asyncio.run(_run(options))
 
 
@@ -87,7 +88,7 @@ async def _list(options: argparse.Namespace, fleet: Fleet) -> int:
 
 
 def tell_published(options: argparse.Namespace, done: Published) -> None:
-    """Say that a new generation of a class was written, and how many devices may begin with it."""
+    """Print that a new generation of a class was written, and how many devices may begin with it."""
     fields = {
         "event": "published",
         "class": done.name,
@@ -100,7 +101,8 @@ def tell_published(options: argparse.Namespace, done: Published) -> None:
 
 
 async def follow(options: argparse.Namespace, rollout: Rollout, *, only_look: bool = False) -> int:
-    """Open wave after wave, and say so, until it is done or was aborted; *only_look*: somebody else does."""
+    """Open wave after wave, and print that, until the rollout is done or aborted. With *only_look*, somebody
+    else opens the waves."""
     told = ""
     async with aclosing(rollout.run(only_look=only_look)) as looks:
         async for found in looks:
@@ -111,7 +113,7 @@ async def follow(options: argparse.Namespace, rollout: Rollout, *, only_look: bo
 
 
 def exit_code(progress: Progress) -> int:
-    """Return what *progress* comes to."""
+    """Return the exit code for *progress*."""
     if progress.gate.state == "aborted" or progress.counts["Unhealthy"]:
         return FAILED
     counts = progress.counts

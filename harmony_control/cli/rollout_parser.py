@@ -16,7 +16,7 @@ def add_rollout(
     common: argparse.ArgumentParser,
     cosigning: Callable[[argparse.ArgumentParser], None],
 ) -> None:
-    """Add the verbs to *made*. *cosigning* adds who else is to sign."""
+    """Add the subcommands to *made*. *cosigning* adds the option for further signers."""
     made.set_defaults(sign_with=None)
     whats = made.add_subparsers(required=True, metavar="WHAT", dest="verb")
 

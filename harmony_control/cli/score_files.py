@@ -19,8 +19,7 @@ __all__ = ["compose_settings", "read_files"]
 def read_files(
     options: argparse.Namespace, files: Sequence[str]
 ) -> Mapping[str, Pushable[PiTopology]]:
-    """Return the entries of *files*. To be called before any loop runs: a Python file may have one of its
-    own."""
+    """Return the entries of *files*. Call this before any event loop runs: a Python file may run its own."""
     from harmony_control.score_files.read import read_score_files
     from harmony_core import plugins
 
@@ -28,7 +27,8 @@ def read_files(
 
 
 def compose_settings(options: argparse.Namespace) -> ComposeSettings:
-    """Return what was typed of compose files; what is noted of them is said beside the output proper."""
+    """Return the options for compose files. Notes about such files are printed apart from the output
+    proper."""
     from harmony_control.compose.read import ComposeSettings
 
     return ComposeSettings(

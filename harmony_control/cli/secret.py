@@ -20,7 +20,7 @@ _READ_MOST = 1024 * 1024
 
 
 def run(options: argparse.Namespace) -> int:
-    """Set one, list all, seal all anew, remove one, or accept a device's other key. No value is printed."""
+    """Set one secret, list all, seal all again, remove one, or accept a device's new key. Print no value."""
     secrets = FleetSecrets(home_of(options))
     match options.verb:
         case "set":
@@ -75,8 +75,8 @@ def _name_strange_files(secrets: FleetSecrets) -> None:
 
 
 def _read_value(options: argparse.Namespace) -> str:
-    """Return the value, from a file, a terminal or standard input; a newline at its end is no part of it,
-    unless it stands in a file."""
+    """Return the value, from a file, a terminal or standard input. Strip the newline at its end, except from
+    a file."""
     try:
         if options.file is not None:
             return Path(options.file).read_bytes()[:_READ_MOST].decode()

@@ -13,7 +13,7 @@ def add_secret(
     common: argparse.ArgumentParser,
     completes_files: Callable[[argparse.Action], None],
 ) -> None:
-    """Add the verbs to *made*."""
+    """Add the subcommands to *made*. *completes_files* marks an argument that is completed as a file name."""
     whats = made.add_subparsers(required=True, metavar="WHAT", dest="verb")
 
     def what(name: str, text: str) -> argparse.ArgumentParser:

@@ -110,7 +110,7 @@ async def _serve(options: argparse.Namespace) -> None:
 
 
 def _load_oidc(home: Home, *, is_https: bool) -> OidcSignIn | None:
-    """Return who signs people in beside us, if the home names somebody. `ConfigError`."""
+    """Return the single sign-on provider, if the operator's directory names one. Raise `ConfigError`."""
     from harmony_control.web.oidc.settings import load_oidc_settings
     from harmony_control.web.oidc.signing_in import OidcSignIn
 
@@ -161,7 +161,8 @@ def _change_users(options: argparse.Namespace) -> int:
 
 
 def _read_password(name: str) -> str:
-    """Return a password: typed twice, unseen, at a terminal; else the first line of standard input."""
+    """Return a password: at a terminal, typed twice and not shown; otherwise the first line of standard
+    input."""
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\n")
     first = getpass.getpass(f"password of {name}: ")

@@ -29,7 +29,8 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until interrupted; at once 0 when it runs already. With --check, 1 where something is wrong."""
+    """Serve until interrupted; return 0 at once when a server runs already. With --check, return 1 where
+    something is wrong."""
     if options.device is not None and options.check is None:
         raise UsageError("--device goes with --check URL")
     if (options.jwt or options.expire) and options.export is None:
@@ -136,7 +137,7 @@ async def _serve_until_told(options: argparse.Namespace, home: Home) -> None:
 
 
 async def _serve_beside(options: argparse.Namespace, home: Home) -> None:
-    """Do beside a server that somebody else runs what is not NATS' own."""
+    """Run, beside a NATS server that somebody else runs, the parts that are not NATS' own."""
     await asyncio.to_thread(bring_up_to_date, home)
     async with doing_duties(home, makes_buckets=True):
         config = home.control()

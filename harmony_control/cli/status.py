@@ -35,7 +35,8 @@ _EMPTY = "no device is enrolled yet; begin with: harmony enroll root@HOST"
 
 
 def run(options: argparse.Namespace) -> int:
-    """Return 0 when every device shown is online and Ready, 1 when a Score has failed, else 4."""
+    """Show the state of devices. Return 0 when every device shown is online and Ready, 1 when a Score has
+    failed, else 4."""
     return asyncio.run(_watch(options) if options.watch else _once(options))
 
 
@@ -57,7 +58,8 @@ async def _read_status(fleet: Fleet, agent_id: str | None) -> list[Seen]:
 
 
 async def _watch(options: argparse.Namespace) -> int:
-    """Until interrupted: in place on a terminal, else whatever is reported, as it comes."""
+    """Show changes until interrupted: on a terminal, redraw the table; otherwise, print each report as it
+    comes."""
     async with Fleet.connect(home_of(options)) as fleet:
         seen = {each.agent_id: each for each in await _read_status(fleet, options.agent)}
 
@@ -116,9 +118,9 @@ async def _looking(look: Callable[[], Coroutine[Any, Any, None]], show: Callable
 
 
 def _after(known: Seen | None, report: Report) -> Seen:
-    """Return the device as it is known once it has reported.
+    """Return the device as it is known after *report*.
 
-    What comes first was reported before anybody watched, and says nothing of whether it is still there.
+    The first report was made before anybody watched, and does not say that the device is still there.
     """
     if known is not None and known.state == report.state:
         return known

@@ -19,26 +19,27 @@ _PATTERN = frozenset("*?[")
 
 
 def names_several(agent: str) -> bool:
-    """Return whether *agent* may stand for other than one device."""
+    """Return whether *agent* may stand for a number of devices other than one."""
     return "," in agent or is_chosen(agent)
 
 
 def is_chosen(agent: str) -> bool:
-    """Return whether the fleet says for which devices *agent* stands."""
+    """Return whether the fleet determines for which devices *agent* stands."""
     return bool(_PATTERN & set(agent))
 
 
 def list_ids(words: Iterable[str]) -> list[str]:
-    """Return the ids that *words* are, each once, in their order; a pattern is none. `UsageError`."""
+    """Return the ids in *words*, each once, in their order. Raise `UsageError` for a pattern, which is no
+    id."""
     return list(
         dict.fromkeys(check_agent_id(each.strip()) for word in words for each in word.split(","))
     )
 
 
 async def find_devices(fleet: Fleet, agent: str | None, where: str | None) -> list[str]:
-    """Return the ids that *agent* names or *where* is true of, each once and in order.
+    """Return the ids of the devices that *agent* names or for which *where* is true, each once and sorted.
 
-    `UsageError` for what cannot be an id, and for a pattern or expression that no device meets.
+    Raise `UsageError` for what cannot be an id, and for a pattern or expression that matches no device.
     """
     if where is not None:
         holds = parse_where(where)

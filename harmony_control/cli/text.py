@@ -18,8 +18,7 @@ __all__ = [
 
 
 def state_word(state: str) -> str:
-    """Return a resource's state for people: ``present``, ``not needed``. What is unknown here comes out as
-    words."""
+    """Return a resource's state for people: ``present``, ``not needed``. Turn an unknown state into words."""
     return _STATES.get(state) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", state).lower()
 
 
@@ -27,7 +26,7 @@ _STATES = {"PresentAt": "present", "DirectoryAt": "directory", "InProgress": "ru
 
 
 def style_of(outcome: Outcome) -> str:
-    """Return the colour of an Outcome, as rich names it (and `painted`)."""
+    """Return the colour of an Outcome, as rich and `painted` name it."""
     match outcome:
         case Success():
             return "bold green"
@@ -40,7 +39,7 @@ def style_of(outcome: Outcome) -> str:
 
 
 def age(when: datetime) -> str:
-    """Return roughly how long ago it was: ``12 s``, ``5 min``, ``3 h``, ``9 d``."""
+    """Return roughly how long ago *when* was: ``12 s``, ``5 min``, ``3 h``, ``9 d``."""
     seconds = max((datetime.now(UTC) - when).total_seconds(), 0)
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
@@ -49,7 +48,7 @@ def age(when: datetime) -> str:
 
 
 def age_of(since: str) -> str:
-    """Return the `age` of a time as it stands on the wire; ``?`` of what is none."""
+    """Return the `age` of a time in its form on the wire; ``?`` where it is not a time."""
     try:
         return age(parse_rfc3339(since))
     except ValueError:
@@ -57,5 +56,5 @@ def age_of(since: str) -> str:
 
 
 def count_of(number: int, noun: str) -> str:
-    """Return "1 Score", "2 Scores"."""
+    """Return the number with its noun: "1 Score", "2 Scores"."""
     return f"{number} {noun}{'s' * (number != 1)}"

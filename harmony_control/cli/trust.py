@@ -50,7 +50,7 @@ _NAMED = 10
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what is asked for."""
+    """Run the command that the options name."""
     runs: dict[str, Callable[[argparse.Namespace], int]] = {
         "init": _init,
         "key": _key,
@@ -187,7 +187,7 @@ def _change(options: argparse.Namespace, change: Callable[[Root], Root]) -> int:
 
 
 def _sign(options: argparse.Namespace) -> int:
-    """Works without a home and without a network: where a root key is, there may be neither."""
+    """Sign a proposal. This needs neither a home nor a network: where a root key is, there may be neither."""
     home = home_of(options)
     path = Path(options.file) if options.file else home.next_root
     proposal = Proposal.read(path)
@@ -274,7 +274,7 @@ async def _publish_now(options: argparse.Namespace, home: Home, proposal: Propos
 
 
 def _find_others(options: argparse.Namespace, taken: Taken) -> int:
-    """Warn of the devices that follow another root document, and return the exit code for it."""
+    """Warn about the devices that follow another root document. Return the exit code for that."""
     if not taken.others:
         return CONVERGED
     warn(

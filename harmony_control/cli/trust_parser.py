@@ -13,7 +13,7 @@ Completes = Callable[[argparse.Action], None]
 def add_trust(
     made: argparse.ArgumentParser, common: argparse.ArgumentParser, completes: Completes
 ) -> None:
-    """Add the commands to *made*. *completes* marks what is completed as the name of a file."""
+    """Add the commands to *made*. *completes* marks an argument that is completed as a file name."""
     whats = made.add_subparsers(required=True, metavar="WHAT", dest="what")
 
     def what(name: str, text: str) -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ __all__ = ["describe_changes", "describe_root"]
 
 
 def describe_root(root: Root, sha256: str) -> list[str]:
-    """Return what *root* says, one line each."""
+    """Return the content of *root*, one line for each fact."""
     until = _describe_end(root)
     keys = ", ".join(map(_short, root.root_keys))
     return [
@@ -49,7 +49,7 @@ def _describe_end(root: Root) -> str:
 
 
 def describe_changes(root: Root, before: Root | None) -> list[str]:
-    """Return what *root* changes of *before*, one line each: + is new, - is taken out, ~ is another."""
+    """Return the changes from *before* to *root*, one on a line: + is new, - is removed, ~ is changed."""
     if before is None:
         return ["the first root document: from then on it alone says who may sign"]
     return list(_find_changes(root, before)) or ["nothing but its date"]

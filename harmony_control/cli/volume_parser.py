@@ -14,7 +14,7 @@ def add_volume(
     takes_agent: Callable[[argparse.ArgumentParser], None],
     completes_files: Callable[[argparse.Action], None],
 ) -> None:
-    """Add the verbs to *made*."""
+    """Add the subcommands to *made*."""
     whats = made.add_subparsers(required=True, metavar="WHAT", dest="verb")
 
     def what(name: str, text: str) -> argparse.ArgumentParser:

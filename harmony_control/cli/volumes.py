@@ -36,7 +36,7 @@ _HEAD = ("VOLUME", "SIZE", "USED BY", "SCORE")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a row for each: what it takes, the containers that have it, and the Scores that want it; or save
+    """Print a row for each volume: its size, the containers that use it, and the Scores that want it; or save
     or load one."""
     match options.name, getattr(options, "verb", "list"):
         case "volume", "save":
@@ -141,7 +141,7 @@ def _question(options: argparse.Namespace, found: ListedVolume, of_bytes: int | 
 
 @contextmanager
 def open_for_writing(name: str) -> Generator[BinaryIO]:
-    """Yield what is written to; a file has its name only once the block has ended well."""
+    """Yield the file to write to. It gets its name only once the block has ended without an error."""
     if name == "-":
         if sys.stdout.isatty():
             raise UsageError("an archive is nothing for a terminal; name a file, or pipe it on")
@@ -177,7 +177,7 @@ def open_for_writing(name: str) -> Generator[BinaryIO]:
 
 @contextmanager
 def _open_for_reading(name: str) -> Generator[tuple[BinaryIO, int | None]]:
-    """Yield what is read from, and how much that is, where it is known."""
+    """Yield the file to read from, and its size in bytes, where that is known."""
     if name == "-":
         yield sys.stdin.buffer, None
         return
