@@ -27,7 +27,8 @@ _DIGITS_MOST = 30
 
 
 def parse_bytes(value: object) -> int:
-    """Return how many bytes *value* says: a number, or one with b, k, m, g, t or p, which count by 1024."""
+    """Return the bytes that *value* states: a number, or one with the unit b, k, m, g, t or p, in steps of
+    1024."""
     if isinstance(value, int | float):
         return int(value)
     text = str(value).strip()
@@ -40,7 +41,7 @@ def parse_bytes(value: object) -> int:
 
 
 def parse_seconds(value: object) -> float:
-    """Return how many seconds *value* says, as in ``1m30s``."""
+    """Return the seconds that *value* states, as in ``1m30s``."""
     text = str(value).strip()
     if text == "0":
         return 0.0

@@ -34,7 +34,7 @@ class Base:
     home: str | None
 
     def absolute(self, path: str) -> str:
-        """Return *path* as an absolute one. `Wrong` where it is of nobody's home."""
+        """Return *path* as an absolute path. Raise `Wrong` where it is in the home of an unknown user."""
         if path == "~" or path.startswith("~/"):
             if self.home is None:
                 raise Wrong("~ is no path, since HOME is not set; write the whole path")
@@ -59,7 +59,7 @@ _Form: TypeAlias = Callable[[Any, _At], Any]
 
 
 def canonicalise(document: YamlMap, base: Base, faults: Faults) -> None:
-    """Give *document* the long form. What is wrong is added to *faults*, and taken out."""
+    """Give *document* the long form. Add to *faults* what is wrong, and remove it."""
     _of_map(_DOCUMENT)(document, _At((), document.place, base, faults))
 
 
@@ -67,7 +67,7 @@ def canonicalise(document: YamlMap, base: Base, faults: Faults) -> None:
 
 
 def _of_map(forms: Mapping[str, _Form]) -> _Form:
-    """Return the form of a mapping with these keys. ``*`` stands for every other one."""
+    """Return the form of a mapping with these keys. ``*`` stands for every other key."""
 
     def form(value: Any, at: _At) -> Any:
         if not isinstance(value, YamlMap):
@@ -88,7 +88,8 @@ def _of_map(forms: Mapping[str, _Form]) -> _Form:
 
 
 def _of_list(*forms: _Form) -> _Form:
-    """Return the form of a list whose items have these forms, one after the other. One may become several."""
+    """Return the form of a list to whose items all these forms are applied, one after the other. One item may
+    become several."""
 
     def form(value: Any, at: _At) -> Any:
         given = value if isinstance(value, YamlList) else YamlList(at.place, [(value, at.place)])
@@ -196,7 +197,7 @@ def _words(value: Any, at: _At) -> Any:
 
 
 def _of_list_as_it_is(value: YamlList) -> YamlList:
-    """Return *value* without what was wrong in it. What is there twice stays so: these are arguments."""
+    """Return *value* without what was wrong in it. Keep duplicates: these are arguments."""
     return YamlList(
         value.place, ((each, place) for each, place in value.items() if each is not None)
     )
@@ -216,7 +217,7 @@ def _test(value: Any, at: _At) -> YamlList:
 
 
 def _pairs(separators: str, unset: str | None) -> _Form:
-    """Return the form of ``NAME=value`` in a list or a mapping. *unset* is what a name alone has."""
+    """Return the form of ``NAME=value`` in a list or a mapping. *unset* is the value for a name alone."""
 
     def form(value: Any, at: _At) -> YamlMap:
         found = YamlMap(value.place)
@@ -242,7 +243,7 @@ def _pairs(separators: str, unset: str | None) -> _Form:
 
 
 def _hosts(value: Any, at: _At) -> YamlMap:
-    """Return the addresses of each name."""
+    """Return the addresses of each host name."""
     found = YamlMap(value.place)
     items: list[tuple[str, Any, Place]] = (
         entries(value)
@@ -270,7 +271,7 @@ def _split_host(item: str) -> tuple[str, str]:
 
 
 def _names(value: Any, _at: _At) -> YamlMap:
-    """Return a mapping of what may be a list of names."""
+    """Return a mapping for what may be a list of names."""
     if isinstance(value, YamlMap):
         return value
     found = YamlMap(value.place)
@@ -364,7 +365,8 @@ def _device(value: Any, at: _At) -> YamlMap:
 
 
 def _file_mount(directory: str) -> _Form:
-    """Return the form of a config or secret that a service sees, in *directory* unless it says where."""
+    """Return the form of a config or secret in a service, mounted in *directory* unless it names another
+    path."""
 
     def form(value: Any, at: _At) -> YamlMap:
         found = _long(value, at, "source")
@@ -387,7 +389,7 @@ def _ulimit(value: Any, at: _At) -> YamlMap:
 
 
 def _external(value: Any, at: _At) -> Any:
-    """Return a volume, network, config or secret whose ``external`` is true or false."""
+    """Return a volume, network, config or secret, with ``external`` as true or false."""
     if value is None:
         return YamlMap(at.place)
     external = value.get("external")
@@ -491,7 +493,7 @@ _SERVICE: dict[str, _Form] = {
 
 
 def _resource(forms: Mapping[str, _Form]) -> _Form:
-    """Return the form of a volume, network, config or secret."""
+    """Return the form of a volume, network, config or secret with these keys."""
     inside = _of_map({"external": _boolean, "labels": _pairs("=", ""), **forms})
     return _of_map({"*": lambda value, at: inside(_external(value, at), at)})
 

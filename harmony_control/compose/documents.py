@@ -47,7 +47,7 @@ class _Broken(Exception):
 
 
 def read_documents(file: str, data: bytes, faults: Faults) -> list[YamlMap]:
-    """Return each document of *data*; what is wrong is added to *faults*, and left out."""
+    """Return each document of *data*. Add to *faults* what is wrong, and leave it out."""
     try:
         return _Reader(file, faults).read(data)
     except _Broken as broken:
@@ -85,7 +85,7 @@ class _Reader:
         return Place(self._file, node.start_mark.line + 1)
 
     def _value(self, node: Node, path: Path) -> Any:
-        """Return what *node* says; anchors are written out as often as they are used."""
+        """Return the value of *node*. Copy the content of an anchor to every place that uses it."""
         self._spend(node, _NODE_BYTES)
         if len(path) > _DEEPEST:
             raise _Broken(node.start_mark.line + 1, "is nested too deep to be read; flatten it")
@@ -184,7 +184,7 @@ class _Reader:
 
 
 def _put_beneath(found: YamlMap, merged: YamlMap) -> None:
-    """Add what *merged* has (``<<``) and *found* has not said itself."""
+    """Add to *found* the keys of *merged* (``<<``) that it does not have itself."""
     own = {*found, *found.resets}
     for key, value in merged.items():
         if key not in own:

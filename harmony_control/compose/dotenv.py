@@ -34,7 +34,7 @@ class WrongLine(Exception):
 
 
 def read_raw(text: str, lookup: Lookup) -> dict[str, str]:
-    """Return the variables of *text* in which nothing has a meaning of its own (``format: raw``)."""
+    """Return the variables of *text*, without giving any character a special meaning (``format: raw``)."""
     found: dict[str, str] = {}
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -54,7 +54,7 @@ def read_dotenv(
     note_unset: Callable[[str], None],
     known: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return the variables of *text*. Those of *known*, and those before in it, may be put into values."""
+    """Return the variables of *text*. A value may use the variables of *known*, and those above it."""
     normal = text.removeprefix("\ufeff").replace("\r\n", "\n")
     return _Reader(normal, lookup, note_unset, dict(known or {})).read()
 
@@ -82,7 +82,7 @@ class _Reader:
         return self._text.count("\n", 0, self._at) + 1
 
     def _skip(self) -> bool:
-        """Go on to the next line that says something; return whether there is one."""
+        """Go to the next line that has content. Return whether there is one."""
         while self._at < len(self._text):
             if self._text[self._at] == "#":
                 self._at = self._end_of_line()
@@ -97,7 +97,7 @@ class _Reader:
         return len(self._text) if end < 0 else end
 
     def _name(self) -> tuple[str, bool]:
-        """Return the name that stands here, and whether a value follows it."""
+        """Return the name at this position, and whether a value follows it."""
         if exported := _EXPORT.match(self._text, self._at):
             self._at = exported.end()
         line = self._text[self._at : self._end_of_line()]

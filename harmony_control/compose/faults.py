@@ -32,17 +32,18 @@ class Faults:
         """The variables that are not set, and so empty, by the line on which they stand."""
 
     def add(self, place: Place, path: Path, told: str) -> None:
-        """Add what is wrong at *path*, which stands at *place*. What follows from that there is not told."""
+        """Add what is wrong at *path*, which is at *place*. Do not report faults that only follow from one
+        there."""
         known = self._told.setdefault((place, path), [])
         if not known or not path:
             known.append(told)
 
     def note(self, subject: str, told: str) -> None:
-        """Note something that is no fault: once of each *subject*."""
+        """Note something that is not a fault, once for each *subject*."""
         self._notes.setdefault(subject, told)
 
     def unset_at(self, place: Place) -> Callable[[str], None]:
-        """Return what notes that a variable is not set, and so empty, at *place*."""
+        """Return a function that notes that a variable at *place* is not set, and is therefore empty."""
 
         def note(name: str) -> None:
             self.unset.setdefault(place, {}).setdefault(name)
@@ -57,11 +58,11 @@ class Faults:
         return tuple(self._notes.values())
 
     def is_below(self, path: Path) -> bool:
-        """Return whether something is wrong at *path*, or below it."""
+        """Return whether something is wrong at *path* or below it."""
         return any(each[: len(path)] == path for _, each in self._told)
 
     def check(self) -> None:
-        """Raise one `ComposeFileError` that tells everything, in the order of the files."""
+        """Raise one `ComposeFileError` with all faults, in the order of the files."""
         if not self._told:
             return
         told = [
@@ -76,7 +77,8 @@ class Faults:
 
 
 def why_empty(unset: Collection[str]) -> str:
-    """Return what follows a fault on a line on which the variables *unset* stand; nothing for none."""
+    """Return the words to add to a fault on a line that uses the variables *unset*; empty where there are
+    none."""
     if not unset:
         return ""
     names = ", ".join(f"${each}" for each in unset)
@@ -84,7 +86,7 @@ def why_empty(unset: Collection[str]) -> str:
 
 
 def shown(file: FilePath) -> str:
-    """Return *file* as it is called in messages: from where one is, if it is below."""
+    """Return *file* as messages name it: relative to the current directory, if it is below that."""
     try:
         return str(file.relative_to(FilePath.cwd()))
     except ValueError:

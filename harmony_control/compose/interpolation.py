@@ -34,9 +34,10 @@ _DEEPEST = 20
 
 
 def substitute(text: str, lookup: Lookup, note_unset: Callable[[str], None]) -> str:
-    """Return *text* with its variables put in. `Wrong` says what cannot be read, or what a ``?`` asks for.
+    """Return *text* with the values of its variables. Raise `Wrong` for what cannot be read, and with the
+    message of a ``?``.
 
-    *note_unset* is told of each variable that is not set, and empty for that reason alone.
+    Call *note_unset* for each variable that is empty only because it is not set.
     """
     return _Substitution(lookup, note_unset).put_in(text, 0)
 
@@ -63,7 +64,7 @@ class _Substitution:
         return "".join([*parts, text[at:]])
 
     def _one(self, text: str, dollar: int, depth: int) -> tuple[str, int]:
-        """Return what stands for the variable at *dollar*, and where the text goes on."""
+        """Return the value of the variable at *dollar*, and the position after it."""
         after = dollar + 1
         if text.startswith("$", after):
             return "$", after + 1
@@ -118,7 +119,7 @@ def _check_reference(reference: str) -> str:
 
 
 def _find_end(text: str, opening: int) -> int:
-    """Return where the brace is closed that is opened at *opening*."""
+    """Return the position of the brace that closes the one at *opening*."""
     depth = 0
     for at in range(opening, len(text)):
         if text[at] == "{":

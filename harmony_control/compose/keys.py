@@ -203,7 +203,8 @@ _SAID_OF_EACH = frozenset(
 
 
 def find_meaning(key: str) -> list[tuple[Means, str, str]]:
-    """Return each list that has *key* or what is above it: its name, the key that it has, and its words."""
+    """Return each list that has *key* or a key above it: what the list means, the key in it, and its
+    words."""
     found: list[tuple[Means, str, str]] = []
     if key in DONE:
         found.append(("done", key, ""))
@@ -216,7 +217,8 @@ def find_meaning(key: str) -> list[tuple[Means, str, str]]:
 
 
 def take_out_unmeant(document: YamlMap, faults: Faults) -> None:
-    """Add what is refused in *document* to *faults*, note what has no meaning, and take both out."""
+    """Remove from *document* the keys that are refused, which are added to *faults*, and those without a
+    meaning, which are noted."""
     for key, path, parent in find_keys(document):
         name = str(path[-1])
         place = parent.place_of(name)

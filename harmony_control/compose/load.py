@@ -41,7 +41,7 @@ class Files:
         self._documents: dict[FilePath, list[YamlMap]] = {}
 
     def documents(self, file: FilePath, place: Place, path: Path) -> list[YamlMap]:
-        """Return the documents of *file*, which is named at *place*. They are not to be changed."""
+        """Return the documents of *file*, which is named at *place*. The caller must not change them."""
         if file not in self._documents:
             if len(self._documents) >= _FILES_MOST:
                 told = f"names more than {_FILES_MOST} files with those before it; use fewer"
@@ -53,7 +53,7 @@ class Files:
         return self._documents[file]
 
     def text(self, file: FilePath, place: Place, path: Path) -> str | None:
-        """Return what is in *file*, which is named at *place*; None where it cannot be read."""
+        """Return the text of *file*, which is named at *place*; None where it cannot be read."""
         data = self._read(file, place, path)
         try:
             return None if data is None else data.decode()
@@ -70,7 +70,7 @@ class Files:
         environment: Mapping[str, str],
         path: Path = (),
     ) -> dict[str, str]:
-        """Return the variables of *files* (.env), of which *environment* goes first."""
+        """Return the variables of *files* (.env). Those of *environment* take precedence."""
         found: dict[str, str] = {}
         for file in files:
             if (text := self.text(file, place, path)) is None:
@@ -83,7 +83,8 @@ class Files:
         return {name: value for name, value in found.items() if not name[:1].isdigit()}
 
     def is_there(self, file: FilePath, place: Place, path: Path) -> bool:
-        """Return whether *file* is there, or a directory; where nobody may look, a fault, and no."""
+        """Return whether *file*, or a directory, exists. Where it may not be looked at, add a fault and
+        return False."""
         try:
             return file.exists()
         except OSError as error:
@@ -127,7 +128,7 @@ class Loader:
     def load(
         self, files: Sequence[FilePath], directory: FilePath, place: Place, path: Path
     ) -> YamlMap:
-        """Return *files*, named at *place*, as one. Their paths are relative to *directory*."""
+        """Return *files*, named at *place*, merged into one. Their paths are relative to *directory*."""
         found = YamlMap(place)
         for file in files:
             for raw in self.files.documents(file, place, path):
@@ -138,7 +139,7 @@ class Loader:
         return found
 
     def _prepare(self, document: YamlMap, directory: FilePath) -> YamlMap:
-        """Put in variables, look whether it is as the Specification says, and give it the long form."""
+        """Replace the variables, check the document against the Specification, and give it the long form."""
         _Variables(self.environment, self.faults).put_into(document)
         validate(document, self.faults)
         canonicalise(document, Base(directory, self.home), self.faults)
@@ -147,7 +148,7 @@ class Loader:
     # --- include
 
     def _include(self, document: YamlMap, file: FilePath, directory: FilePath) -> YamlMap:
-        """Return *document* over what it includes."""
+        """Return *document* merged over the files that it includes."""
         for number, each, place in entries(document.pop("include", None)):
             if each is None:
                 continue
@@ -215,7 +216,7 @@ class Loader:
         chain: tuple[tuple[FilePath, str], ...],
         done: dict[str, YamlMap] | None = None,
     ) -> YamlMap:
-        """Return the service *name* over what it extends. *chain* are those that have led here."""
+        """Return the service *name* merged over what it extends. *chain* has the services that led here."""
         if done is not None and name in done:
             return done[name]
         service: YamlMap = copy(services[name])
@@ -243,7 +244,7 @@ class Loader:
         chain: tuple[tuple[FilePath, str], ...],
         done: dict[str, YamlMap] | None,
     ) -> YamlMap | None:
-        """Return what a service extends; None, and a fault, where there is no such."""
+        """Return the service that another extends; None, and add a fault, where there is no such service."""
         reference = str(extends.get("service"))
         other = extends.get("file")
         place, path = extends.place, ("services", chain[-1][1], "extends")
@@ -263,7 +264,7 @@ class Loader:
         return self._extended(reference, services, file, directory, chain, done)
 
     def _service_of(self, file: FilePath, name: str, place: Place, path: Path) -> YamlMap:
-        """Return the services of *file* as far as *name* needs them: itself, and what it extends there."""
+        """Return the services of *file* that *name* needs: itself, and those that it extends there."""
         found = YamlMap(place)
         for raw in self.files.documents(file, place, path):
             services = raw.get("services")
@@ -282,7 +283,8 @@ class Loader:
 
 
 def _extends_here(service: Any) -> str | None:
-    """Return which service of the same file *service* extends, as far as it can be seen without variables."""
+    """Return the service of the same file that *service* extends; None where that cannot be known without
+    variables."""
     extends = service.get("extends") if isinstance(service, YamlMap) else None
     if isinstance(extends, YamlMap):
         extends = extends.get("service") if "file" not in extends else None

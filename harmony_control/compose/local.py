@@ -51,10 +51,11 @@ class LocalTree:
 
 
 def look_at(path: Path, most_bytes: int) -> LocalTree | None:
-    """Return what is at *path*; None where nothing is. `Wrong` says why it cannot be pushed along.
+    """Return what is at *path*; None where nothing is. Raise `Wrong`, with the reason, where it cannot be
+    pushed.
 
-    What cannot be read is never taken for what is not there. No file is opened, and nothing is looked at
-    beyond *most_bytes*.
+    A path that cannot be read is never treated as missing. Open no file, and look no further than
+    *most_bytes*.
     """
     try:
         found = path.stat()
@@ -97,7 +98,7 @@ def _look_into(directory: Path, most_bytes: int) -> LocalTree:
 
 
 def _add_file(tree: LocalTree, file: Path, left: int, top: Path, most_bytes: int) -> int:
-    """Add *file* to *tree*, and return how many bytes are *left* after it."""
+    """Add *file* to *tree*. Return how many of the bytes *left* remain after it."""
     try:
         found = file.stat()
     except OSError as error:

@@ -51,7 +51,7 @@ class Logins:
         return self._by_place[place]
 
     def note_unused(self) -> None:
-        """Note what no service has an image of."""
+        """Note the logins for which no service has an image."""
         for place in self._by_place.keys() - self._used:
             told = "no service has an image from there, so nothing is done with it"
             self.report.note((LOGINS, place), told)

@@ -51,7 +51,7 @@ class MappedProject:
 
 
 def map_project(project: ComposeProject, registry: Registry) -> MappedProject:
-    """Return *project* as one entry. `ComposeFileError` tells everything that a device cannot do."""
+    """Return *project* as one entry. Raise `ComposeFileError` with everything that a device cannot do."""
     report = Report(project)
     mapping = _Mapping(project, report, Sources(project, report), Logins(project, report))
     spec = mapping.spec()
@@ -72,7 +72,7 @@ def map_project(project: ComposeProject, registry: Registry) -> MappedProject:
 
 
 def full_image_name(image: str) -> str:
-    """Return *image* as Docker means it: ``nginx`` is ``docker.io/library/nginx:latest``."""
+    """Return *image* in full, as Docker understands it: ``nginx`` is ``docker.io/library/nginx:latest``."""
     image = with_registry(image)
     first, _, rest = image.partition("/")
     if first in {"index.docker.io", "registry-1.docker.io"}:
@@ -176,7 +176,7 @@ _FIELD = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b")
 
 
 def _in_keys(told: str) -> str:
-    """Return *told* with the keys of compose files in place of a container's fields: mem_limit."""
+    """Return *told* with the keys of compose files, such as mem_limit, instead of a container's fields."""
     return _FIELD.sub(lambda found: _KEY_OF.get(found[0], found[0]), told)
 
 
@@ -203,7 +203,7 @@ class _Mapping:
     """Where in the project each list's items were said, by their place in the Score."""
 
     def spec(self) -> Spec:
-        """Return the fields of the ComposeScore; what is wrong is reported."""
+        """Return the fields of the ComposeScore. Report what is wrong."""
         document = self.project.document
         for section in document.keys() - _SECTIONS:
             if not section.startswith("x-"):
@@ -223,8 +223,8 @@ class _Mapping:
         }
 
     def find_place(self, path: tuple[int | str, ...], told: str) -> tuple[Where, str]:
-        """Return where in the project *path* of the Score was said, and *told* without the Score's own
-        words."""
+        """Return the place in the project from which *path* of the Score comes, and *told* without the
+        Score's own words."""
         match path:
             case ("services", str(name)):
                 field, colon, rest = told.partition(": ")
@@ -323,7 +323,7 @@ class _Mapping:
         return str(said.get("name") or f"{self.project.name}_{key}")
 
     def _used_networks(self) -> Iterator[str]:
-        """Yield the keys of the networks that are to be made."""
+        """Yield the keys of the networks to create."""
         services = self.project.document.get("services", {}).values()
         used = {
             key
@@ -469,7 +469,8 @@ class _Mapping:
             self.report.refuse(where, wrong.told)
 
     def _config(self, mounted: Mounted, said: Mapping[str, Any], where: Where) -> None:
-        """Have a config kept on the device, and seen by the service. `Wrong` says why not."""
+        """Keep a config on the device, and mount it in the service. Raise `Wrong` where that is not
+        possible."""
         key = said["source"]
         thing = self.sources.declared("configs", key)
         owner, group = str(said.get("uid", "root")), str(said.get("gid", "root"))
@@ -489,8 +490,8 @@ class _Mapping:
         mounted.add("mounts", {"source": path, "target": target, "read_only": True}, where)
 
     def _secret(self, mounted: Mounted, said: Mapping[str, Any], where: Where) -> None:
-        """Have the service see a secret of the fleet, which is sealed as it is pushed. `Wrong` says why
-        not."""
+        """Mount a secret of the fleet in the service; it is sealed at the push. Raise `Wrong` where that is
+        not possible."""
         key = said["source"]
         name = str(self.sources.declared("secrets", key).get("name") or key)
         if not is_secret_name(name):
@@ -512,7 +513,8 @@ class _Mapping:
         mounted.add("secrets", secret, where)
 
     def _settle_dependencies(self, services: Mapping[str, Spec]) -> None:
-        """Have each service be what others wait for: with its image's health check, or one that ends."""
+        """Use the image's health check where another service waits for a healthy one. Report a service that
+        is always restarted although another waits for its end."""
         for name, spec in services.items():
             for other, each in spec["depends_on"].items():
                 found = services.get(other)
@@ -534,12 +536,12 @@ class _Mapping:
                     )
 
     def _has_no_check(self, service: str) -> bool:
-        """Return whether *service* says that it is not to be checked, not even by its image's own check."""
+        """Return whether *service* disables its health check, even that of its image."""
         said: Spec = self.project.document["services"][service].get("healthcheck") or {}
         return bool(said.get("disable")) or (said.get("test") or [""])[0] == "NONE"
 
     def _note_restarts(self, services: Mapping[str, Spec]) -> None:
-        """Note which services nobody waits for to end, and yet are not started again."""
+        """Note the services that are not restarted although no other service waits for them to end."""
         ends = {
             other
             for spec in services.values()

@@ -16,7 +16,7 @@ __all__ = ["merge"]
 
 
 def merge(lower: YamlMap, upper: YamlMap, path: tuple[str, ...] = ()) -> YamlMap:
-    """Return *upper* over *lower*, of which neither is changed."""
+    """Return *upper* merged over *lower*. Change neither."""
     found: YamlMap = copy(lower)
     found.resets |= upper.resets
     found.overrides |= upper.overrides
@@ -50,7 +50,7 @@ def _merge_values(lower: Any, upper: Any, path: tuple[str, ...]) -> Any:
 
 
 def _rule(path: tuple[str, ...]) -> str:
-    """Return which key of a service *path* is, as far as it has a rule of its own; "" for others."""
+    """Return the key of a service at *path*, where it has a rule of its own; otherwise ""."""
     match path:
         case ("services", _, "environment", _):
             return "environment.*"
@@ -66,7 +66,7 @@ _REPLACED = {"command", "entrypoint", "healthcheck.test", "ulimits.*"}
 
 
 def _join(lower: YamlList, upper: YamlList, identity: Callable[[Any], Hashable]) -> YamlList:
-    """Return both, each thing once: where the first of it stands, as the last of it says."""
+    """Return both lists with each item once: at the position of the first, with the value of the last."""
     places: dict[Hashable, int] = {}
     found = YamlList(upper.place)
     for each, place in (*lower.items(), *upper.items()):

@@ -21,7 +21,7 @@ _OPTIONS = ("ro", "rw", "nocopy", "z", "Z", *_PROPAGATIONS, *_CONSISTENCIES)
 def split_volume(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the long form of *text*, and the options of its type.
 
-    What begins with ``.``, ``/`` or ``~`` is a path (bind), anything else a volume.
+    A source that begins with ``.``, ``/`` or ``~`` is a path (bind); any other is a volume.
     """
     if _WINDOWS.match(text):
         raise Wrong("is a path of Windows; write one of the device, as in /srv/data:/data")

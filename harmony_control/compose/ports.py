@@ -17,7 +17,7 @@ _MOST = 1024
 
 
 def expand_port(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield each port that *value* stands for: target, published, protocol, host_ip, and what else it says.
+    """Yield each port that *value* stands for: target, published, protocol, host_ip, and its other keys.
 
     A target without a port of the device has no published.
     """
@@ -42,7 +42,7 @@ def _of_long(value: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _split(text: str) -> tuple[str, str, str]:
-    """Return address, port of the device and port of the container in ``[ADDRESS:][PORT:]PORT``."""
+    """Return the address, the device's port and the container's port of ``[ADDRESS:][PORT:]PORT``."""
     before, _, target = text.rpartition(":")
     address, _, published = before.rpartition(":")
     if address.startswith("[") and address.endswith("]"):

@@ -43,12 +43,14 @@ class ComposeProject:
     """The variables that are not set, and so empty, by the line on which they stand."""
 
     def where(self, *path: str | int) -> str:
-        """Return file, line and key of *path*, or of what is above it: ``compose.yaml:12: services.web``."""
+        """Return file, line and key of *path*, or of the nearest key above it: ``compose.yaml:12:
+        services.web``."""
         place = self._place_of(path)
         return ": ".join([*([f"{place.file}:{place.line}"] if place else []), dotted(path)])
 
     def why_empty(self, *path: str | int) -> str:
-        """Return what follows a fault at *path*: which variables are not set there; empty for none."""
+        """Return the words to add to a fault at *path*, about variables that are not set there; empty where
+        there are none."""
         place = self._place_of(path)
         return why_empty(self.unset.get(place, ())) if place else ""
 
@@ -65,12 +67,12 @@ def read_project(
     env_files: Sequence[Path] = (),
     name: str | None = None,
 ) -> ComposeProject:
-    """Return the project of *files*, each merged over those before it. Nothing but files is read.
+    """Return the project of *files*, each merged over those before it. Read nothing but files.
 
-    `ComposeFileError` tells all that is wrong, each with file, line and key, and what to write instead.
-    Variables are those of *environment*, then of *env_files*, or of .env beside the first file. *name* goes
-    before COMPOSE_PROJECT_NAME, that before ``name`` in a file, and that before the name of the directory;
-    without *profiles*, COMPOSE_PROFILES says which.
+    Raise one `ComposeFileError` with all faults, each with file, line and key, and what to write instead.
+    Variables come from *environment*, then from *env_files*, or from .env beside the first file. The name is
+    *name*, or else COMPOSE_PROJECT_NAME, ``name`` in a file, or the name of the directory, in that order.
+    Without *profiles*, COMPOSE_PROFILES selects them.
     """
     if not files:
         raise ComposeFileError("no compose file is named; name one, as in compose.yaml")
@@ -118,7 +120,7 @@ def _find_name(
     given: str | None,
     faults: Faults,
 ) -> str:
-    """Return the project's name, by the rules of the Specification."""
+    """Return the project's name, according to the Specification."""
     place = Place(shown(paths[0]), 1)
     chosen = given or variables.get("COMPOSE_PROJECT_NAME")
     if chosen:
@@ -146,7 +148,8 @@ def _find_name(
 def _find_said_name(
     read: Files, paths: Sequence[Path], place: Place, faults: Faults
 ) -> tuple[str, Place] | None:
-    """Return the ``name`` that the files say, and where. Files that say different ones are no project."""
+    """Return the ``name`` that the files state, and its place; None where they state none. Files with
+    different names are not one project."""
     said: dict[str, Place] = {}
     for document in (each for path in paths for each in read.documents(path, place, ())):
         if isinstance(value := document.get("name"), str) and value:
@@ -165,7 +168,7 @@ def _normal(text: str) -> str:
 
 
 def _finish(document: YamlMap) -> None:
-    """Write what `docker compose config` writes beside, and take out what was only there to be looked at."""
+    """Add what `docker compose config` adds, and remove what was needed only to resolve the project."""
     for service in document["services"].values():
         service.pop("scale", None)
         for port in service.get("ports", ()):

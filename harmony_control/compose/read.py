@@ -34,9 +34,10 @@ class ComposeSettings:
 def entries_of_compose_files(
     files: Sequence[str], registry: Registry, settings: ComposeSettings
 ) -> dict[str, AnyEntry]:
-    """Return the entry of each project: *files* of one directory are one, each merged over those before.
+    """Return the entry of each project. The *files* of one directory are one project, each merged over those
+    before.
 
-    `ComposeFileError` tells all that is wrong.
+    Raise one `ComposeFileError` with all faults.
     """
     from .mapping import map_project
     from .project import read_project
@@ -72,7 +73,8 @@ def entries_of_compose_files(
 
 
 def _note_override(paths: Sequence[Path]) -> Iterator[str]:
-    """Yield what `docker compose up` would merge over *paths*, and nobody has named."""
+    """Yield the override files that `docker compose up` would merge over *paths*, and that nobody has
+    named."""
     if len(paths) > 1 or paths[0].name not in _DEFAULT_NAMES:
         return
     for name in ("compose.override", "docker-compose.override"):

@@ -40,8 +40,8 @@ _OF_AN_ENTRY = frozenset({"id", "kind", "spec"})
 
 
 def looks_like_compose_file(data: bytes) -> bool:
-    """Return whether *data* (YAML or JSON) is a compose file: a mapping that has a section of one, as an
-    override may have networks alone, where a Score file is a list of entries."""
+    """Return whether *data* (YAML or JSON) is a compose file: a mapping with at least one section of such a
+    file. A Score file is a list of entries."""
     keys: set[str] = set()
     try:
         for key in _keys_at_the_top(data.decode("utf-8-sig")):
@@ -55,7 +55,7 @@ def looks_like_compose_file(data: bytes) -> bool:
 
 
 def _keys_at_the_top(text: str) -> Iterator[str]:
-    """Yield the keys of the mappings that *text* has as documents; none once it is something else."""
+    """Yield the keys of the mappings that are documents of *text*. Stop at anything else."""
     depth, is_key = 0, True
     for event in YAML(typ="safe", pure=True).parse(text):
         is_text = isinstance(event, ScalarEvent)

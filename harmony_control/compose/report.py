@@ -27,11 +27,11 @@ class Report:
         self.faults.setdefault(f"{self.project.where(*path)}: {told}{why}")
 
     def note(self, path: tuple[str | int, ...], told: str) -> None:
-        """Note what is otherwise than Docker has it."""
+        """Note a difference from Docker at *path*."""
         self.notes.setdefault(f"{self.project.where(*path)}: {told}")
 
     def check(self) -> None:
-        """Raise one `ComposeFileError` for all faults."""
+        """Raise one `ComposeFileError` with all faults."""
         told = [*self.faults]
         if len(told) > _TOLD_MOST:
             told[_TOLD_MOST:] = [f"and {len(told) - _TOLD_MOST} more"]

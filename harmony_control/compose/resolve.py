@@ -215,7 +215,8 @@ class Resolver:
                 self.faults.add(place, inside, told)
 
     def _check_cycles(self, services: YamlMap) -> None:
-        """Find services that wait for each other: those left once all are taken away that wait for none."""
+        """Add a fault for services that wait for each other: those left when all that wait for none are
+        removed, again and again."""
         waits = {
             name: {*service["depends_on"]} & {*services}
             for name, service in services.items()
@@ -269,7 +270,7 @@ class Resolver:
             self.document.put(section, found)
 
     def _resolve_thing(self, each: YamlMap, section: str, name: str) -> None:
-        """Give a network, volume, config or secret its name, and what it is from."""
+        """Give a network, volume, config or secret its name and its source."""
         is_external = each.get("external") is True
         if "external" in each and not is_external:
             del each["external"]
@@ -294,7 +295,7 @@ class Resolver:
                 self._resolve_variable(each, name)
 
     def _resolve_variable(self, each: YamlMap, name: str) -> None:
-        """Give a config the value of the variable that it is from as its content."""
+        """Give a config the value of its variable as its content."""
         variable, place = each["environment"], each.place_of("environment")
         if (value := self.environment.get(variable)) is None:
             told = f"the variable {variable} is not set; set it in the environment or in .env"
@@ -305,7 +306,7 @@ class Resolver:
 
 
 def _around(waits: Mapping[str, set[str]]) -> list[str]:
-    """Return services of *waits* each of which waits for the next, and the last for the first."""
+    """Return services of *waits* that form a cycle: each waits for the next, and the last for the first."""
     way = [next(iter(waits))]
     while True:
         following = next(each for each in sorted(waits[way[-1]]) if each in waits)
@@ -315,13 +316,13 @@ def _around(waits: Mapping[str, set[str]]) -> list[str]:
 
 
 def _take_null(service: YamlMap) -> None:
-    """Take out what says nothing, as an empty ``command:``."""
+    """Remove keys without a value, such as an empty ``command:``."""
     for key in [key for key, each in service.items() if each is None or key.startswith("x-")]:
         del service[key]
 
 
 def _depend_on(service: YamlMap, name: str, place: Place) -> None:
-    """Have *service* wait for another one that it uses, unless it says itself how."""
+    """Make *service* wait for another one that it uses, unless it states that dependency itself."""
     known = service.get("depends_on")
     depends_on = known if isinstance(known, YamlMap) else YamlMap(place)
     if name not in depends_on:
@@ -333,7 +334,7 @@ def _depend_on(service: YamlMap, name: str, place: Place) -> None:
 
 
 def _lift_deploy(service: YamlMap, path: Path, faults: Faults) -> None:
-    """Write what ``deploy`` says under the keys that say the same of a service."""
+    """Move the settings of ``deploy`` to the service's own keys of the same meaning."""
     deploy = service.get("deploy")
     if not isinstance(deploy, YamlMap):
         return
@@ -358,7 +359,7 @@ def _lift_deploy(service: YamlMap, path: Path, faults: Faults) -> None:
 
 
 def _lift_restart(service: YamlMap, deploy: YamlMap, path: Path, faults: Faults) -> None:
-    """Write what ``deploy.restart_policy`` says as ``restart``; where both are said, they must agree."""
+    """Write ``deploy.restart_policy`` as ``restart``. Where both are given, they must agree."""
     inside = (*path, "deploy", "restart_policy")
     policy = deploy.get("restart_policy")
     if not isinstance(policy, YamlMap):

@@ -62,7 +62,7 @@ def _named(node: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _chosen(node: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what *node* says of keys whose names are the user's; None where there are none such."""
+    """Return the schema of *node* for keys whose names the user chooses; None where it has no such keys."""
     for shape in _shapes(node):
         for pattern, each in shape.get("patternProperties", {}).items():
             if pattern != "^x-":
@@ -91,7 +91,8 @@ def _keys_below(node: dict[str, Any], prefix: str) -> Iterator[str]:
 
 
 def find_keys(document: YamlMap) -> Iterator[tuple[str, Path, YamlMap]]:
-    """Yield every key of *document* that the Specification names: as it calls it, its path, what has it."""
+    """Yield every key of *document* that the Specification names: its name there, its path, and the mapping
+    that has it."""
     yield from _find_below(document, _schema(), "", ())
 
 
@@ -121,7 +122,7 @@ def _find_below(
 
 
 def validate(document: YamlMap, faults: Faults) -> None:
-    """Add to *faults* whatever the schema refuses in *document*, and take it out there."""
+    """Add to *faults* whatever the schema refuses in *document*, and remove it."""
     problems = list(_problems(_validator().iter_errors(plain(document))))
     found = [(*_find(document, path), told) for path, told in problems]
     for path, place, told in found:
@@ -159,7 +160,7 @@ def _problems(errors: Iterable[jsonschema_rs.ValidationError]) -> Iterator[tuple
 def _problems_of_one(
     path: Path, branches: list[list[jsonschema_rs.ValidationError]]
 ) -> Iterator[tuple[Path, str]]:
-    """Yield what is wrong with the form that was meant: the one that is of the right type."""
+    """Yield what is wrong, judged by the form that was meant: the one with the right type."""
     types: list[str] = []
     for branch in branches:
         problems = list(_problems(branch))
@@ -201,7 +202,7 @@ def _names_at(path: Path) -> set[str]:
 
 
 def _find(document: YamlMap, path: Path) -> tuple[Path, Place]:
-    """Return *path* as the document has it, as far as it goes, and where that stands."""
+    """Return the part of *path* that exists in *document*, and its place."""
     value: Any = document
     place: Place = document.place
     found: Path = ()
@@ -215,7 +216,7 @@ def _find(document: YamlMap, path: Path) -> tuple[Path, Place]:
 
 
 def _take_out(document: YamlMap, path: Path) -> None:
-    """Remove what stands at *path*. An item of a list goes whole, and leaves None in its place."""
+    """Remove what is at *path*. Replace an item of a list by None."""
     numbers = [at for at, part in enumerate(path) if isinstance(part, int)]
     *above, last = path[: numbers[-1] + 1] if numbers else path
     value: Any = document

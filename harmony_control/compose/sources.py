@@ -85,7 +85,7 @@ class Mounted:
     places: dict[tuple[str, int], Where] = attrs.Factory(dict[tuple[str, int], Where])
 
     def add(self, field: str, spec: Spec, where: Where) -> None:
-        """Add *spec* to *field*, as it was said at *where*."""
+        """Add *spec* to *field*, and note that it comes from *where*."""
         items: list[Spec] = getattr(self, field)
         self.places[field, len(items)] = where
         items.append(spec)
@@ -110,7 +110,7 @@ class Sources:
     """The relative path that each volume stands for, by the volume's name."""
 
     def declare_volumes(self, document: Mapping[str, Any]) -> None:
-        """Have the named volumes of *document* made that are not somebody else's."""
+        """Have the device create those named volumes of *document* that are not external."""
         for key in document.get("volumes", {}):
             name, said = self.volume_name(key), self.declared("volumes", key)
             if said.get("external"):
@@ -119,17 +119,17 @@ class Sources:
                 self.volumes[name] = {"name": name, "labels": said.get("labels", {})}
 
     def declared(self, section: str, key: str) -> Spec:
-        """Return what the project says of a network, volume, config or secret."""
+        """Return the project's declaration of a network, volume, config or secret."""
         said: Spec | None = self.project.document.get(section, {}).get(key)
         return said or {}
 
     def volume_name(self, key: str) -> str:
-        """Return what the volume *key* is called on the device."""
+        """Return the name of the volume *key* on the device."""
         said = self.declared("volumes", key)
         return str(said.get("name") or f"{self.project.name}_{key}")
 
     def mount(self, mounted: Mounted, said: Mapping[str, Any], where: Where) -> None:
-        """Add one of a service's ``volumes`` to *mounted*. What is wrong with it is told once."""
+        """Add one of a service's ``volumes`` to *mounted*. Report a fault in it once."""
         try:
             match said.get("type"):
                 case "bind":
@@ -148,7 +148,7 @@ class Sources:
     def add_device(
         self, mounted: Mounted, source: str, target: str, access: str, where: Where
     ) -> None:
-        """Add the device *source* to *mounted*. `Wrong` says that it is none."""
+        """Add the device *source* to *mounted*. Raise `Wrong` where it is not a device."""
         if (leads_to := _DEVICE_SOCKETS.get(source)) is not None:
             instead = f"mount {leads_to} as {target}, or " if leads_to else ""
             raise Wrong(
@@ -167,9 +167,11 @@ class Sources:
         file: Path | None = None,
         **content: Any,
     ) -> str:
-        """Have a file with *content* kept on the device, and return its path there. `Wrong` says why not.
+        """Keep a file with *content* on the device, and return its path there. Raise `Wrong` where that is
+        not possible.
 
-        *content* is that of the local *file*, if there is one: it is an asset where the manifest has no room.
+        *content* is that of the local *file*, if there is one. It becomes an asset where the manifest has no
+        room for it.
         """
         path = f"{_DIRECTORY}/{self.project.name}/{name}"
         kept = {"path": path, "mode": f"{mode:04o}", "owner": owner, "group": group}
@@ -202,7 +204,7 @@ class Sources:
         return path
 
     def push_file(self, file: Path, name: str, where: Where, **kept: Any) -> str:
-        """Have the content of *file* kept on the device as *name*, and return its path there."""
+        """Keep the content of *file* on the device as *name*, and return its path there."""
         tree = look_at(file, PUSHED_MOST_BYTES)
         if tree is None:
             raise Wrong(f"{shown(file)} is not there; write it, or correct its name")
@@ -296,7 +298,7 @@ class Sources:
             mounted.add("mounts", spec, where)
 
     def _note_here(self, source: str, where: Where) -> None:
-        """Note that *source* is the device's, where it may have come of a variable such as ``$PWD``."""
+        """Note that *source* is a path of the device, where it may come from a variable such as ``$PWD``."""
         here = {str(self.project.directory), str(Path.cwd()), str(Path("~").expanduser())} - {"/"}
         if _is_below(source, *here):
             self.report.note(
@@ -352,7 +354,7 @@ class Sources:
     def _keep_directory(
         self, mounted: Mounted, said: Mapping[str, Any], where: Where, name: str
     ) -> None:
-        """Add the volume that stands for a relative path without files."""
+        """Add a volume in place of a relative path without files."""
         slug = re.sub(r"[^a-zA-Z0-9_.-]", "-", name).lstrip(".-_") or "data"
         volume = f"{self.project.name}_{slug}"
         other = self._directories.get(volume, "")
@@ -379,7 +381,7 @@ class Sources:
 
 
 def _in_words(files: list[Path]) -> str:
-    """Return how the first of *files* is called, and how many others there are."""
+    """Return the name of the first of *files*, and how many others there are."""
     more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
     return f"{shown(files[0])}{more}"
 

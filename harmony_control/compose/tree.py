@@ -46,12 +46,12 @@ class YamlMap(dict[str, Any]):
         self.overrides: set[str] = set()
 
     def put(self, key: str, value: object, place: Place | None = None) -> None:
-        """Set *key*, and where it stands: without *place*, where it was, or where all of this is."""
+        """Set *key* and its place. Without *place*, keep its place, or take that of the whole mapping."""
         self[key] = value
         self.places[key] = place or self.place_of(key)
 
     def place_of(self, key: str) -> Place:
-        """Return where *key* stands."""
+        """Return the place of *key*."""
         return self.places.get(key, self.place)
 
 
@@ -66,7 +66,7 @@ class YamlList(list[Any]):
             self.add(value, where)
 
     def add(self, value: object, place: Place) -> None:
-        """Append *value*, and where it stands."""
+        """Append *value* and its place."""
         self.append(value)
         self.places.append(place)
 
@@ -89,7 +89,7 @@ def copy(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return the same of dicts and lists that know nothing of files."""
+    """Return *value* as plain dicts and lists, without places in files."""
     if isinstance(value, YamlMap):
         return {key: plain(each) for key, each in value.items()}
     if isinstance(value, YamlList):
@@ -98,14 +98,15 @@ def plain(value: Any) -> Any:
 
 
 def find_places(value: Any, path: Path = ()) -> Iterator[tuple[Path, Place]]:
-    """Yield every path below *value*, and where it stands."""
+    """Yield every path below *value*, with its place."""
     for part, each, place in entries(value):
         yield (*path, part), place
         yield from find_places(each, (*path, part))
 
 
 def entries(value: Any) -> list[tuple[Any, Any, Place]]:
-    """Return each key or number of a mapping or list, what it has, where it stands; none of anything else."""
+    """Return the key or index, the value and the place of each item of a mapping or list; nothing for
+    anything else."""
     if isinstance(value, YamlMap):
         return [(key, each, value.place_of(key)) for key, each in value.items()]
     if isinstance(value, YamlList):

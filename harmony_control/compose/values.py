@@ -19,7 +19,7 @@ _PROPAGATIONS = {"rprivate", "rslave", "rshared"}
 
 
 def refuse_values(document: YamlMap, faults: Faults) -> None:
-    """Add to *faults* what no container, network or volume of a device can have."""
+    """Add to *faults* the values that no container, network or volume of a device can have."""
     services = document.get("services")
     for name, service, _ in entries(services):
         for key, check in _SERVICE.items():
@@ -150,7 +150,7 @@ def _logging(value: Any, place: Place) -> Iterator[_Problem]:
 
 
 def _note_logging(service: YamlMap, faults: Faults) -> None:
-    """Note, and take out, what podman's own files do not know."""
+    """Note, and remove, the logging options that podman's own log files do not support."""
     logging = service.get("logging")
     if not isinstance(logging, YamlMap) or logging.get("driver") == "journald":
         return

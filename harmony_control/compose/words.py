@@ -12,7 +12,8 @@ _OF_A_SHELL = ";&|<>"
 
 
 def split_words(line: str) -> list[str]:
-    """Return the arguments of *line*, as a shell would split it. None runs it: its signs are refused."""
+    """Return the arguments of *line*, as a shell would split it. Refuse special characters of a shell: no
+    shell runs it."""
     try:
         words = shlex.split(line)
     except ValueError as error:
@@ -28,7 +29,7 @@ def split_words(line: str) -> list[str]:
 
 
 def _find_sign(line: str) -> str | None:
-    """Return the first sign of *line* that would mean something to a shell, such as ``|``."""
+    """Return the first special character of *line*, such as ``|``; None where there is none."""
     quote = ""
     skip = False
     for each in line:
