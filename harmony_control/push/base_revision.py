@@ -58,13 +58,13 @@ class PushTarget:
     believed: Believed
 
     def accept(self, envelope: bytes) -> Accepted:
-        """Return what *envelope* wants of this device; `ManifestRejected` unless somebody trusted here signed
-        it."""
+        """Return the manifest in *envelope*. Raise `ManifestRejected` unless somebody trusted here signed it
+        for this device."""
         trusted = self.believed.find_built_upon(target_of(self.agent_id))
         return reinstate(envelope, trusted=trusted, fleet=self.fleet, agent_id=self.agent_id)
 
     def is_void(self, envelope: bytes) -> bool:
-        """Return whether a new epoch has made void what *envelope* wants."""
+        """Return whether a new epoch has invalidated the manifest in *envelope*."""
         try:
             trusted = self.believed.find_void(target_of(self.agent_id))
             reinstate(envelope, trusted=trusted, fleet=self.fleet, agent_id=self.agent_id)
@@ -73,8 +73,8 @@ class PushTarget:
         return True
 
     def find_epoch(self, own: Accepted | None, in_force: Accepted | None) -> int:
-        """Return the epoch of what is pushed next. Without a root document nobody begins another than that of
-        what was pushed from here last, *own*, else of what the device has *in_force*."""
+        """Return the epoch of the next push. Without a root document, nobody begins another epoch than that
+        of *own*, what was pushed from here last, or else of *in_force*, what the device has."""
         if self.believed.root is not None:
             return self.believed.root.epoch
         known = own or in_force
@@ -104,9 +104,9 @@ class BaseRevision:
 async def read_push_target(
     home: Home, client: Client, agent_id: str, signers: Sequence[Signer] = ()
 ) -> PushTarget:
-    """By what the operator's directory says, and the newest root document. *signers* sign too.
+    """Read the push target from the operator's directory and the newest root document. *signers* sign too.
 
-    `ConfigError` for what is missing or damaged there; `RootRejected`.
+    Raise `ConfigError` for what is missing or damaged there, and `RootRejected`.
     """
     await refresh(home, client)
 
@@ -128,8 +128,8 @@ def _each_once(signers: Sequence[Signer]) -> Sequence[Signer]:
 
 
 async def read_base_revision(place: PushTarget, *, force: bool) -> BaseRevision:
-    """Read it all. `UntrustedSignature` for what does not verify, `WrongEpoch` for what no device takes in;
-    with *force* that is left out instead."""
+    """Read all that the next push builds on. Raise `UntrustedSignature` for what cannot be verified,
+    `WrongEpoch` for what no device accepts. With *force*, leave that out instead."""
     # The device before the bucket: what it has seen by now, the bucket read after it must hold.
     report = await Reports(place.home, place.client).read_report(place.agent_id)
     state = report.state if report else None
@@ -172,14 +172,14 @@ async def read_base_revision(place: PushTarget, *, force: bool) -> BaseRevision:
 
 
 def _go_on_from(base: Accepted | None) -> int:
-    """Return what a new epoch counts on from: people tell revisions by their numbers."""
+    """Return the generation from which a new epoch counts on: people identify revisions by their numbers."""
     generation = base.manifest.generation if base is not None else 0
     return generation if generation < GENERATION_MAX // 2 else 0
 
 
 def refuse_undoing(agent_id: str, known: BaseRevision) -> None:
-    """Raise `StaleGeneration` when the device has seen a newer manifest than we, in which we know not what
-    is; or another of the same generation, as where a backup was put back, and pushed on."""
+    """Raise `StaleGeneration` when the device has seen a newer manifest than ours, whose content is unknown
+    here, or another one of the same generation, as after somebody restored a backup and pushed."""
     newest = known.base.generation if known.base else 0
     taken = known.state.manifest_sha256 if known.state else ""
     is_other = known.reported == newest > 0 and taken not in {"", known.base_sha256}
@@ -195,7 +195,8 @@ def refuse_undoing(agent_id: str, known: BaseRevision) -> None:
 
 
 async def _read_bucket(place: PushTarget, newest: bytes, force: bool) -> Accepted | None:
-    """Return what the bucket holds; where a new epoch has made that void, the newest that it has not."""
+    """Return the manifest in the bucket. If a new epoch has invalidated it, return the newest one that is
+    still valid."""
     if not place.is_void(newest):
         return _in_bucket(place, newest, force)
     for each in reversed(await Bucket(place.client, DESIRED_STATE).history(place.agent_id)):
@@ -215,10 +216,11 @@ def _wrong_epoch(agent_id: str, found: Accepted, epoch: int) -> WrongEpoch:
 def _refuse_out_of_scope(
     place: PushTarget, found: Accepted, own: Accepted | None, force: bool
 ) -> Accepted | None:
-    """Return *found* if those who signed it may, by now, change what it changes of *own*; with *force*, else
-    None.
+    """Return *found* if its signers may, at present, make the changes that it makes to *own*. Otherwise raise
+    `UntrustedSignature`, or, with *force*, return None.
 
-    It is not known that the device has it in force: it may refuse it, and would take it as part of ours.
+    It is not known whether the device has it in force: the device may refuse it, and would accept its content
+    as part of our push.
     """
     root, now = place.believed.root, datetime.now(UTC)
     if root is None:
@@ -254,7 +256,7 @@ def _in_bucket(place: PushTarget, envelope: bytes, force: bool) -> Accepted | No
 
 
 def _in_store(place: PushTarget, force: bool) -> tuple[Accepted | None, Accepted | None]:
-    """Return what the bus took from us last, and what is on its way."""
+    """Return what the bus last accepted from us, and what is on its way."""
     home, agent_id = place.home, place.agent_id
     stored = _own(place, home.read_stored_manifest(agent_id), home.manifest_json(agent_id), force)
     on_its_way = home.manifest_json(agent_id, ".pending")

@@ -20,7 +20,7 @@ _PROGRAMS = {"__main__", "<run_path>"}
 
 
 def check(state: ActualState, entries: Mapping[str, AnyEntry]) -> None:
-    """Raise `UnknownKind`, `UnsupportedVersion` or `MissingCapability` for what it would refuse."""
+    """Raise `UnknownKind`, `UnsupportedVersion` or `MissingCapability` for what the device would refuse."""
     for score_id, entry in entries.items():
         _check_kind(state, score_id, entry, ", or push with --force")
         _check_capabilities(state, score_id, entry, "push it to another device, or with --force")
@@ -29,7 +29,7 @@ def check(state: ActualState, entries: Mapping[str, AnyEntry]) -> None:
 def find_unable(
     state: ActualState, entries: Mapping[str, AnyEntry]
 ) -> UnknownKind | UnsupportedVersion | MissingCapability | None:
-    """Return the first thing for which it could not follow a class of *entries*; None where it could."""
+    """Return the first reason why the device could not follow a class with *entries*; None where it could."""
     try:
         for score_id, entry in entries.items():
             _check_kind(state, score_id, entry, "")
@@ -41,7 +41,7 @@ def find_unable(
 
 
 def refused_by_policy(found: Iterable[Foreseen], pushed: Collection[str]) -> list[PolicyRefused]:
-    """Return what the device has said, when it was asked, that its policy forbids of the Scores *pushed*."""
+    """Return an error for each of the Scores *pushed* that, as the device answered, its policy forbids."""
     return [
         PolicyRefused(f"{each.planned.score}: {error.message}", resource=error.resource)
         for each in found
@@ -52,7 +52,7 @@ def refused_by_policy(found: Iterable[Foreseen], pushed: Collection[str]) -> lis
 
 
 def doubts(agent_id: str, report: Report | None, enrolled: Collection[str]) -> tuple[str, ...]:
-    """Return why it cannot be checked what the device can do, in words; nothing when it can."""
+    """Return in words why the abilities of the device cannot be checked; empty where they can be."""
     if report is None:
         if enrolled and agent_id not in enrolled:
             there = ", ".join(sorted(enrolled))

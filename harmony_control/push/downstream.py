@@ -26,7 +26,7 @@ def downstream(
 ) -> frozenset[str]:
     """Return the ids among *entries* that depend on those *changed*, as they are now or were *before*.
 
-    Those that are changed themselves are left out.
+    Leave out those that are changed themselves.
     """
     reads = {name: frozenset(_read_by(entry.spec)) for name, entry in entries.items()}
     found: set[str] = set()
@@ -45,9 +45,10 @@ def downstream(
 
 
 def in_order(state: ActualState | None, entries: Collection[str]) -> frozenset[str]:
-    """Return the ids among *entries* that *state* says are in order.
+    """Return the ids among *entries* that *state* reports as in order.
 
-    Not those that it says nothing of: they are another push's, which may hang, and keep nobody else waiting.
+    Leave out those that it does not report: they belong to another push, which may hang, and must keep nobody
+    waiting.
     """
     pages: Mapping[str, ScoreStatus] = state.scores if state is not None else {}
     return frozenset(
@@ -58,7 +59,7 @@ def in_order(state: ActualState | None, entries: Collection[str]) -> frozenset[s
 
 
 def _read_by(spec: object, *, is_read: bool = False) -> Iterator[str]:
-    """Yield the paths in the fields that say what is read, at whatever depth."""
+    """Yield the paths in those fields, at any depth, that name what is read."""
     for name, value in _parts(spec):
         reads = is_read or name in _READS
         if isinstance(value, str):
@@ -89,7 +90,7 @@ def _parts(value: object) -> Iterable[tuple[str, Any]]:
 
 
 def _touches(read: Collection[str], made: Collection[str]) -> bool:
-    """Return whether one of *made* is one of *read*, or lies below it."""
+    """Return whether one of the paths *made* is one of *read*, or is below one."""
     return any(
         path == each or path.startswith(f"{each.rstrip('/')}/") for each in read for path in made
     )

@@ -23,8 +23,7 @@ TopologyT_contra = TypeVar("TopologyT_contra", contravariant=True)
 
 
 def no_score(value: object) -> str | None:
-    """Return why *value*, which somebody's program has put where a Score belongs, is none; None when it is
-    one."""
+    """Return why *value*, which a program passed in place of a Score, is not one; None when it is one."""
     what = type(value).__name__
     if isinstance(value, Score):
         return None
@@ -78,12 +77,12 @@ Pushable: TypeAlias = Entry[TopologyT] | Score[TopologyT]
 
 
 def as_entry(value: Entry[TopologyT] | Score[TopologyT]) -> Entry[TopologyT]:
-    """Return *value* as an `Entry`: a Score alone waits for nothing and has the default policy."""
+    """Return *value* as an `Entry`. A Score alone waits for nothing and has the default policy."""
     return value if isinstance(value, Entry) else Entry(value)
 
 
 def default_id(score: AnyScore) -> str:
-    """Return the id of a Score that was given none: ``WebAppScore`` is ``web-app``."""
+    """Return the id of a Score that was given none: ``WebAppScore`` becomes ``web-app``."""
     words = re.findall(
         r"[A-Z]+(?![a-z])|[A-Z][a-z0-9]*|[a-z0-9]+", score.kind.removesuffix("Score")
     )
@@ -91,8 +90,8 @@ def default_id(score: AnyScore) -> str:
 
 
 def serialize(score_id: str, entry: Entry[TopologyT]) -> SerializedScore:
-    """Return *entry* as it stands in a manifest; `UsageError` for an id, and `InvalidScore` for a reference,
-    that cannot be one."""
+    """Return *entry* in the form of a manifest. Raise `UsageError` for an invalid id, `InvalidScore` for an
+    invalid reference."""
     for name in (score_id, *entry.after):
         if not is_id(name):
             raise UsageError(

@@ -46,7 +46,7 @@ class Differences:
         return self != Differences()
 
     def to_fields(self) -> Mapping[str, object]:
-        """Return them by name, as ``--json`` prints them."""
+        """Return the differences by name, as ``--json`` prints them."""
         return {
             "added": list(self.added),
             "replaced": list(self.replaced),
@@ -58,8 +58,8 @@ class Differences:
         }
 
     def in_words(self) -> str:
-        """Return them in one line, such as ``+web ~motd -issue label:role +without:door order``; empty for
-        none."""
+        """Return the differences in one line, such as ``+web ~motd -issue label:role +without:door order``;
+        empty where there are none."""
         marked = [
             *(f"+{name}" for name in self.added),
             *(f"~{name}" for name in self.replaced),
@@ -87,7 +87,7 @@ class Generation:
         return self.manifest.generation
 
     def since(self, other: Manifest) -> Differences:
-        """Return what it wants otherwise than *other* does."""
+        """Return the differences from *other* to this generation."""
         return _differences(other, self.manifest)
 
 
@@ -106,14 +106,14 @@ class History:
         return self.generations[-1].manifest.labels if self.generations else {}
 
     def name_of(self, generation: Generation) -> str:
-        """Return its number; with its epoch before it where there is more than one."""
+        """Return its number, with the epoch before it where there is more than one."""
         epochs = {each.manifest.epoch for each in self.generations}
         epoch = f"{generation.manifest.epoch}:" if len(epochs) > 1 else ""
         return f"{epoch}{generation.number}"
 
     def target(self, to: int | tuple[int, int] | None) -> Generation:
-        """Return the generation to return to, by its number or by its epoch and number. `UsageError` when it
-        is out of reach, nothing would change, or several epochs have it."""
+        """Return the generation to return to, by its number or by its epoch and number. Raise `UsageError`
+        when it is not available any more, nothing would change, or several epochs have that number."""
         if not self.generations:
             raise UsageError(
                 f"nothing that was pushed to {self.agent_id} can be read: neither the bucket nor this "
@@ -153,7 +153,8 @@ class History:
 
 
 def explain_conflict(looked_at: History, now: History) -> str:
-    """Return who has pushed what since *looked_at* was read, as it is read *now*, and what to do."""
+    """Return who has pushed what since *looked_at* was read, according to the history *now*, and what to
+    do."""
     newest = max((each.manifest.order for each in looked_at.generations), default=(0, 0))
     later = [each for each in now.generations if each.manifest.order > newest]
     if not later:
@@ -173,8 +174,8 @@ def explain_conflict(looked_at: History, now: History) -> str:
 
 
 async def read_history(home: Home, client: Client, agent_id: str) -> History:
-    """Return every generation that can be read. Raises `StoreError`s, and `ConfigError` without a key of the
-    operator's."""
+    """Return every generation that can be read. Raise `StoreError`s, and `ConfigError` without an operator's
+    key."""
     place = await read_push_target(home, client, agent_id)
     in_bucket = [each.value for each in await Bucket(client, DESIRED_STATE).history(agent_id)]
     own = await asyncio.to_thread(home.past_manifests, agent_id)

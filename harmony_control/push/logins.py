@@ -41,7 +41,8 @@ NO_LOGIN = OpenedLogin()
 
 
 def find_login(fields: Mapping[str, object] | BaseModel) -> RegistryLogin | None:
-    """Return the login beside the image in *fields*, of a Score or as they stand in a manifest."""
+    """Return the login beside the image in *fields*, of a Score or in the form of a manifest; None where
+    there is none."""
     found = getattr(fields, "login", None) if isinstance(fields, BaseModel) else fields.get("login")
     if isinstance(found, RegistryLogin):
         return found
@@ -54,7 +55,7 @@ def find_login(fields: Mapping[str, object] | BaseModel) -> RegistryLogin | None
 
 
 def open_login(secrets: FleetSecrets, login: RegistryLogin | None) -> OpenedLogin:
-    """Return *login* with the value of its secret, as far as this operator can open it. Reads files."""
+    """Return *login* with the value of its secret, as far as this operator can open it. This reads files."""
     if login is None:
         return NO_LOGIN
     try:
@@ -80,8 +81,8 @@ def _open(secrets: FleetSecrets, login: RegistryLogin) -> Login:
 def refuse_image(
     status: int, registry: str, name: str, given: OpenedLogin, *, else_: str
 ) -> ImageNotFound | RegistryUnreachable | None:
-    """Return what *status* of a registry says of the login for the image *name*; None where it says nothing
-    of that. *else_* is what else can be done."""
+    """Return the error that *status*, the answer of a registry, means for the login of the image *name*; None
+    where it means nothing for that. *else_* is another thing that can be done."""
     match status, given.login:
         case 429, None:
             return RegistryUnreachable(

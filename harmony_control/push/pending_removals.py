@@ -9,12 +9,13 @@ __all__ = ["removals_held", "removals_of"]
 
 
 def removals_of(page: ScoreStatus) -> int:
-    """Return how many resources of one Score are held back from removing; 0 for none."""
+    """Return how many resources of one Score are held back from removal; 0 where there are none."""
     return count_held_removals(page.outcome)
 
 
 def removals_held(state: ActualState | None) -> dict[str, int]:
-    """Return, by id, how many resources of each Score are held back from removing, where any are."""
+    """Return, by id of the Score, how many of its resources are held back from removal. Leave out Scores with
+    none."""
     if state is None:
         return {}
     return {name: count for name, page in state.scores.items() if (count := removals_of(page))}

@@ -28,7 +28,8 @@ async def check_platforms(
     *,
     otherwise: str = "push with --force",
 ) -> None:
-    """As `refuse_other_platforms`, for each of the devices *agent_ids* that has told what it is."""
+    """Check the images for each of the devices *agent_ids* that has reported its platform, as
+    `refuse_other_platforms` does."""
     for agent_id in agent_ids:
         said = await reports.read_inventory(agent_id)
         if said is not None and said.value is not None:
@@ -43,9 +44,9 @@ def refuse_other_platforms(
     *,
     otherwise: str = "push with --force",
 ) -> None:
-    """Raise `MissingCapability` for an image of an archive that was read here, and does not run on a
-    *machine*, as the device's kernel calls itself. One that is not known here is not judged. *otherwise* is
-    what can be done where it cannot be built for that."""
+    """Raise `MissingCapability` for an image from an archive, read here, that does not run on *machine*, the
+    kernel's name for the device's platform. Accept a platform that is not known here. *otherwise* says what
+    to do where the image cannot be built for it."""
     platform = Platform.of_machine(machine)
     if platform is None:
         return

@@ -80,7 +80,7 @@ class Contents:
 
     @classmethod
     def of(cls, manifest: Manifest | None) -> Self:
-        """Return what *manifest* says; None says nothing."""
+        """Return the contents of *manifest*; empty contents for None."""
         if manifest is None:
             return cls()
         scores = {each.id: each for each in manifest.scores}
@@ -92,7 +92,8 @@ class Contents:
         )
 
     def says_the_same_as(self, other: Contents) -> bool:
-        """Return whether both say the same, the order of Scores included, of whatever generation."""
+        """Return whether both have the same content, including the order of Scores, whatever their
+        generations."""
         is_equal = attrs.evolve(self, generation=other.generation) == other
         return is_equal and [*self.scores] == [*other.scores]
 
@@ -160,18 +161,17 @@ async def push(
 ) -> Pushed:
     """Merge, sign and write the manifest.
 
-    *named*: which Scores stand in what *change* returns as this operator has written them, changed or not; to
-    any other no value of a secret is given anew, unless it was once named so from here as it is now.
-    *removals_allowed*: how many resources may go at once without being held. *expires_in*: how long a device
-    that has not taken it in by then may do so; None for ever. *signers* sign it beside the operator's own
-    key.
+    *named* are the Scores that this operator has written himself, changed or not: a new value of a secret is
+    given to no other Score, unless this home named it before as it is now. *removals_allowed* is how many
+    resources may be removed at once without being held back. *expires_in* is how long a device may take this
+    manifest in; None means for ever. *signers* sign it beside the operator's own key.
 
-    Raises `UntrustedSignature` where the bucket or our own store holds what nobody trusted here has signed,
-    `WrongEpoch` where the bucket holds what no device takes in, `StaleGeneration` when the device has seen
-    what we have not (none with *force*: then it is written over, and nothing of it is kept), `OutOfScope` or
-    `RootExpired` for what no device would accept from who signs it, `UnknownDependency` or `DependencyCycle`,
-    `UsageError` for a label that cannot be one, and for an asset that is neither on the server nor in a file
-    that was read here, and `StoreError`s.
+    Raise `UntrustedSignature` where the bucket or the operator's own store has a manifest that nobody trusted
+    here signed, `WrongEpoch` where the bucket has one that no device accepts, `StaleGeneration` when the
+    device has seen a manifest that is unknown here (not with *force*, which overwrites it and keeps nothing
+    of it), `OutOfScope` or `RootExpired` for what no device would accept from these signers,
+    `UnknownDependency` or `DependencyCycle`, `UsageError` for an invalid label and for an asset that is
+    neither on the server nor in a file that was read here, and `StoreError`s.
     """
     place = await read_push_target(home, client, agent_id, signers)
     for _ in range(TRIES):
@@ -213,7 +213,7 @@ async def check_push(
     force: bool = False,
     signers: Sequence[Signer] = (),
 ) -> None:
-    """Raise what `push` would raise of what is known now. Nothing is signed or written."""
+    """Raise what `push` would raise, as far as is known now. Sign and write nothing."""
     place = await read_push_target(home, client, agent_id, signers)
     async with _alone(place):
         await _merge(place, change, named=named, force=force)
@@ -239,7 +239,7 @@ async def _merge(
     named: Collection[str],
     force: bool,
 ) -> _Merged:
-    """Return the manifest that *change* comes to, by what is known now."""
+    """Return the manifest that *change* results in, as far as is known now."""
     known = await read_base_revision(place, force=force)
     if not force:
         refuse_undoing(place.agent_id, known)
@@ -279,7 +279,7 @@ async def seal_secrets(
     """Return *wanted*, with the secrets to which it refers sealed for the device, where *before* is in force,
     and those of *named* are as this operator has written them.
 
-    Raises what `Sealer.seal` raises.
+    Raise what `Sealer.seal` raises.
     """
     if not refers_to_secrets(wanted):
         return SealedEntries(entries=wanted)
@@ -298,8 +298,8 @@ async def seal_secrets(
 
 
 def _refuse_slot(agent_id: str, wanted: Contents, before: Contents) -> None:
-    """Raise `UsageError` for another label ``slot`` that is no number. One that stands there already keeps
-    nobody from pushing: the device says that it waits."""
+    """Raise `UsageError` for a new value of the label ``slot`` that is not a number. A value that is there
+    already prevents no push: the device reports that it waits."""
     is_other = wanted.labels.get(SLOT_LABEL) != before.labels.get(SLOT_LABEL)
     if is_other and (why := explain_slot(wanted.labels)):
         raise UsageError(f"{agent_id}: label slot: {why}")
@@ -310,8 +310,8 @@ def _note_named(home: Home, agent_id: str, entries: Mapping[str, SerializedScore
 
 
 def _refuse_missing_labels(agent_id: str, wanted: Contents, before: Contents) -> None:
-    """Raise `FactMissing` where what is new or another refers to a label that the device will not have. A
-    Score whose label is taken away later says so itself, on the device."""
+    """Raise `FactMissing` where something new or changed refers to a label that the device will not have. A
+    Score whose label is removed later reports that itself, on the device."""
     for name, entry in wanted.scores.items():
         if not entry.references or before.scores.get(name) == entry:
             continue
@@ -326,7 +326,7 @@ def _refuse_missing_labels(agent_id: str, wanted: Contents, before: Contents) ->
 
 @asynccontextmanager
 async def _alone(place: PushTarget) -> AsyncGenerator[None]:
-    """Keep every other push of ours to this device waiting meanwhile, from whatever process."""
+    """Make every other push of this operator to this device wait meanwhile, from any process."""
     while True:
         with ExitStack() as stack:
             if await _to_its_end(stack.enter_context, place.home.pushing(place.agent_id)):
@@ -336,7 +336,8 @@ async def _alone(place: PushTarget) -> AsyncGenerator[None]:
 
 
 async def _to_its_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run *function* in a thread. Cancelled, wait for it: its effect must not land once others may push."""
+    """Run *function* in a thread. If cancelled, wait for it: its effect must not come once others may
+    push."""
     done = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
     try:
         return await asyncio.shield(done)
@@ -395,10 +396,10 @@ def _next(
 
 
 def _within_scope(place: PushTarget, manifest: Manifest, base: Manifest | None) -> Manifest:
-    """Return *manifest*, without leave for removals where its signers cannot give it: then many are held; and
-    in the order of *base* where they may not change that.
+    """Return *manifest*. Where its signers may not do that, return it without the permission for removals, so
+    that many are held back, or in the order of *base*.
 
-    Raise what a device would refuse it with, on which *base* is in force.
+    Raise the error with which a device that has *base* in force would refuse it.
     """
     root, now = place.believed.root, datetime.now(UTC)
     if root is None:
@@ -417,7 +418,7 @@ def _within_scope(place: PushTarget, manifest: Manifest, base: Manifest | None) 
 
 
 def _keep_order(manifest: Manifest, base: Manifest | None) -> tuple[SerializedScore, ...]:
-    """Return the Scores of *manifest*, those of *base* as they come there, and what is new behind them."""
+    """Return the Scores of *manifest*: those of *base* in the order of *base*, then the new ones."""
     places = {each.id: place for place, each in enumerate(base.scores)} if base else {}
     return tuple(sorted(manifest.scores, key=lambda each: places.get(each.id, len(places))))
 

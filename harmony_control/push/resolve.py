@@ -50,8 +50,9 @@ async def with_digests(
 ) -> dict[str, Entry[TopologyT]]:
     """Return *entries*, with every image pinned to the digest that its tag stands for now.
 
-    Images that are pinned already cost nothing. Passwords of logins are among *secrets*. `ImageNotFound`,
-    `RegistryUnreachable`, or `ConfigError` for a file of authorities that cannot be read.
+    An image that is pinned already costs nothing. The passwords of logins are among *secrets*. Raise
+    `ImageNotFound`, `RegistryUnreachable`, or `ConfigError` for a file of certificate authorities that cannot
+    be read.
     """
     users: dict[_Asked, str] = {}
     for name, entry in entries.items():
@@ -83,7 +84,7 @@ async def with_digests(
 
 
 def find_tags(score: BaseModel) -> list[str]:
-    """Return the images in *score* that are named by a tag alone."""
+    """Return the images in *score* that are named only by a tag."""
     found: list[str] = []
 
     def note(reference: str, _: RegistryLogin | None) -> str:
@@ -96,8 +97,7 @@ def find_tags(score: BaseModel) -> list[str]:
 
 
 def _map_images(model: ModelT, image: Change) -> ModelT:
-    """Return *model* with *image* applied to every image in it; the same object when nothing is
-    different."""
+    """Return *model* with *image* applied to every image in it; the same object where nothing changes."""
     changed: dict[str, object] = {}
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
@@ -110,8 +110,8 @@ def _map_images(model: ModelT, image: Change) -> ModelT:
 
 
 def _map_value(value: object, text: Callable[[str], str], image: Change) -> object:
-    """Return *value* of a field: *text* is for its own texts, *image* for the marked ones of models
-    within."""
+    """Return the *value* of a field, with *text* applied to its own texts, and *image* to the marked texts of
+    models in it."""
     if isinstance(value, str):
         return text(value)
     if isinstance(value, BaseModel):
@@ -137,7 +137,7 @@ def _as_it_is(text: str) -> str:
 
 
 def _is_marked(annotation: object) -> bool:
-    """Return whether the mark is anywhere in it: ``tuple[ImageRef, ...]``, ``ImageRef | None``."""
+    """Return whether the mark is anywhere in *annotation*: ``tuple[ImageRef, ...]``, ``ImageRef | None``."""
     return annotation is IMAGE_MARK or any(_is_marked(each) for each in get_args(annotation))
 
 
@@ -149,8 +149,8 @@ def _image(reference: str) -> ImageName | None:
 
 
 async def _resolve(users: Mapping[_Asked, str], secrets: FleetSecrets) -> dict[_Asked, str]:
-    """Return what each image is pinned to, by its login. *users* says which Score wants it, for who reads
-    that it is not there."""
+    """Return, for each image with its login, the pinned image. *users* names the Score of each image, for the
+    error message."""
     logins = {
         login: await asyncio.to_thread(open_login, secrets, login)
         for login in dict.fromkeys(login for _, login in users)
@@ -215,7 +215,7 @@ async def _digest(registries: RegistryClient, image: ImageName, given: OpenedLog
 
 
 def _name(image: ImageName) -> str:
-    """Return the image as its registry knows it."""
+    """Return the name of the image as its registry knows it."""
     return f"{image.repository}:{image.tag or 'latest'}"
 
 

@@ -75,14 +75,14 @@ class Sealer:
     def seal(
         self, entries: Mapping[str, SerializedScore], before: Mapping[str, SerializedScore]
     ) -> SealedEntries:
-        """Return *entries*, each with its secrets, where *before* is in force.
+        """Return *entries*, each with its secrets sealed, where *before* is in force.
 
-        An entry that stays as it is keeps what it has, unless a newer value can be opened here; with a
-        warning where the one here is older, or does not count, and where the entry was never named here.
-        One of an earlier manifest, never named here, keeps what it had there, if that is the value here.
-        `UsageError` for a secret that there is none of here, that this operator cannot open, or that is older
-        here than in *before*, for an entry that was never named here and has nothing to keep, and where
-        others say that the device has another key than the one to which was sealed so far; `ConfigError`.
+        An entry that is unchanged keeps its sealed secrets, unless a newer value can be opened here; warn
+        where the value here is older, or is not valid, and where this home never named the entry. An entry of
+        an earlier manifest that was never named here keeps its secrets of then, if they have the value here.
+        Raise `UsageError` for a secret that does not exist here, that this operator cannot open, or that is
+        older here than in *before*; for an entry that was never named here and has no secrets to keep; and
+        where others report another key of the device than the one used so far. Raise `ConfigError`.
         """
         warnings: dict[str, None] = {}
         if refers_to_secrets(entries):
@@ -198,7 +198,8 @@ class Sealer:
             raise self._refuse_key(error) from error
 
     def _refuse_another_key(self, before: Mapping[str, SerializedScore]) -> None:
-        """Raise `UsageError` where a record gives the device another key: who signs one would have all."""
+        """Raise `UsageError` where a record gives the device another key: whoever signs such a record would
+        get all secrets."""
         if self.is_enrolled_here or not self.report_key:
             return
         key, pinned = self._key("").id, self.home.read_sealed_to(self.agent_id)
@@ -219,9 +220,9 @@ class Sealer:
 
 
 def without_current_secrets(secrets: FleetSecrets, entry: SerializedScore) -> SerializedScore:
-    """Return *entry*, of a manifest, as somebody has written it. One of which a secret was set anew since,
-    or was not sealed for what it says, stays as it is, which nobody has written: it is to be pushed.
-    `ConfigError`."""
+    """Return *entry*, of a manifest, without its sealed secrets, as a person writes it. Return it unchanged
+    where one of its secrets was set again since, or was sealed for other content: it then differs from what a
+    person writes, and is pushed. Raise `ConfigError`."""
     for name, each in entry.secrets.items():
         if each.entry != hash_entry(entry):
             return entry

@@ -28,7 +28,8 @@ _AT_ONCE = 16
 async def each_of(
     values: Mapping[str, ValueT], do: Callable[[str, ValueT], Awaitable[DoneT]]
 ) -> dict[str, DoneT | HarmonyError]:
-    """Return what *do* came to for each of *values*, by name, or its `HarmonyError`: one costs no other."""
+    """Return, by name, the result of *do* for each of *values*, or its `HarmonyError`: one failure does not
+    stop the others."""
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def one(name: str, value: ValueT) -> DoneT | HarmonyError:
@@ -59,7 +60,7 @@ class PreparedPush:
     async def put(
         self, *, expires_in: timedelta | None = None
     ) -> Mapping[str, Pushed | HarmonyError]:
-        """Write it for each device that has not refused it, as `Device.put`. Does not wait."""
+        """Write the manifest for each device that has not refused it, as `Device.put` does. Do not wait."""
         ready = {
             name: each for name, each in self.answers.items() if not isinstance(each, HarmonyError)
         }

@@ -46,7 +46,7 @@ class Wanted:
     absent: frozenset[str] = frozenset()
 
     def pages(self, state: ActualState) -> Mapping[str, ScoreStatus]:
-        """Return what is known of the Scores waited for, as of this generation."""
+        """Return the status of the Scores waited for, as of this generation."""
         return {
             name: page
             for name, page in state.scores.items()
@@ -63,12 +63,12 @@ class Wanted:
         return state.generation >= self.generation
 
     def _is_since(self, observed_generation: int, state: ActualState) -> bool:
-        """Return whether that is of this generation or a newer one. What is above the newest that was taken
-        in is of an earlier epoch."""
+        """Return whether *observed_generation* is this generation or a newer one. One above the newest that
+        was taken in belongs to an earlier epoch."""
         return self.generation <= observed_generation <= state.generation
 
     def is_settled(self, state: ActualState) -> bool:
-        """Return whether nothing of it is under way any more."""
+        """Return whether nothing of the push is under way any more."""
         if not self.is_taken_in(state):
             return False
         pages = self.pages(state)
@@ -96,10 +96,10 @@ async def wait_until_settled(
     timeout_s: float,
     on_state: Watcher | None = None,
 ) -> ActualState:
-    """Return the state in which everything wanted is settled; every state before it is told to *on_state*.
+    """Return the state in which everything wanted is settled. Call *on_state* with every state before it.
 
-    `NoAnswer` after *timeout_s*, or as soon as the device says that it refuses the manifest; it tells
-    what is known last, and whether the device is heard at all.
+    Raise `NoAnswer` after *timeout_s* seconds, or as soon as the device reports that it refuses the manifest.
+    The error says what is known last, and whether the device is heard at all.
     """
     wait = _Wait(wanted, on_state)
     with suppress(TimeoutError):
@@ -121,7 +121,8 @@ class _Wait:
         self.refusal: str | None = None
 
     async def through(self, reports: AsyncIterator[Report]) -> ActualState | None:
-        """Return the state that settles it; None when the device has begun to refuse the manifest."""
+        """Return the state in which everything is settled; None when the device has begun to refuse the
+        manifest."""
         async for report in reports:
             first, self._last = self._last is None, report
             if (state := report.state) is None:
@@ -138,7 +139,7 @@ class _Wait:
         raise AssertionError("reports go on for ever")
 
     async def last_words(self, reports: Reports, agent_id: str) -> str:
-        """Return what is known when the time is up."""
+        """Return in words what is known when the time is up."""
         seen = await reports.read_seen(agent_id)
         if seen.heartbeat is None or seen.at is None:
             silent = "it was never heard of"
