@@ -30,7 +30,7 @@ _WORD_IN_BYTES = re.compile(_WORD.pattern.encode())
 
 
 def secret_word(score: str, name: str, version: str) -> str:
-    """Return what stands for that secret of the Score *score*."""
+    """Return the word that stands for that secret of the Score *score*."""
     return f"<secret {score}/{name} {version}>"
 
 
@@ -42,7 +42,7 @@ def find_words(text: str | bytes) -> frozenset[str]:
 
 
 def find_words_within(value: object) -> frozenset[str]:
-    """Return the words in *value*, and in whatever is in it, the names of a mapping too."""
+    """Return the words in *value* and in everything within it, including the names in a mapping."""
     if isinstance(value, str | bytes):
         return find_words(value)
     if isinstance(value, BaseModel):
@@ -67,7 +67,8 @@ class SecretValues:
         """By word: that which it is like, and the value."""
 
     def put(self, word: str, value: str) -> None:
-        """From now on *word* stands for *value*. `SecretRefused` where it stands for another."""
+        """Let *word* stand for *value* from now on. Raise `SecretRefused` where it stands for another
+        value."""
         if self._values.setdefault(word, value) != value:
             raise SecretRefused(
                 f"{word} stands for another value already, and a new one has a new version: set it anew "
@@ -75,24 +76,24 @@ class SecretValues:
             )
 
     def lend(self, word: str, value: str) -> str:
-        """Return a word like *word*, and unlike any other, that stands for *value* until it is taken back."""
+        """Return a new word, similar to *word*, that stands for *value* until `take_back`."""
         own = f"{word.rpartition(' ')[0]} {secrets.token_hex(8)}>"
         self._lent[own] = word, value
         return own
 
     def take_back(self, words: Collection[str]) -> None:
-        """Forget *words*, which were lent."""
+        """Forget *words*, which `lend` returned."""
         for word in words:
             self._lent.pop(word, None)
 
     def call_as_in_force(self, text: str) -> str:
-        """Return *text* with each word that is lent as the one that it is like: to tell whether what is
-        previewed is what is there, of which the word is known and the value is not. What it stands for in
-        force may be another value: *text* is not to be revealed."""
+        """Return *text* with each lent word replaced by the word that it is similar to, so that a preview can
+        be compared with what is in force, whose value is not known. The word in force may stand for another
+        value: do not reveal the returned text."""
         return _WORD.sub(lambda found: self._lent.get(found[0], (found[0], ""))[0], text)
 
     def keep_only(self, score: str, words: Collection[str]) -> None:
-        """Keep of the values of *score* those of *words* alone."""
+        """Keep, of the values of *score*, only those of *words*."""
         self._values = {
             word: value
             for word, value in self._values.items()
@@ -100,18 +101,19 @@ class SecretValues:
         }
 
     def forget_all_but(self, score_ids: Collection[str]) -> None:
-        """Keep no value of Scores that nobody wants any more."""
+        """Forget the values of all Scores except *score_ids*."""
         self._values = {
             word: value for word, value in self._values.items() if _score_of(word) in score_ids
         }
 
     def reveal(self, content: bytes) -> bytes:
-        """Return *content* with the values in it. `SecretMissing` for a word that stands for nothing now."""
+        """Return *content* with the values in place of the words. Raise `SecretMissing` for a word that
+        stands for nothing now."""
         # In one pass: a value that looks like a word is a value.
         return _WORD_IN_BYTES.sub(lambda found: self._value_of(found[0].decode()).encode(), content)
 
     def reveal_text(self, text: str) -> str:
-        """As `reveal`."""
+        """Return *text* with the values in place of the words. Raise `SecretMissing` as `reveal` does."""
         return self.reveal(text.encode()).decode()
 
     def _value_of(self, word: str) -> str:

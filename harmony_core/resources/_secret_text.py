@@ -25,7 +25,7 @@ _REFERS_TO_SECRET: Final = re.compile(r"\$\{secret\.")
 
 
 def has_secret(text: str) -> bool:
-    """Return whether *text* refers to a secret, or has the word that stands for one on a device."""
+    """Return whether *text* refers to a secret, or contains a word that stands for one on a device."""
     return bool(find_words(text) or _REFERS_TO_SECRET.search(text))
 
 
