@@ -39,12 +39,12 @@ class LocalTree:
 
     @property
     def has_content(self) -> bool:
-        """Whether there is more than an empty directory as git keeps it."""
+        """Whether there is more than an empty directory, as git keeps it."""
         return not self.is_directory or any(each.name not in _NO_CONTENT for each in self.files)
 
     @property
     def private(self) -> list[Path]:
-        """Files that are likely to be secrets: others may not read them, or they are called so."""
+        """The files that are likely to be secrets: others may not read them, or their names suggest it."""
         return [
             file for file, mode in self.files.items() if not mode & 0o077 or file.suffix in _OF_KEYS
         ]

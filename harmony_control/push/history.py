@@ -102,7 +102,7 @@ class History:
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """Those of the newest generation."""
+        """The labels of the newest generation."""
         return self.generations[-1].manifest.labels if self.generations else {}
 
     def name_of(self, generation: Generation) -> str:

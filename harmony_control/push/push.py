@@ -126,7 +126,7 @@ class Pushed:
 
     @property
     def awaited(self) -> frozenset[str]:
-        """What was changed, and everything that it waits for, directly or not."""
+        """The ids of what was changed, and of everything that it waits for, directly or not."""
         found: set[str] = set()
         left = list(self.changed)
         while left:
@@ -138,12 +138,12 @@ class Pushed:
 
     @cached_property
     def dependents(self) -> frozenset[str]:
-        """What depends on what was changed or removed, by its own words."""
+        """The ids of Scores that state that they depend on what was changed or removed."""
         return downstream(self.changed | self.removed, self.entries, self.before)
 
     @property
     def concerned(self) -> frozenset[str]:
-        """All that must be in order for the push to have gone well."""
+        """The ids of all Scores that must be in order for the push to have succeeded."""
         return self.awaited | self.dependents | (self.in_order & self.entries.keys())
 
 

@@ -54,7 +54,7 @@ class PreparedPush:
 
     @property
     def refused(self) -> Mapping[str, HarmonyError]:
-        """Why it cannot be pushed, by device."""
+        """The reason why it cannot be pushed, by device."""
         return {name: each for name, each in self.answers.items() if isinstance(each, HarmonyError)}
 
     async def put(

@@ -51,7 +51,7 @@ class NearbyRegistry:
 
     @property
     def repository(self) -> str:
-        """How podman names it, without TLS, before the tag."""
+        """podman's name for the image, without TLS and without the tag."""
         return f"127.0.0.1:{self._server.server_address[1]}/{self._server.secret}"
 
     @property

@@ -52,7 +52,7 @@ class ContainerSteps:
 
     @property
     def only_starts(self) -> bool:
-        """What is there is right, and does not run."""
+        """Whether the container is as desired, and is only to be started."""
         return self.start and self.make is None
 
     @property

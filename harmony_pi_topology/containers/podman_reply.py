@@ -184,7 +184,7 @@ class FoundContainer:
 
     @property
     def alive(self) -> bool:
-        """Whether it has processes, be they frozen or about to end."""
+        """Whether it has processes, frozen or about to end included."""
         return self.status in _ALIVE
 
 

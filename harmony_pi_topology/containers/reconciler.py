@@ -116,7 +116,7 @@ class _Look:
 
     @property
     def problem(self) -> CapabilityError | None:
-        """Why it cannot be made as it is wished for. What is unsafe outweighs what is missing."""
+        """The reason why it cannot be made as desired. What is unsafe comes before what is missing."""
         return self.mounts.problem or self.devices.problem
 
 
@@ -192,7 +192,7 @@ class PodmanContainers:
     async def converge(
         self, resources: Sequence[Container], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        """Converge *resources*. Trouble with one container delays the others at most."""
+        """Converge *resources*. Trouble with one container only delays the others."""
         results = await gather_results(resources, partial(self._converge, apply=apply))
         return [
             name_resource(result, each.id) for each, result in zip(resources, results, strict=True)

@@ -80,8 +80,8 @@ class DesiredContainer:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What recognises it, once made. Each is there, empty where there is nothing to say: podman adds what
-        its image says of those that are not."""
+        """The labels by which a container, once made, is recognised. All are there, empty where they have
+        nothing to say: for a label that is missing, podman takes that of the image."""
         may_hold = self.container.max_hold_s
         return {
             MAX_HOLD_LABEL: str(may_hold) if may_hold is not None else "",

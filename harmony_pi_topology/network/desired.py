@@ -122,16 +122,16 @@ class DesiredProfile:
 
     @property
     def spec(self) -> str:
-        """Hex SHA-256 of what an interface takes on of it, without the secrets.
+        """Hex SHA-256 of the settings that an interface takes on, without the secrets.
 
-        What "was this confirmed?" compares.
+        It answers whether this was confirmed.
         """
         known = {name: value for name, value in self.live.items() if (name, value) not in _NEWER}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
     @property
     def attempt(self) -> str:
-        """Hex SHA-256 of `spec` with its secrets, by their marks. What "was this tried?" compares."""
+        """Hex SHA-256 of `spec` with the marks of its secrets. It answers whether this was tried."""
         if not self.marks:
             return self.spec
         marked = json.dumps([self.spec, self.marks], sort_keys=True)
@@ -139,14 +139,17 @@ class DesiredProfile:
 
     @property
     def on_trial(self) -> Settings:
-        """As long as it is not confirmed: nothing brings it up by itself once it has been taken back."""
+        """The settings while it is not confirmed: nothing activates the profile by itself once it was rolled
+        back."""
         return {**self.settings, "connection.autoconnect": False}
 
     @property
     def unproven(self) -> Settings:
-        """On disk, as long as the device was never reached by it: it takes no other's place by itself.
+        """The settings on disk while the device was never reached through it: the profile replaces no other
+        by itself.
 
-        A Wi-Fi network may be the only one where the device is taken next, so it is used where no other is.
+        A Wi-Fi network may be the only one where the device is taken next, so it is used where there is no
+        other.
         """
         if self.profile.may_be_out_of_range:
             return {**self.settings, "connection.autoconnect-priority": _LAST}
@@ -154,7 +157,7 @@ class DesiredProfile:
 
     @property
     def public_key(self) -> str | None:
-        """That of a WireGuard link whose private key is known."""
+        """The public key of a WireGuard link whose private key is known."""
         private_key = self.secrets.get(PRIVATE_KEY)
         return None if private_key is None else find_public_key(private_key)
 
@@ -165,7 +168,7 @@ class DesiredProfile:
 
     @property
     def live(self) -> Settings:
-        """What an interface that uses it takes on."""
+        """The settings that an interface with this profile takes on."""
         return {name: value for name, value in self.settings.items() if name in LIVE}
 
 

@@ -104,7 +104,7 @@ class NetworkBus:
 
     @property
     def link(self) -> NetworkLink | None:
-        """The connection that stands at the moment."""
+        """The present connection."""
         return self._link if self._link is not None and self._link.connection.open else None
 
     async def ping(self) -> None:

@@ -116,7 +116,7 @@ class NetworkManager(DbusInterfaceCommonAsync, interface_name=NETWORK_MANAGER):
 
     @dbus_property_async("b")
     def startup(self) -> bool:
-        """It was just started, and still brings up what it does by itself."""
+        """Whether it was just started, and still activates what it activates by itself."""
         raise NotImplementedError
 
 
@@ -128,7 +128,7 @@ class Checkpoint(
 
     @dbus_property_async("x")
     def created(self) -> int:
-        """When, in milliseconds since the boot."""
+        """The time of its creation, in milliseconds since the boot."""
         raise NotImplementedError
 
 
@@ -197,7 +197,7 @@ class ActiveConnection(
 
     @dbus_property_async("u")
     def state(self) -> int:
-        """1 activating, 2 activated, 3 deactivating, 4 deactivated."""
+        """The state: 1 activating, 2 activated, 3 deactivating, 4 deactivated."""
         raise NotImplementedError
 
     @dbus_property_async("ao")
@@ -224,7 +224,8 @@ class Device(DbusInterfaceCommonAsync, interface_name="org.freedesktop.NetworkMa
 
     @dbus_property_async("u")
     def state(self) -> int:
-        """10 unmanaged, 20 unavailable, 30 disconnected … 100 activated, 110 deactivating, 120 failed."""
+        """The state: 10 unmanaged, 20 unavailable, 30 disconnected … 100 activated, 110 deactivating, 120
+        failed."""
         raise NotImplementedError
 
     @dbus_property_async("u")
@@ -233,7 +234,7 @@ class Device(DbusInterfaceCommonAsync, interface_name="org.freedesktop.NetworkMa
 
     @dbus_property_async("s")
     def hw_address(self) -> str:
-        """The one that it has now."""
+        """The present address."""
         raise NotImplementedError
 
     @dbus_property_async("(uu)")
@@ -242,7 +243,7 @@ class Device(DbusInterfaceCommonAsync, interface_name="org.freedesktop.NetworkMa
 
     @dbus_property_async("o")
     def active_connection(self) -> str:
-        """NO_OBJECT when it is not in use."""
+        """The path of its active connection; NO_OBJECT when it is not in use."""
         raise NotImplementedError
 
     @dbus_property_async("o", property_name="Ip4Config")
@@ -264,7 +265,7 @@ class Wired(DbusInterfaceCommonAsync, interface_name="org.freedesktop.NetworkMan
 
     @dbus_property_async("s")
     def perm_hw_address(self) -> str:
-        """The address that it was made with; empty where nobody knows."""
+        """The permanent address; empty where it is not known."""
         raise NotImplementedError
 
 
@@ -275,7 +276,7 @@ class Wireless(
 
     @dbus_property_async("s")
     def perm_hw_address(self) -> str:
-        """The address that it was made with; empty where nobody knows."""
+        """The permanent address; empty where it is not known."""
         raise NotImplementedError
 
 

@@ -66,7 +66,7 @@ class NetworkSteps:
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """The names of all that differs."""
+        """The names of all settings that differ."""
         return (*self.change, *self.change_secrets)
 
     @property

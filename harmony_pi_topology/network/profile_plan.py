@@ -74,12 +74,12 @@ class NetworkPlan:
 
     @property
     def is_proven(self) -> bool:
-        """The device was once reached by what an interface takes on of it."""
+        """Whether the device was once reached through these settings."""
         return self.record.confirmed == self.desired.spec
 
     @property
     def proves_itself(self) -> bool:
-        """It is in use as wished, whoever brought it up, and a connection would prove it."""
+        """Whether it is in use as desired, whoever activated it, and a connection would prove it."""
         there = self.there
         if there is None or there.use != "up" or there.missing_addresses:
             return False
@@ -87,7 +87,7 @@ class NetworkPlan:
 
     @property
     def is_short_of_its_wish(self) -> bool:
-        """It is not on disk as wished, since it is not proven."""
+        """Whether it is not on disk as desired, since it is not proven."""
         there = self.there
         if there is None or not there.saved:
             return True
@@ -95,7 +95,8 @@ class NetworkPlan:
 
     @property
     def has_to_wait(self) -> bool:
-        """Its change could be written now, but not be tried, and what it replaces may be needed yet."""
+        """Whether its change could be written now, but not be tried, while what it replaces may still be
+        needed."""
         there = self.there
         if there is None or not self.steps or self.is_proven or self.steps.bring_up is not None:
             return False
@@ -103,14 +104,14 @@ class NetworkPlan:
 
     @property
     def is_fresh(self) -> bool:
-        """There is nothing that it could go back to."""
+        """Whether there is no earlier state that it could go back to."""
         if self.there is None:
             return True
         return self.record.made and not self.record.wrote and not self.there.saved
 
     @property
     def is_unmade(self) -> bool:
-        """Its interface comes with it, and is not there yet."""
+        """Whether its interface is made together with it, and does not exist yet."""
         there = self.there
         return (
             self.profile.link.type in MADE
@@ -120,17 +121,17 @@ class NetworkPlan:
 
     @property
     def rank(self) -> int:
-        """What others stand on is brought up first."""
+        """The place in the order of activation: what others depend on comes first."""
         return _RANKS[self.profile.link.type]
 
     @property
     def interface(self) -> str | None:
-        """The name of the one that it is for; None for any that can."""
+        """The name of the interface that it is for; None for any suitable one."""
         return self.found.interface.name or None
 
     @property
     def interfaces(self) -> frozenset[str]:
-        """All whose use may change."""
+        """The names of all interfaces whose use may change."""
         link = self.profile.link
         names = {self.interface, self.there.interface if self.there is not None else None}
         match link:
@@ -150,7 +151,7 @@ class NetworkPlan:
 
     @property
     def wrote(self) -> NetworkRecord:
-        """The record, once its steps are done."""
+        """The record after its steps."""
         wrote = {**self.record.wrote, **self.steps.write}
         return attrs.evolve(
             self.record,

@@ -86,19 +86,19 @@ class FoundProfile:
 
     @property
     def public_key(self) -> str | None:
-        """That of the private key which a WireGuard link has."""
+        """The public key that belongs to the private key of a WireGuard link."""
         private_key = self.secrets.get(PRIVATE_KEY)
         return find_public_key(private_key) if private_key is not None else None
 
     @property
     def own_addresses(self) -> frozenset[str]:
-        """Those that the profile itself says."""
+        """The addresses that the profile itself states."""
         found = [self.settings.get(f"{family}.addresses", ()) for family in ("ipv4", "ipv6")]
         return frozenset(each for some in found if isinstance(some, tuple) for each in some)
 
     @property
     def missing_addresses(self) -> frozenset[str]:
-        """Its own that its interface has not, or not yet."""
+        """The own addresses of the profile that its interface does not have, or not yet."""
         return self.own_addresses - frozenset(self.addresses)
 
 
@@ -167,7 +167,7 @@ class NetworkRecord:
 
     @property
     def over(self) -> Self:
-        """The same without its trial, which has ended."""
+        """The same record without its trial, which has ended."""
         return attrs.evolve(self, trial=None)
 
     def record_rollback(self, spec: str, told: str) -> Self:

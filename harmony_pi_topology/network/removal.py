@@ -47,7 +47,7 @@ class _ProfileRemoval:
 
     @property
     def is_released(self) -> bool:
-        """It was there before us, and is not what we wrote."""
+        """Whether the profile was there before Harmony, and is no longer what Harmony wrote."""
         changed = differences(self.there.settings, self.record.wrote, self.record.wrote)
         return not self.record.made and (self.backup is None or bool(changed))
 
