@@ -38,6 +38,13 @@ PLACE = "/var/lib/harmony-first-boot"
 
 _FIRST_BOOT_SH = Path(__file__).with_name("first_boot.sh")
 _SERVICE = "harmony-first-boot.service"
+_UNIT_PATH = f"/etc/systemd/system/{_SERVICE}"
+_COMMANDS = [
+    ["sync"],
+    ["systemctl", "enable", _SERVICE],
+    # Not waited for: it begins when cloud-init has ended.
+    ["systemctl", "start", "--no-block", _SERVICE],
+]
 _HEADER = "#cloud-config"
 _ARCHIVE = "#cloud-config-archive"
 _NOTHING = f"{_HEADER}\n"
@@ -66,17 +73,14 @@ def _cloud_config(package: Package, invitation: Invitation, afterwards: str) -> 
         _file(f"{PLACE}/version", package.version.encode()),
         _file(f"{PLACE}/user-data", afterwards.encode()),
         *([] if invitation.agent_id else [_file(f"{PLACE}/chooses-id", b"\n")]),
-        _file(f"/etc/systemd/system/{_SERVICE}", _read_service(), mode="0644"),
+        _file(_UNIT_PATH, _read_service(), mode="0644"),
     ]
     return {
-        # Beside what another part says: lists are joined, and whatever else that says stays.
-        "merge_how": "dict(recurse_array,no_replace)+list(append)+str()",
+        # Beside what another part says: whatever else that says stays, and lists are joined, ours first. All
+        # commands are one script, which another part may end.
+        "merge_how": "dict(recurse_array,no_replace)+list(prepend)+str()",
         "write_files": written,
-        "runcmd": [
-            ["systemctl", "enable", _SERVICE],
-            # Not waited for: it begins when cloud-init has ended.
-            ["systemctl", "start", "--no-block", _SERVICE],
-        ],
+        "runcmd": _COMMANDS,
     }
 
 
@@ -135,21 +139,44 @@ def read_own_part(path: Path) -> str | None:
             f"{path} is there, and is no user-data that this can be added to: its first line must be "
             f"{_HEADER}; name another file, or move this one away"
         )
-    return None if f"path: {PLACE}/" in text else text
+    if f"path: {PLACE}/" not in text:
+        return text
+    if not _is_all_ours(text):
+        raise _changed(path)
+    return None
 
 
 def _first_part(path: Path, text: str) -> str:
     try:
         parts: Any = YAML(typ="safe", pure=True).load(text)
-        own = parts[0]["content"]
-    except (YAMLError, LookupError, TypeError) as error:
-        own = error
-    if not isinstance(own, str):
-        raise ConfigError(
-            f"{path} was made by `harmony invite`, and changed since so that it cannot be read; move it "
-            "away, write your own part anew, and do this again"
-        )
+        own, ours = (each["content"] for each in parts)
+    except (YAMLError, LookupError, TypeError, ValueError):
+        raise _changed(path) from None
+    if not isinstance(own, str) or not isinstance(ours, str) or not _is_all_ours(ours):
+        raise _changed(path)
     return own
+
+
+def _is_all_ours(text: str) -> bool:
+    """Return whether the user-data *text* has nothing but what `harmony invite` has written."""
+    try:
+        found: Any = YAML(typ="safe", pure=True).load(text)
+        paths = [str(each["path"]) for each in found["write_files"]]
+        commands = [[str(word) for word in each] for each in found["runcmd"]]
+    except (YAMLError, LookupError, TypeError):
+        return False
+    return (
+        {*found} == {"merge_how", "write_files", "runcmd"}
+        and all(each.startswith(f"{PLACE}/") or each == _UNIT_PATH for each in paths)
+        and commands == _COMMANDS
+    )
+
+
+def _changed(path: Path) -> ConfigError:
+    return ConfigError(
+        f"{path} was made by `harmony invite`, and changed since; move it away, write your own part into a "
+        "new file, and do this again"
+    )
 
 
 def write_user_data(path: Path, text: str) -> None:

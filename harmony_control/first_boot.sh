@@ -26,8 +26,10 @@ if [ ! -e "$here/enrolled" ]; then
     VERSION=$(cat "$here/version")
     export VERSION OPTIONS
     # Without a pipe, of which only the last status would count.
-    tar -cf "$here/package.tar" -C "$here/package" .
+    # The invitation is in it.
+    (umask 077 && tar -cf "$here/package.tar" -C "$here/package" .)
     sh "$here/install.sh" <"$here/package.tar"
+    rm "$here/package.tar"
     touch "$here/enrolled"
 fi
 # From here on the invitation is of no use. On the card there is again what was there before it, and cloud-init reads that at

@@ -47,8 +47,7 @@ class BoundedClient(Client):
         """
         self.ended.set()
         left, self._pending, self._pending_data_size = self._pending, [], 0
-        transport = self._transport
-        assert transport is None or isinstance(transport, _TlsTransport)
+        transport = self._transport if isinstance(self._transport, _TlsTransport) else None
         try:
             if transport is not None:
                 with suppress(OSError, TimeoutError):

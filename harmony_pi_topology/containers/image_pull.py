@@ -23,6 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from harmony_core.assets import Assets, NoAssets
 from harmony_core.change import NotReady
 from harmony_core.errors import (
@@ -76,6 +78,8 @@ class ImagePulls:
         self._pulls: dict[str, _Pull] = {}
         self._lacked: dict[str, frozenset[str]] = {}
         """By asker, of what podman lacked when a pull from assets came to nothing."""
+        self._needed_bytes: dict[str, int] = {}
+        """By image, how many bytes at least were to come when it was given up for want of room."""
         self._kept_nothing_of: dict[str, str] = {}
         """By asker, the image of whose assets nothing is kept any more."""
 
@@ -90,6 +94,7 @@ class ImagePulls:
         """
         asker = for_.name
         self.leave(asker, but=image)
+        await self._refuse_again_without_room(image)
         pull = await self._join(image, for_, login)
         pull.keep_alive(asker, for_s=self._abandoned_after_s, timeout_s=for_.pull_timeout_s)
         await asyncio.wait({pull.task}, timeout=self._wait_s)
@@ -114,21 +119,30 @@ class ImagePulls:
                 raise failure
 
     async def _refuse_without_room(self, pull: _Pull) -> None:
-        """End *pull* where podman's disk has no room for what is known to come. Others write to that disk,
-        too."""
+        """End *pull* where what is known to come has no room on podman's disk. Others write there, too."""
+        left_bytes = pull.left_bytes
+        disk = await self._measure_disk() if left_bytes else None
+        if disk is not None and disk.free_bytes < left_bytes + ROOM_KEPT_BYTES:
+            self._needed_bytes[pull.image] = pull.known_bytes
+            await pull.give_up(_describe_lack(pull.image, left_bytes, disk))
+
+    async def _refuse_again_without_room(self, image: str) -> None:
+        """Raise `WriteFailed` where *image* was given up for want of room, and there is no more by now."""
+        if image in self._pulls or (needed_bytes := self._needed_bytes.get(image)) is None:
+            return
+        disk = await self._measure_disk()
+        if disk is not None and disk.free_bytes < needed_bytes + ROOM_KEPT_BYTES:
+            raise WriteFailed(_describe_lack(image, needed_bytes, disk))
+        self._needed_bytes.pop(image, None)
+
+    async def _measure_disk(self) -> _Disk | None:
+        """Return the disk on which podman has images; None where nobody says."""
         try:
             directory = await self._podman.image_directory()
-            disk = await asyncio.to_thread(os.statvfs, f"{self._root}/{directory}")
+            found = await asyncio.to_thread(os.statvfs, f"{self._root}/{directory}")
         except (CapabilityError, OSError):
-            return  # podman itself tells of it
-        free_bytes, left_bytes = disk.f_bavail * disk.f_frsize, pull.left_bytes
-        if free_bytes < left_bytes + ROOM_KEPT_BYTES:
-            await pull.give_up(
-                f"{pull.image} has no room on this device: at least {left_bytes / 1e6:.1f} MB of it are "
-                f"still to come, and the disk of {directory} has {free_bytes / 1e6:.1f} MB left, of which "
-                f"{ROOM_KEPT_BYTES / 1e6:.1f} MB stay free; make room there (podman image prune --all takes "
-                "every image that no container uses)"
-            )
+            return None  # podman itself tells of it
+        return _Disk(directory=directory, free_bytes=found.f_bavail * found.f_frsize)
 
     async def keep_nothing(self, image: str, *, of: Container) -> None:
         """Delete the stored assets of *image*, which podman has: the agent may have ended before it could do
@@ -251,6 +265,21 @@ class ImagePulls:
                 del self._pulls[pull.image]
 
 
+@attrs.frozen(kw_only=True)
+class _Disk:
+    directory: str
+    free_bytes: int
+
+
+def _describe_lack(image: str, left_bytes: int, disk: _Disk) -> str:
+    return (
+        f"{image} has no room on this device: at least {left_bytes / 1e6:.1f} MB of it are still to come, "
+        f"and the disk of {disk.directory} has {disk.free_bytes / 1e6:.1f} MB left, of which "
+        f"{ROOM_KEPT_BYTES / 1e6:.1f} MB stay free; make room there (podman image prune --all takes every "
+        "image that no container uses)"
+    )
+
+
 class _Pull:
     """One pull under way, or ended and not yet told to everybody who asked for it."""
 
@@ -291,6 +320,11 @@ class _Pull:
     def left_bytes(self) -> int:
         """How many bytes are still to come, as far as that is known: of layers that have begun, packed."""
         return self._progress.left_bytes
+
+    @property
+    def known_bytes(self) -> int:
+        """How many bytes it has, as far as that is known."""
+        return self._progress.left_bytes + self._progress.so_far().done
 
     async def give_up(self, why: str) -> None:
         """Cancel the pull for lack of room, and wait until podman has been told."""

@@ -23,12 +23,16 @@ _OUTPUT_BYTES = 64 * 1024
 _TOLD_MOST = 5
 _CONTROLLERS = "/sys/fs/cgroup/cgroup.controllers"
 _CONTROLLERS_BYTES = 4096
-_IGNORED = re.compile(r"^/\S*/(?P<unit>[^/\s]+):(?P<line>\d+): (?P<what>.*ignor.*)$", re.IGNORECASE)
-"""A message of a file and its line. Others are of what else the unit needs, and that may come later."""
-_LIMIT = re.compile(
-    r"^[ \t]*(Memory(?:Max|High|Low|Min|SwapMax|ZSwapMax))[ \t]*=[ \t]*(\S*)", re.MULTILINE
+_IGNORED = re.compile(
+    r"^/\S*/(?P<unit>[^/\s]+):(?P<line>\d+): (?P<what>.+(?:[,.;] ignoring\b|\bis ignored\b).*)$",
+    re.IGNORECASE,
 )
-_NO_LIMIT = frozenset({"", "infinity"})
+"""What is left out of a file, with its line. Other messages are of what else the unit needs, and may come
+later, or of texts that are taken as they are (unknown escape sequences)."""
+_LIMIT = re.compile(
+    r"^[ \t]*((?:Startup|Default)?Memory(?:Limit|Max|High|Low|Min|SwapMax|ZSwapMax))[ \t]*=[ \t]*(\S*)",
+    re.MULTILINE,
+)
 
 
 class UnitVerifier:
@@ -62,7 +66,7 @@ class UnitVerifier:
             )
         # The last of several counts, and an empty one takes back those before it.
         limits = [
-            name for name, value in dict(_LIMIT.findall(content)).items() if value not in _NO_LIMIT
+            name for name, value in dict(_LIMIT.findall(content)).items() if _limits(name, value)
         ]
         if limits and not await asyncio.to_thread(self._can_limit_memory):
             raise UnitFailed(
@@ -101,3 +105,9 @@ class UnitVerifier:
         except (CapabilityError, FileNotFoundError):
             return True
         return b"memory" in found.split()
+
+
+def _limits(name: str, value: str) -> bool:
+    """Return whether the setting *name* asks anything of the kernel by *value*."""
+    is_guarantee = name.endswith(("Low", "Min"))
+    return value not in ({"", "0"} if is_guarantee else {"", "infinity"})

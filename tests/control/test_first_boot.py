@@ -146,6 +146,10 @@ def test_made_again_for_the_same_file_the_own_part_is_in_it_once(tmp_path: Path)
         (f"#cloud-config-archive\n- [\n# {PLACE}".encode(), "changed since"),
         (f"#cloud-config-archive\n{{}} # {PLACE}".encode(), "changed since"),
         (f"#cloud-config-archive\n- content: 7 # {PLACE}".encode(), "changed since"),
+        (
+            f"#cloud-config\nusers: []\nwrite_files:\n- path: {PLACE}/version\n".encode(),
+            "changed since",
+        ),
     ],
 )
 async def test_a_file_that_says_something_else_is_refused_before_anything_is_made(

@@ -39,6 +39,11 @@ class SlowLink:
         """Let *box*'s podman trust the registry under this name too."""
         box.write(f"/etc/containers/certs.d/{self.host}/ca.crt", authority.read_bytes())
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody is connected."""
+        return not self._tasks
+
     async def quiet(self) -> None:
         """Wait until nobody is connected."""
         while self._tasks:

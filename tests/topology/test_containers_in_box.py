@@ -937,8 +937,12 @@ async def test_an_image_that_has_no_room_is_given_up_before_it_fills_the_disk(
             wish = web.model_copy(update={"image": large.replace(bed.registry.host, link.host)})
             error = await inbox.under_test.expect_failure(wish)
             await link.quiet()
-        assert isinstance(error, WriteFailed)
-        assert " has no room on this device: at least " in error.message
+            # It is not begun anew, over and over, until there is room.
+            again = await inbox.under_test.expect_failure(wish)
+            assert link.is_idle
+        for each in (error, again):
+            assert isinstance(each, WriteFailed)
+            assert " has no room on this device: at least " in each.message
         assert (await inbox.podman.run("podman", "images", "-q")).stdout == b""
     finally:
         await inbox.podman.run("sh", "-c", LARGE_DISK)

@@ -133,6 +133,8 @@ async def test_what_systemd_reads_otherwise_and_what_is_not_there_yet_is_no_faul
     content = (
         "# X=1\n[Unit]\nAfter=harmony-contract-later.service\n[X-Notes]\nBy=hand\n"
         f"{SERVICE}StandardOutput=syslog\nX-Mine=1\nMemoryMax=64M\nMemoryMax=\nExecStartPre=-/run/later\n"
+        # What systemd calls an unknown escape sequence, and takes as it is.
+        "ExecStartPre=-/bin/sh -c \"echo a.b | sed -e 's/a\\.b/c/'\"\n"
     )
     name = "harmony-contract.service"
     assert (await host.apply_one(unit(name, content))).actions[-1] == "started"
@@ -148,13 +150,22 @@ def controllers(root: Path, text: str) -> Root:
 LIMITED = unit("kiosk.service", f"{SERVICE}  MemoryHigh = 64M\n")
 
 
+@pytest.mark.parametrize("setting", ["MemoryLimit=64M", "StartupMemoryMax=1G", "MemoryLow=1M"])
+async def test_each_way_to_say_it_is_refused_where_the_kernel_has_none(
+    tmp_path: Path, setting: str
+) -> None:
+    verifier = UnitVerifier(controllers(tmp_path, "cpu\n"), ["false"])
+    with pytest.raises(UnitFailed, match=setting.partition("=")[0]):
+        await verifier.verify(unit("kiosk.service", f"{SERVICE}{setting}\n"))
+
+
 async def test_a_limit_of_memory_is_refused_where_the_kernel_has_none(tmp_path: Path) -> None:
     """As Raspberry Pi OS boots unless it is told otherwise."""
     verifier = UnitVerifier(controllers(tmp_path, "cpuset cpu io pids\n"))
     with pytest.raises(UnitFailed, match=r"kiosk\.service has MemoryHigh=.*cgroup_enable=memory"):
         await verifier.verify(LIMITED)
     unlimited = unit(
-        "kiosk.service", f"{SERVICE}MemoryMax=infinity\nMemoryAccounting=yes\nMemoryLow=\n"
+        "kiosk.service", f"{SERVICE}MemoryMax=infinity\nMemoryAccounting=yes\nMemoryLow=0\n"
     )
     await verifier.verify(unlimited)
 
