@@ -27,6 +27,8 @@ STATED = 10_000
 _CANARY_MIB, _ABORT_MIB = 12, 18
 """What ten thousand devices may be sent for a canary of 1 % of them, a document of 64 KiB, and to take it
 back."""
+_SECOND_WAVE_MIB = 2 * 900 * 64 // 1024
+"""Two documents of 64 KiB for each of 9 %."""
 _FEWEST = 100
 """Of fewer, one that fails is more than a few percent."""
 _FEW_BYTES = 256 * 1024
@@ -109,12 +111,14 @@ async def follow(folder: Path, count: int) -> Load:
         found = await fleet.look()
         assert found.versions == {"1": count - well, "2": well}
 
+        before = await fleet.look()
         async with tell_step(fleet, "the third, 6 % fail, aborted"):
             said = await fleet.apply(3, fails_on=6, success="97%")
             assert "aborted" in said.out, said
             assert "on purpose" in said.out
-            await fleet.until(lambda now: "3" not in now.versions)
+            back = await fleet.until(lambda now: "3" not in now.versions)
         assert (await fleet.look()).versions == found.versions
+        assert within(sent_bytes(before, back), await _find_abort_mib(fleet), fleet.count)
 
         await stop_in_the_canary(fleet)
         assert (await fleet.look()).versions == found.versions
@@ -127,6 +131,17 @@ async def follow(folder: Path, count: int) -> Load:
             assert said.status == 0, said
         assert (await fleet.look()).versions == {"5": count}
         return fleet.load
+
+
+async def _find_abort_mib(fleet: Scale) -> int:
+    """Return how many MiB ten thousand devices may be sent for what was aborted by itself: as by hand where
+    it was in the canary. Of few devices none may fail there; then the second wave, 10 %, has the document,
+    too, and the one before."""
+    said = await fleet.harmony("--json", "rollout", "status", "kiosk")
+    (status,) = said.documents
+    assert status["state"] == "aborted"
+    by_hand = _CANARY_MIB + _ABORT_MIB
+    return {1: by_hand, 2: by_hand + _SECOND_WAVE_MIB}[status["wave"]]
 
 
 async def stop_in_the_canary(fleet: Scale) -> None:
