@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from harmony_core.errors import ContainerFailed
 from harmony_core.resources import Container
+from harmony_pi_topology.posix.errors import translate_errors
 
 from .paths import place_in
 
@@ -63,15 +65,16 @@ def list_dropped(container: Container) -> list[str]:
 
 def provide_profile(root: Path) -> None:
     """Write the tightened profile to `PROFILE` beneath *root*. Raise `ContainerFailed` where podman's own
-    profile is missing."""
+    profile is missing, and `WriteFailed`."""
     text = json.dumps(tighten(json.loads(_read_podman_s(root))))
     path = place_in(root, PROFILE)
-    if path.is_file() and path.read_text() == text:
-        return
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    new = path.with_suffix(".new")
-    new.write_text(text)
-    new.replace(path)
+    with translate_errors(str(path)):
+        if path.is_file() and path.read_text() == text:
+            return
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        new = path.with_suffix(".new")
+        new.write_text(text)
+        new.replace(path)
 
 
 def tighten(profile: dict[str, Any]) -> dict[str, Any]:
@@ -109,10 +112,8 @@ def _rule(name: str, action: str, argument: int, mask: int, equals: int) -> dict
 
 def _read_podman_s(root: Path) -> str:
     for path in _PODMAN_S:
-        try:
+        with translate_errors(path, doing="read"), suppress(FileNotFoundError):
             return place_in(root, path).read_text()
-        except FileNotFoundError:
-            continue
     raise ContainerFailed(
         f"podman's seccomp profile is missing ({_PODMAN_S[-1]}), without which a container would not be "
         "confined; run: apt-get install --reinstall golang-github-containers-common"

@@ -133,7 +133,7 @@ class Engine:
         try:
             async with asyncio.timeout(_LET_GO_WITHIN_S):
                 await self._bus.forget(_unit(name))
-                if await self._files.run(self._directory(name).exists):
+                if await self._files.run(self.is_there, name):
                     await self._bus.forget(_mount(name))
         except TimeoutError:
             raise TimedOut(
@@ -161,6 +161,12 @@ class Engine:
         with translate_errors(str(directory), doing="made"):
             directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.mkdir(mode=0o700, exist_ok=True)
+
+    def is_there(self, name: str) -> bool:
+        """Return whether there is anything of what it has written."""
+        directory = self._directory(name)
+        with translate_errors(str(directory), doing="looked at"):
+            return directory.exists()
 
     def delete(self, name: str) -> None:
         """Delete what it has written."""

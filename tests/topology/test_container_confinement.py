@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from harmony_core.errors import ContainerFailed
+from harmony_core.errors import ContainerFailed, WriteFailed
 from harmony_core.resources import Container, Mount
 from harmony_pi_topology.containers.confinement import PROFILE, provide_profile, tighten
 from harmony_pi_topology.containers.spec import resolve_desired
@@ -56,6 +58,26 @@ def test_it_is_made_of_the_one_that_podman_would_take(tmp_path: Path) -> None:
     write_podman_s(tmp_path, "etc", defaultErrnoRet=1)
     provide_profile(tmp_path)
     assert json.loads(made.read_text())["defaultErrnoRet"] == 1
+
+
+@pytest.mark.parametrize("call", ["is_file", "read_text", "write_text", "replace"])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+def test_what_the_disk_refuses_is_told_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    (tmp_path / "run/harmony").mkdir(parents=True)
+    source = tmp_path / "usr/share/containers/seccomp.json"
+    source.parent.mkdir(parents=True)
+    source.write_text(json.dumps(PODMAN_S))
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, call, refuse)
+    with pytest.raises(WriteFailed) as caught:
+        provide_profile(tmp_path)
+    assert os.strerror(number) in caught.value.message.partition(";")[0]
+    assert caught.value.message.partition("; ")[2]
 
 
 def test_without_podman_s_own_nothing_is_made_and_the_remedy_told(tmp_path: Path) -> None:

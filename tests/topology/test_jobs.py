@@ -75,7 +75,7 @@ class _Struck(FakeJobs):
 ONCE = Job(name="once", command=("/usr/bin/true",))
 
 
-@pytest.mark.parametrize("call", ["open", "mkdir", "iterdir", "read_text"])
+@pytest.mark.parametrize("call", ["open", "mkdir", "iterdir", "exists", "read_text"])
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOSPC])
 def test_what_the_disk_refuses_of_a_jobs_output_is_told_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
@@ -88,6 +88,7 @@ def test_what_the_disk_refuses_of_a_jobs_output_is_told_with_what_to_do(
     of_call: dict[str, Callable[[], object]] = {
         "open": lambda: engine.tails("once"),
         "mkdir": lambda: engine.make_room("once"),
+        "exists": lambda: engine.is_there("once"),
         "iterdir": lambda: engine.delete("once"),
         "read_text": lambda: engine.boot_id,
     }
