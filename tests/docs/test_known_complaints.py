@@ -17,8 +17,11 @@ ROWS = [
 def _list_tests(file: str) -> set[str]:
     """Return the names of all functions in *file*."""
     tree = ast.parse((TREE / file).read_text())
-    functions = ast.FunctionDef | ast.AsyncFunctionDef
-    return {each.name for each in ast.walk(tree) if isinstance(each, functions)}
+    return {
+        each.name
+        for each in ast.walk(tree)
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
 
 
 def test_each_complaint_names_tests_that_are_there() -> None:
