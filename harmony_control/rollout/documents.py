@@ -26,6 +26,7 @@ from harmony_control.store.roots import Believed, find_signing_keyids, read_beli
 from harmony_core.errors import (
     ConfigError,
     ManifestRejected,
+    OutOfScope,
     UnknownClass,
     UntrustedSignature,
     UsageError,
@@ -45,6 +46,11 @@ from harmony_core.wire.names import DESIRED_CLASS, FLEET, FLEET_WIDE, INDEX_KEY,
 __all__ = ["ClassDocuments", "Known", "Read", "Standing"]
 
 _GENERATIONS_AHEAD_MOST = 1_000
+_HOW_TO_GO_ON = (
+    "To do: if it was signed before the root document said so, let its signers sign it again (`harmony trust "
+    "add`), have those who may sign it in the end sign what is there anew, and limit the others then. Else "
+    "make void what was signed: harmony trust renew --new-epoch"
+)
 T = TypeVar("T", FleetIndex, ClassManifest, Gate)
 
 
@@ -56,6 +62,8 @@ class Read(Generic[T]):
     revision: int
     sha256: str
     written_at: datetime
+    keyids: Sequence[str]
+    """Of those who have signed it, as far as they count for it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -138,6 +146,7 @@ class ClassDocuments:
         opened = self._open(found, FLEET_TYPE, FLEET_WIDE)
         if opened is None:
             return None
+        self._refuse_out_of_scope(["*"], opened.keyids, FLEET_WIDE)
         index = parse_index(opened.payload, fleet=self.fleet)
         return None if index.epoch != self.epoch else _read(index, found, opened)
 
@@ -190,17 +199,30 @@ class ClassDocuments:
         if gate is None:
             return Standing()
         generation, _ = gate.value.settled
-        found = await self.read_manifest(name, generation) if generation else None
+        found = await self._read_base(name, generation) if generation else None
         newest = found
         if generation != gate.value.generation:
             # Nobody is to have it any more, and who has signed it may have been taken out since.
             with suppress(ManifestRejected):
-                newest = await self.read_manifest(name, gate.value.generation) or found
+                newest = await self._read_base(name, gate.value.generation) or found
         if newest is None:
             return Standing()
         return Standing(
             manifest=found.value if found is not None else None, rollout=newest.value.rollout
         )
+
+    async def _read_base(self, name: str, generation: int) -> Read[ClassManifest] | None:
+        """Return that generation, for who builds upon it: whoever signs the next one signs what it keeps of
+        this one, too."""
+        found = await self.read_manifest(name, generation)
+        if found is not None:
+            from harmony_core.wire.root import find_changed_kinds
+
+            manifest = found.value
+            nothing = manifest.model_copy(update={"scores": (), "removals_allowed": 0})
+            kinds = find_changed_kinds(manifest, nothing)
+            self._refuse_out_of_scope(kinds, found.keyids, manifest.target)
+        return found
 
     async def read_known(self, name: str, before: Known | None = None) -> Known:
         """Return all that is published of the class *name*. Raise `UnknownClass` where nothing was rolled out
@@ -347,6 +369,18 @@ class ClassDocuments:
                 raise error from None
             raise UntrustedSignature(_explain_limited(opened.keyids, target)) from error
 
+    def _refuse_out_of_scope(
+        self, kinds: Sequence[str], keyids: Sequence[str], target: str
+    ) -> None:
+        """Raise `UntrustedSignature` where those who have signed something may not change all of it."""
+        try:
+            self.believed.refuse_out_of_scope(kinds, keyids, target)
+        except OutOfScope as error:
+            raise UntrustedSignature(
+                f"nothing is built on what the message server holds as {_describe(target)}: {error.message}. "
+                f"Devices that do not have it refuse it, too. {_HOW_TO_GO_ON}"
+            ) from error
+
     def _find_signers(self) -> Sequence[Signer]:
         """Return who signs as an operator. Raise `ConfigError` where nobody can."""
         if not self.signers:
@@ -372,14 +406,15 @@ class ClassDocuments:
 
 def _explain_limited(keyids: Sequence[str], target: str) -> str:
     by = ", ".join(f"{each[:16]}…" for each in keyids)
-    what = "fleet index" if target == FLEET_WIDE else target
     return (
-        f"what the message server holds as {what} was signed by {by}, which signs for less by the newest "
-        "root document, so nothing is built on it, and devices that do not have it refuse it, too. If it "
-        "was signed before that, let that key sign for it again (`harmony trust add`), have another one sign "
-        "what is there anew, and limit it then; else make void what it has signed: harmony trust renew "
-        "--new-epoch"
+        f"what the message server holds as {_describe(target)} was signed by {by}, which signs for less by "
+        "the newest root document that has it, or whose time is over there. So nothing is built on it, and "
+        f"devices that do not have it refuse it, too. {_HOW_TO_GO_ON}"
     )
+
+
+def _describe(target: str) -> str:
+    return "fleet index" if target == FLEET_WIDE else target
 
 
 def _read(value: T, found: Entry, opened: Opened) -> Read[T]:
@@ -388,4 +423,5 @@ def _read(value: T, found: Entry, opened: Opened) -> Read[T]:
         revision=found.revision,
         sha256=hashlib.sha256(opened.payload).hexdigest(),
         written_at=found.written_at,
+        keyids=opened.keyids,
     )

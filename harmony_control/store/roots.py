@@ -7,7 +7,7 @@ that somebody else has published. A home without any trusts the keys in ``operat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -57,10 +57,10 @@ class Believed:
     """The newest root document; None for a fleet without."""
     keys: Mapping[str, bytes]
     """Who may sign manifests now, by key id."""
-    this_epoch: Mapping[Scope, Mapping[str, bytes]] = _NONE
-    """Every scope that any root document of this epoch has had for manifests, with its keys."""
+    this_epoch: Sequence[Root] = ()
+    """The root documents of this epoch, the oldest first."""
     earlier: Mapping[Scope, Mapping[str, bytes]] = _NONE
-    """The same of the epochs before."""
+    """Every scope that any root document of the epochs before has had for manifests, with its keys."""
 
     def find_keys(self, what: Signed, target: str | None = None) -> Mapping[str, bytes]:
         """Return the keys that may sign *what*; *target* is as of `Root.find_keys`."""
@@ -71,24 +71,58 @@ class Believed:
     def find_built_upon(self, target: str) -> Mapping[str, bytes]:
         """Return the keys on whose signatures for *target*, if still effective there, new ones may build:
         also those that were removed since, or may sign for less now, in the same epoch."""
-        return self.keys if self.root is None else _pick(self.this_epoch, target)
+        return self.keys if self.root is None else _pick(self._scopes, target)
 
     def find_counting(self, target: str) -> Mapping[str, bytes]:
-        """Return the same, for what nobody says to be in force: without the keys that sign for less by now,
-        whose holders can still write it."""
+        """Return the same, for what nobody says to be in force: each key only as far as it signs by the last
+        root document that has it. Who signs for less by now, or did before it was removed, can still write
+        it."""
         found = self.find_built_upon(target)
         if self.root is None:
             return found
-        now = _pick(_list_scopes([self.root]), target)
+        now = datetime.now(UTC)
         return {
-            keyid: key for keyid, key in found.items() if keyid in now or keyid not in self._signing
+            keyid: key
+            for keyid, key in found.items()
+            if keyid in self._last[keyid].find_keys("manifest", now, target)
         }
 
+    def refuse_out_of_scope(
+        self, kinds: Iterable[str], keyids: Collection[str], target: str
+    ) -> None:
+        """Raise `OutOfScope` where those who have signed for *target*, *keyids* of `find_counting`, may not
+        change Scores of all *kinds* there: by the newest root document, or the last that has one who was
+        removed since."""
+        if self.root is None:
+            return
+        from harmony_core.wire.root import check_kinds
+
+        kinds, now = list(kinds), datetime.now(UTC)
+        last = {self._last[each].version: self._last[each] for each in keyids}
+        refused: OutOfScope | None = None
+        for _, root in sorted({**last, self.root.version: self.root}.items(), reverse=True):
+            try:
+                check_kinds(root, kinds, keyids, now, target)
+            except OutOfScope as error:
+                refused = refused or error
+            else:
+                return
+        assert refused is not None
+        raise refused
+
     @cached_property
-    def _signing(self) -> frozenset[str]:
-        """The ids of all keys that sign manifests for anything by the newest root document."""
-        assert self.root is not None
-        return frozenset(keyid for keys in _list_scopes([self.root]).values() for keyid in keys)
+    def _scopes(self) -> Mapping[Scope, Mapping[str, bytes]]:
+        return _list_scopes(self.this_epoch)
+
+    @cached_property
+    def _last(self) -> Mapping[str, Root]:
+        """The last root document of this epoch that has a key for anything, by key id."""
+        return {
+            VerifyKey.from_text(key).id: root
+            for root in self.this_epoch
+            for scope in root.scopes
+            for key in scope.keys
+        }
 
     def find_void(self, target: str) -> Mapping[str, bytes]:
         """Return the keys whose signatures for *target* a new epoch has made void: nothing builds on them,
@@ -156,7 +190,7 @@ def read_believed(home: Home) -> Believed:
     return Believed(
         root=newest,
         keys=keys,
-        this_epoch=_list_scopes(each for each in chain if each.epoch == newest.epoch),
+        this_epoch=[each for each in chain if each.epoch == newest.epoch],
         earlier=_list_scopes(each for each in chain if each.epoch != newest.epoch),
     )
 
