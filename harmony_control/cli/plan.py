@@ -221,6 +221,7 @@ def _retired_lines(change: ClassChange, *, prune: bool) -> Iterator[str]:
     if prune:
         yield f"class {change.name} is not in the folder, and is taken away from {whose}:"
         yield from _score_lines(change.scores)
+        yield from _first_of([f"  ! {each}" for each in change.waiting.values()])
     else:
         yield f"class {change.name} is not in the folder, and stays on {whose}; --prune takes it away"
 
@@ -262,12 +263,17 @@ def _class_lines(change: ClassChange) -> Iterator[str]:
     yield from _score_lines(change.scores)
     if change.unsigned is not None:
         yield word(f"  ! {change.unsigned.message}")
+    yield from _first_of([f"  ! {each}" for each in change.waiting.values()])
     if change.unable:
         yield f"  ! {_devices(tuple(change.unable))} cannot follow:"
-        for name in sorted(change.unable)[:_UNABLE_SHOWN]:
-            yield word(f"      {change.unable[name].message}")
-        if len(change.unable) > _UNABLE_SHOWN:
-            yield f"      … and {len(change.unable) - _UNABLE_SHOWN} more; all of them: --json"
+        told = [change.unable[name].message for name in sorted(change.unable)]
+        yield from _first_of([f"      {each}" for each in told])
+
+
+def _first_of(lines: Sequence[str]) -> Iterator[str]:
+    yield from map(word, lines[:_UNABLE_SHOWN])
+    if len(lines) > _UNABLE_SHOWN:
+        yield f"      … and {len(lines) - _UNABLE_SHOWN} more; all of them: --json"
 
 
 def _score_lines(scores: Difference) -> Iterator[str]:
@@ -318,6 +324,7 @@ def _class_fields(change: ClassChange) -> Mapping[str, object]:
         "members": list(change.members),
         "joining": list(change.joining),
         "leaving": list(change.leaving),
+        "waiting": dict(change.waiting),
         "unable": {name: _unable_fields(each) for name, each in sorted(change.unable.items())},
         "unsigned": _unable_fields(change.unsigned) if change.unsigned else None,
     }

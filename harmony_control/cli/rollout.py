@@ -13,7 +13,7 @@ from harmony_control.fleet import Fleet
 from harmony_core.visible import word
 from harmony_core.wire.times import rfc3339
 
-from .common import home_of, out, signers_of
+from .common import home_of, out, signers_of, warn
 from .exits import CONVERGED, FAILED, NO_ANSWER
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ def tell_published(options: argparse.Namespace, done: Published) -> None:
     }
     first = f"{len(done.first_wave)} of {len(done.members)} devices are in its first wave"
     out(options, fields, f"class {done.name}: generation {done.generation}; {first}")
+    for each in done.waiting.values():
+        warn(options, each)
 
 
 async def follow(options: argparse.Namespace, rollout: Rollout, *, only_look: bool = False) -> int:

@@ -14,7 +14,7 @@ from harmony_control.push.resolve import with_digests
 from harmony_control.push.seal import without_current_secrets
 from harmony_control.rollout.documents import ClassDocuments, Read, Standing
 from harmony_control.rollout.members import read_manifests
-from harmony_control.rollout.publish import Wish, make_rollout, refuse_slots
+from harmony_control.rollout.publish import Wish, find_slotless, make_rollout
 from harmony_control.store.home import Home
 from harmony_control.store.secrets import FleetSecrets
 from harmony_core.close_names import did_you_mean
@@ -98,6 +98,8 @@ class ClassChange:
     members: Sequence[str]
     joining: Sequence[str] = ()
     leaving: Sequence[str] = ()
+    waiting: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """Of members and leaving, by id: who does not start with it, and what to do; as `find_slotless`."""
     unable: Mapping[str, HarmonyError] = attrs.field(factory=dict[str, HarmonyError])
     """The members that could not follow it, as they report what they can, and why."""
     unsigned: OutOfScope | None = None
@@ -201,7 +203,6 @@ async def make_plan(
         if (change := _plan_class(name, wish, known.get(name), labels)) is not None
     ]
     for each in changes:
-        refuse_slots(each.name, {name: labels[name] for name in (*each.members, *each.leaving)})
         make_rollout(documents.fleet, each.name, 1, each.members, each.wish)
     retired = [
         change
@@ -468,6 +469,7 @@ def _plan_class(
         members=sorted(has),
         joining=sorted(has - had),
         leaving=sorted(had - has),
+        waiting=find_slotless({each: labels[each] for each in had | has}),
         before=before,
         wish=wish,
     )

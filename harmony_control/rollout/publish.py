@@ -23,7 +23,13 @@ from harmony_control.bus.classes import hint_devices
 from harmony_control.bus.reports import Reports, Seen
 from harmony_core.errors import RevisionConflict, StoreError, UsageError
 from harmony_core.resources import first_problem
-from harmony_core.wire.admission import explain_slot, find_place, find_slot, find_step
+from harmony_core.wire.admission import (
+    HOW_TO_MEND_SLOTS,
+    explain_slot,
+    find_place,
+    find_slot,
+    find_step,
+)
 from harmony_core.wire.class_manifest import (
     PLACES,
     ClassManifest,
@@ -90,6 +96,8 @@ class Published:
     leaving: Sequence[str]
     """Who belonged to it, and does no more."""
     first_wave: Sequence[str]
+    waiting: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """Of `members` and `leaving`, by id: who does not start with it, and what to do; as `find_slotless`."""
 
 
 def _refuse_running(gate: Read[Gate] | None) -> None:
@@ -147,7 +155,6 @@ async def _publish(
     labels = {each.agent_id: each.labels for each in seen}
     members = _select(rule, generation, labels)
     before = _select(rule, stable, labels) if stable else []
-    refuse_slots(name, {each: labels[each] for each in {*members, *before}})
     if any("image_blobs" in each.spec for each in wish.scores.values()):
         from harmony_control.push.platforms import check_platforms
 
@@ -210,6 +217,7 @@ async def _publish(
         members=members,
         leaving=sorted(set(before) - set(members)),
         first_wave=opened,
+        waiting=find_slotless({each: labels[each] for each in waves}),
     )
 
 
@@ -252,14 +260,15 @@ def _select(rule: ClassRule, generation: int, labels: Mapping[str, Mapping[str, 
     return sorted(each for each, found in labels.items() if selector.matches(found))
 
 
-def refuse_slots(name: str, labels: Mapping[str, Mapping[str, str]]) -> None:
-    """Raise `UsageError` where the label ``slot`` of a device of the class *name* is no number."""
-    for agent_id, each in sorted(labels.items()):
-        if why := explain_slot(each):
-            raise UsageError(
-                f"{agent_id}, which is of the class {name}, would wait for ever: label slot: {why}; "
-                f"correct it, such as: harmony label {agent_id} slot=1"
-            )
+def find_slotless(labels: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return which devices have a label ``slot`` that is no number, of *labels* by id, and what to do about
+    it. They start with no generation, and keep nobody else from that."""
+    return {
+        agent_id: f"{agent_id} starts with no generation: label slot: {why}; {HOW_TO_MEND_SLOTS}, "
+        f"such as: harmony label {agent_id} slot=1"
+        for agent_id, each in sorted(labels.items())
+        if (why := explain_slot(each))
+    }
 
 
 def make_rollout(

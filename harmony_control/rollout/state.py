@@ -10,7 +10,7 @@ one that writes first is right.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias, get_args
 
@@ -21,7 +21,7 @@ from harmony_core.visible import cut, word
 from harmony_core.wire.class_manifest import PLACES, ClassManifest
 from harmony_core.wire.gate import Gate, GateState
 
-from .judge import Progress
+from .judge import Judged, Progress
 
 __all__ = ["Look", "Verb", "check_reason", "find_orders", "look", "order"]
 
@@ -69,6 +69,7 @@ def _find_stop(progress: Progress) -> str:
     if len(bad) > most:
         return f"{len(bad)} of {len(members)} devices are unhealthy: {told}{more}"
     wave = [each for each in progress.of_wave() if each.state not in {"Away", "NotReached"}]
+    wave = _leave_out_slotless(wave)
     lost = sum(each.state == "Unhealthy" for each in wave)
     if lost and (len(wave) - lost) < rollout.success_percent * len(wave) / 100:
         return f"{lost} of {len(wave)} devices of wave {progress.gate.step + 1} are unhealthy: {told}{more}"
@@ -103,6 +104,12 @@ def _find_wait(progress: Progress, now: datetime) -> _Wait | None:
     # Nobody comes after the last slot of the last wave.
     is_last = gate.step == len(rollout.steps) - 1 and not _find_later_slots(progress)
     soak_s = 0 if is_last else rollout.steps[gate.step].soak_s
+    heard, there = there, _leave_out_slotless(there)
+    if heard and not there and not is_last and not _find_later_slots(progress):
+        return _Wait(
+            f"{told}: {heard[0].member.id}, as all that were heard, has a label slot that is no number; "
+            f"correct it, or: harmony rollout promote {gate.name}"
+        )
     ready = sorted(each.ready_since for each in there if each.ready_since)
     enough = math.ceil(rollout.success_percent * len(there) / 100)
     if len(ready) < enough:
@@ -113,6 +120,14 @@ def _find_wait(progress: Progress, now: datetime) -> _Wait | None:
         why = f"{told}: {len(ready)} devices are ready, and soak until {soaked_at:%F %T} UTC"
         return _Wait(why, soaked_at)
     return None
+
+
+def _leave_out_slotless(those: Sequence[Judged]) -> list[Judged]:
+    """Return *those* without who never starts, because its label ``slot`` is no number: a wave that waits for
+    it would not end."""
+    return [
+        each for each in those if each.state != "Waiting" or each.member.waits_for != "SlotInvalid"
+    ]
 
 
 def _find_next(progress: Progress, now: datetime) -> Gate:

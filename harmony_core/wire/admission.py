@@ -20,6 +20,7 @@ from .gate import Gate
 from .selector import parse_selector
 
 __all__ = [
+    "HOW_TO_MEND_SLOTS",
     "SLOT_LABEL",
     "Choice",
     "explain_slot",
@@ -33,6 +34,9 @@ __all__ = [
 
 SLOT_LABEL = "slot"
 """The label by which the halves of a pair, or the devices of a site, begin one after the other."""
+HOW_TO_MEND_SLOTS = (
+    "correct one device of a pair, wait until it has the new generation, and correct the other"
+)
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MINUTE = timedelta(minutes=1)
 
@@ -137,7 +141,8 @@ def _find_shut(gate: Gate, step: int, place: int, labels: Mapping[str, str]) -> 
     if slot is None:
         # Whatever it was to be, its pair may have begun just now. After the last wave, too: all whose
         # slots say nothing would begin at once then.
-        return Choice(False, "SlotInvalid", f"its label slot: {explain_slot(labels)}")
+        why = f"its label slot: {explain_slot(labels)}; {HOW_TO_MEND_SLOTS}"
+        return Choice(False, "SlotInvalid", why)
     if step == gate.step and slot > gate.slot and not is_done:
         return Choice(False, "SlotNotOpen", f"its slot is {slot}, and {gate.slot} is open")
     return None

@@ -277,6 +277,39 @@ def test_who_comes_back_late_does_not_have_the_others_soak_again() -> None:
     assert "soak until 2026-03-01 12:01:55" in held.why
 
 
+def test_a_wave_ends_without_who_never_starts() -> None:
+    """Else one label would keep a class from everybody, whoever may set it."""
+    slotless = member("x", waits_for="SlotInvalid", gate=(1, 1))
+    after = look(progress([ready(), slotless, member("pi-2", 1)], now=SOAKED), SOAKED).next
+    assert after is not None
+    assert (after.state, after.step) == ("running", 1)
+    late = SOAKED + timedelta(days=1)
+    for reason in ("OutsideWindow", "Frozen"):
+        waits = attrs.evolve(slotless, waits_for=reason)
+        assert look(progress([ready(), waits, member("pi-2", 1)], now=late), late).next is None
+    # It makes no wave better than it is.
+    broken = member("bad", failure="web: JobFailed")
+    many = [attrs.evolve(slotless, id=f"x-{each}") for each in range(99)]
+    stopped = look(progress([broken, *many]), NOW).next
+    assert stopped is not None
+    assert stopped.state == "aborted"
+
+
+def test_a_wave_of_nobody_else_opens_no_other_wave_but_its_next_slot_and_the_end() -> None:
+    slotless = member("x", waits_for="SlotInvalid", gate=(1, 1))
+    held = look(progress([slotless, member("pi-2", 1)], now=SOAKED), SOAKED)
+    assert held.next is None
+    assert "x, as all that were heard, has a label slot that is no number" in held.why
+    assert held.why.endswith("harmony rollout promote kiosk")
+    after = look(progress([slotless, member("b", slot=1)], now=SOAKED), SOAKED).next
+    assert after is not None
+    assert (after.step, after.slot) == (0, 1)
+    last = attrs.evolve(slotless, step=2)
+    end = look(progress([last], gate(step=2, places=PLACES), now=SOAKED), SOAKED).next
+    assert end is not None
+    assert end.state == "done"
+
+
 @pytest.mark.parametrize("percent", range(1, 101))
 def test_exactly_as_many_as_are_to_be_ready_are_enough(percent: int) -> None:
     waits = [member(f"waits-{each}", waits_for="OutsideWindow") for each in range(100 - percent)]
@@ -315,6 +348,27 @@ def test_slots_of_a_wave_come_one_after_the_other() -> None:
     after = look(progress(members, now=SOAKED), SOAKED).next
     assert after is not None
     assert (after.step, after.slot) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("first", "at_95", "at_100"),
+    [
+        (ready("a-0"), (1, "running"), (1, "running")),
+        (member("a-0", failure="web: JobFailed"), (1, "running"), (0, "aborted")),
+        (member("a-0", waits_for="OutsideWindow"), (1, "running"), (0, "running")),
+        (member("a-0", gate=(1, 1)), (1, "running"), (0, "running")),
+        (member("a-0", is_heard=False, heard_at=None), (1, "running"), (1, "running")),
+    ],
+)
+def test_the_next_slot_asks_for_as_many_as_the_next_wave(
+    first: Member, at_95: tuple[int, str], at_100: tuple[int, str]
+) -> None:
+    halves = [ready(f"a-{each}") for each in range(1, 20)]
+    others = [member(f"b-{each}", slot=1) for each in range(20)]
+    for percent, expected in ((95.0, at_95), (100.0, at_100)):
+        found = progress([first, *halves, *others], now=SOAKED, success_percent=percent)
+        after = look(found, SOAKED).next or found.gate
+        assert (after.slot, after.state) == expected
 
 
 def test_an_empty_wave_is_over_at_once_and_the_last_one_is_the_end() -> None:

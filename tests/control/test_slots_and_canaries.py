@@ -12,7 +12,7 @@ import pytest
 from harmony_control.bus.classes import hint_devices
 from harmony_control.rollout.controller import Rollout
 from harmony_control.rollout.state import Look
-from harmony_core.errors import DidNotStick, UsageError
+from harmony_core.errors import DidNotStick
 from harmony_core.outcome import Success
 from harmony_core.wire.gate import Gate
 from harmony_scores import FileScore
@@ -146,7 +146,7 @@ async def test_a_slot_that_is_no_number_is_refused_wherever_it_is_said(pair: Sce
         ), said
 
 
-async def test_no_generation_is_published_to_who_has_had_a_slot_that_is_no_number(
+async def test_who_has_had_a_slot_that_is_no_number_keeps_nobody_else_from_a_generation(
     pair: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:  # as who has not refused it yet
@@ -156,20 +156,35 @@ async def test_no_generation_is_published_to_who_has_had_a_slot_that_is_no_numbe
     pushed = await pair.fleet.device("pi-2").push(FileScore(path="/etc/own", content="x"), id="own")
     assert isinstance(pushed, Success)
 
+    told = "pi-2 starts with no generation: label slot: a slot is a whole number"
     file = pair.folder / "kiosk.yaml"
     await asyncio.to_thread(file.write_text, MOTD % "two")
-    said = await harmony(pair.bus.home, "push-score", "--class", "kiosk", str(file), "--no-resolve")
-    assert (said.status, "harmony label pi-2 slot=1" in said.err) == (2, True), said
     # A folder that says nothing of that device.
     text = (pair.folder / "fleet.yaml").read_text()
     (pair.folder / "fleet.yaml").write_text(
         "".join(line for line in text.splitlines(keepends=True) if "pi-2" not in line)
     )
-    with pytest.raises(UsageError, match="pi-2, which is of the class kiosk, would wait for ever"):
-        await pair.plan()
+    (change,) = (await pair.plan()).classes
+    assert change.waiting["pi-2"].startswith(told)
+    planned = await harmony(pair.bus.home, "plan", str(pair.folder), "--no-resolve")
+    assert f"  ! {told}" in planned.out
+    said = await harmony(pair.bus.home, "push-score", "--class", "kiosk", str(file), "--no-resolve")
+    assert said.status == 4, said
+    assert f"warning: {told}" in said.err
+    assert "harmony label pi-2 slot=1" in said.err
     explained = await harmony(pair.bus.home, "explain", "pi-2", "motd")
     assert "a slot that is no number" in explained.out
-    assert set((await pair.content()).values()) == {b"one"}
+    assert await pair.content() == {"pi-1": b"two", "pi-2": b"one"}
+    gate = (await pair.fleet.rollout("kiosk").read()).progress.gate
+    assert (gate.generation, gate.state) == (2, "done")
+
+    # Corrected, it starts at once: the rollout is over.
+    await pair.fleet.device("pi-2").label({"slot": "1"})
+
+    async def follows() -> bool:
+        return await pair.content() == {"pi-1": b"two", "pi-2": b"two"}
+
+    await pair.until(follows)
 
 
 async def test_a_plan_names_who_has_one_slot(pair: Scene) -> None:
