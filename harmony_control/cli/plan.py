@@ -266,8 +266,8 @@ def _class_lines(change: ClassChange) -> Iterator[str]:
     yield from _first_of([f"  ! {each}" for each in change.waiting.values()])
     if change.unable:
         yield f"  ! {_devices(tuple(change.unable))} cannot follow:"
-        told = [change.unable[name].message for name in sorted(change.unable)]
-        yield from _first_of([f"      {each}" for each in told])
+        why = [change.unable[name].message for name in sorted(change.unable)]
+        yield from _first_of([f"      {each}" for each in why])
 
 
 def _first_of(lines: Sequence[str]) -> Iterator[str]:

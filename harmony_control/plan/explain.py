@@ -111,7 +111,7 @@ async def explain(
     `UnknownScore` where neither the device nor a layer of it knows one; what reading the buckets raises.
     """
     seen = await reports.read_seen(agent_id)
-    own = (await read_manifests(documents, [agent_id])).get(agent_id)
+    own = (await read_manifests(documents, [seen])).get(agent_id)
     labels = own.labels if own is not None else {}
     told: Mapping[str, LayerStatus] = seen.state.layers if seen.state is not None else {}
     classes = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harmony_control.bus.reports import Reports
+from harmony_control.bus.reports import Reports, Seen
 from harmony_control.rollout.documents import ClassDocuments
 from harmony_control.rollout.members import read_manifests
 from harmony_core.errors import UsageError
@@ -33,7 +33,7 @@ async def merge_for(
     applied.
     """
     await make_plan(documents, reports, folder, resolve=False)
-    own = await _own(documents, folder, agent_id, resolve)
+    own = await _own(documents, await reports.read_seen(agent_id), folder, resolve)
     index = await documents.read_index()
     layers = [
         to_layer(documents.fleet, name, await make_wish(documents.home, folder, name, resolve))
@@ -59,9 +59,10 @@ async def merge_for(
     return list(merged.entries.values())
 
 
-async def _own(documents: ClassDocuments, folder: Folder, agent_id: str, resolve: bool) -> Manifest:
+async def _own(documents: ClassDocuments, seen: Seen, folder: Folder, resolve: bool) -> Manifest:
     """Return its own manifest, with what *folder* says of it."""
-    found = (await read_manifests(documents, [agent_id])).get(agent_id)
+    agent_id = seen.agent_id
+    found = (await read_manifests(documents, [seen])).get(agent_id)
     spec = folder.spec.devices.get(agent_id)
     scores = None
     if agent_id in folder.device_scores:

@@ -171,7 +171,7 @@ async def make_plan(
         )
     seen = {each.agent_id: each for each in await reports.read_all_seen()}
     _refuse_unknown(sorted(spec.devices.keys() - seen.keys()), seen)
-    manifests = await read_manifests(documents, sorted(seen))
+    manifests = await read_manifests(documents, list(seen.values()))
     devices = [
         new
         for name in sorted(spec.devices)

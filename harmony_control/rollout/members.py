@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -28,20 +29,26 @@ __all__ = ["Members", "read_manifests"]
 _SAID_MOST = 200
 
 
-async def read_manifests(documents: ClassDocuments, ids: Sequence[str]) -> dict[str, Manifest]:
-    """Return the manifests of these devices' own, by id; only those that somebody trusted here has signed."""
-    found = await newest_of(documents.client, DESIRED_STATE, ids)
+async def read_manifests(documents: ClassDocuments, seen: Sequence[Seen]) -> dict[str, Manifest]:
+    """Return the manifests of these devices' own, by id: only those that the device reports to have taken in,
+    or that somebody has signed who may by now."""
+    found = await newest_of(documents.client, DESIRED_STATE, [each.agent_id for each in seen])
+    taken_in = {each.agent_id: each.state.manifest_sha256 for each in seen if each.state}
 
     def verify() -> dict[str, Manifest]:
         verified: dict[str, Manifest] = {}
         for each in found:
+            target = target_of(each.key)
             try:
-                trusted = documents.believed.find_built_upon(target_of(each.key))
-                opened = open_envelope(each.value, trusted)
+                opened = open_envelope(each.value, documents.believed.find_built_upon(target))
                 manifest = parse_manifest(opened.payload)
             except ManifestRejected:
                 continue  # its device refuses it, too, and says so
-            if (manifest.fleet, manifest.target) == (documents.fleet, target_of(each.key)):
+            counting = documents.believed.find_counting(target)
+            is_in_force = hashlib.sha256(opened.payload).hexdigest() == taken_in.get(each.key)
+            if not is_in_force and counting.keys().isdisjoint(opened.keyids):
+                continue  # as above
+            if (manifest.fleet, manifest.target) == (documents.fleet, target):
                 verified[each.key] = manifest
         return verified
 

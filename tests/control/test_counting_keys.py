@@ -12,16 +12,19 @@ import pytest
 from nats.aio.client import Client
 
 from harmony_control.bus.connection import Entry
+from harmony_control.bus.reports import Seen
 from harmony_control.rollout.documents import ClassDocuments, Standing
+from harmony_control.rollout.members import read_manifests
 from harmony_control.store import operator_key
 from harmony_control.store.home import ControlConfig, Home
 from harmony_control.store.roots import Believed, read_believed, save_root
 from harmony_core.errors import UntrustedSignature
+from harmony_core.wire.actual_state import ActualState
 from harmony_core.wire.class_manifest import CLASS_TYPE, PLACES, ClassManifest, Rollout, Step
 from harmony_core.wire.envelope import SigningKey, generate_key, pin_keys, seal
 from harmony_core.wire.fleet_index import FLEET_TYPE, FleetIndex
 from harmony_core.wire.gate import GATE_TYPE, Gate, GateState
-from harmony_core.wire.manifest import SerializedScore
+from harmony_core.wire.manifest import Manifest, SerializedScore
 from harmony_core.wire.names import FLEET, FLEET_WIDE, INDEX_KEY, ROLLOUT
 from harmony_core.wire.root import ROOT_TYPE, Root, Scope
 
@@ -295,3 +298,48 @@ async def test_an_aborted_generation_that_its_signers_may_not_sign_says_nothing_
     server.put_class(2, ADA)
     standing = await read_standing(home, read_believed(home))
     assert [each.upto for each in standing.rollout.steps] == ["100%"]
+
+
+@pytest.mark.parametrize(
+    ("versions", "is_told", "is_taken_in", "counts"),
+    [
+        ([[ADMIN, FULL]], True, False, True),
+        ([[ADMIN, FULL], [ADMIN]], True, False, True),
+        # Written afterwards, the device refuses it, and it would be told to be as the folder wants it.
+        ([[ADMIN, FULL], [ADMIN, KIOSK]], True, False, False),
+        ([[ADMIN, FULL], [ADMIN, KIOSK]], False, False, False),
+        ([[ADMIN, FULL], [ADMIN, KIOSK], [ADMIN]], True, False, False),
+        ([[ADMIN, FULL], [ADMIN, KIOSK]], True, True, True),
+        ([[ADMIN]], True, True, False),
+    ],
+)
+async def test_a_plan_goes_by_what_the_device_has_taken_in_or_what_its_signer_may_sign(
+    home: Home,
+    monkeypatch: pytest.MonkeyPatch,
+    versions: Versions,
+    *,
+    is_told: bool,
+    is_taken_in: bool,
+    counts: bool,
+) -> None:
+    manifest = Manifest(
+        fleet="home", target="agent:attic-1", generation=3, issued_at=NOW, labels={"role": "kiosk"}
+    )
+    payload = manifest.payload()
+
+    async def newest_of(*_: object) -> list[Entry]:
+        return [Entry(key="attic-1", value=seal(payload, EVE), revision=1, written_at=NOW)]
+
+    monkeypatch.setattr("harmony_control.rollout.members.newest_of", newest_of)
+    state = ActualState(
+        agent_id="attic-1",
+        agent_version="",
+        boot_id="",
+        generation=3,
+        observed_generation=3,
+        manifest_sha256=hashlib.sha256(payload if is_taken_in else b"another").hexdigest(),
+    )
+    seen = Seen(agent_id="attic-1", presence="Heard", state=state if is_told else None)
+    documents = ClassDocuments(home, cast("Client", None), [], believe(home, versions))
+    found = await read_manifests(documents, [seen])
+    assert found == ({"attic-1": manifest} if counts else {})
