@@ -157,7 +157,7 @@ async def retire(home: Home, client: Client, *agent_ids: str) -> None:
 
     They are cut off first, as by `revoke`, so that they say nothing afterwards. What runs on them stays as it
     is, and so does what keeps them out: that their keys are revoked. It may be ended anywhere, and done
-    again; `UnknownDevice`, before anything is done, where nothing is known of one.
+    again with the same ids; `UnknownDevice`, before anything is done, as by `check_retirable`.
     """
     await check_retirable(home, client, *agent_ids)
     await asyncio.to_thread(_revoke, home, agent_ids)
@@ -171,12 +171,21 @@ async def retire(home: Home, client: Client, *agent_ids: str) -> None:
 
 async def check_retirable(home: Home, client: Client, *agent_ids: str) -> None:
     """Raise `UnknownDevice` where there is nothing of one of *agent_ids* that could be forgotten, and
-    `ConfigError` where the server is not run from *home*."""
+    `ConfigError` where the server is not run from *home*.
+
+    One whose key is revoked, and of which nothing is left, is passed over beside others: with them, it was
+    retired by what broke off then.
+    """
     await asyncio.to_thread(lambda: local_listen(home, home.control()))
-    for each in agent_ids:
-        if not await _is_known(home, client, each):
-            enrolled = await asyncio.to_thread(home.agents)
-            raise UnknownDevice(describe_unknown(each, enrolled))
+    gone = [each for each in agent_ids if not await _is_known(home, client, each)]
+    if not gone:
+        return
+    if len(gone) < len(agent_ids):
+        retired = set((await asyncio.to_thread(home.revoked)).values())
+        gone = [each for each in gone if each not in retired]
+    if gone:
+        enrolled = await asyncio.to_thread(home.agents)
+        raise UnknownDevice(describe_unknown(gone[0], enrolled))
 
 
 async def _is_known(home: Home, client: Client, agent_id: str) -> bool:

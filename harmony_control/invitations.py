@@ -8,7 +8,7 @@ Both hold `Home.editing`, so that no invitation counts for more devices than it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import attrs
@@ -167,9 +167,11 @@ def _device_of(request: EnrolRequest) -> Enrolled:
     return Enrolled(request.nkey, request.mailbox, request.report_key)
 
 
-def _enter(home: Home, *comers: tuple[str, EnrolRequest]) -> None:
-    """Let in all who ask, each by its invitation, and count them; `_NotAdmitted`. All of it, or nothing."""
-    with changing(home, home.agents_json, home.invitations_json, home.revoked_json):
+def _enter(home: Home, *comers: tuple[str, EnrolRequest], accepted: Sequence[Pending] = ()) -> None:
+    """Let in all who ask, each by its invitation, and count them; `_NotAdmitted`. Those *accepted* wait no
+    more. All of it, or nothing."""
+    paths = (home.agents_json, home.invitations_json, home.revoked_json, home.pending_json)
+    with changing(home, *paths):
         agents, invitations = home.agents(), read_invitations(home)
         for invitation, request in comers:
             known = agents.get(request.agent_id)
@@ -179,6 +181,11 @@ def _enter(home: Home, *comers: tuple[str, EnrolRequest]) -> None:
             agents[request.agent_id] = _device_of(request)
         save_invitations(home, invitations)
         home.save_agents(agents)
+        if accepted:
+            waiting = read_waiting(home)
+            save_waiting(
+                home, {name: each for name, each in waiting.items() if each not in accepted}
+            )
 
 
 def _wait(home: Home, invitation: str, request: EnrolRequest) -> None:
@@ -223,7 +230,8 @@ def _check(
         )
     if invited.agent_id not in {None, request.agent_id}:
         raise _NotAdmitted(
-            f"the invitation is for {invited.agent_id}; enroll with --id {invited.agent_id}"
+            f"{request.agent_id}: the invitation is for {invited.agent_id}; enroll with --id "
+            f"{invited.agent_id}"
         )
     if known is not None and not invited.replaces:
         raise _NotAdmitted(
@@ -265,11 +273,7 @@ def accept(home: Home, shown: Mapping[str, str]) -> None:
             raise UsageError(
                 f"by now another device waits as {pending.agent_id}, with the keys {by_now}; look again"
             )
-    _enter(home, *((each.invitation, _request_of(each)) for each in found))
-    with home.editing():
-        waiting = read_waiting(home)
-        gone = [each.agent_id for each in found if waiting.get(each.agent_id) == each]
-        save_waiting(home, {name: each for name, each in waiting.items() if name not in gone})
+    _enter(home, *((each.invitation, _request_of(each)) for each in found), accepted=found)
 
 
 def _request_of(pending: Pending) -> EnrolRequest:

@@ -7,10 +7,13 @@ import json
 import nats.errors
 import pytest
 
+from harmony_control.bus.connection import Bucket
+from harmony_control.enrol import retire
 from harmony_control.server.roster import publish_devices
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_control.store.invitations import Pending, save_waiting
+from harmony_core.errors import BusUnreachable
 from harmony_core.outcome import Noop, Success
 from harmony_core.wire.device_record import open_record
 from harmony_core.wire.envelope import pin_keys
@@ -146,6 +149,34 @@ async def test_several_are_retired_together_or_none_of_them(plane: Ground) -> No
     for each in ("pi-1", "pi-2"):
         assert await plane.bus.bucket("actual-state").get(each) is None
         assert not plane.home.knows(each)
+
+
+async def test_what_broke_off_after_one_was_forgotten_is_done_again_with_the_same_ids(
+    plane: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    erase = Bucket.erase
+
+    async def erase_but_one(self: Bucket, key: str) -> None:
+        if key == "pi-2":
+            raise BusUnreachable("on purpose")
+        await erase(self, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "erase", erase_but_one)
+        with pytest.raises(BusUnreachable):
+            await retire(plane.home, plane.bus.admin, "pi-1", "pi-2")
+    assert [plane.home.knows(each) for each in ("pi-1", "pi-2")] == [False, True]
+    # One that never was is still told, and nothing done.
+    said = await plane.harmony("retire", "pi-1", "pi-2", "pi-7", "--yes")
+    assert (said.status, "there is no device 'pi-7'" in said.err) == (2, True), said
+    assert plane.home.knows("pi-2")
+    said = await plane.harmony("retire", "pi-1", "pi-2", "--yes", "--json")
+    assert said.status == 0, said.err
+    assert [each["agent"] for each in said.documents] == ["pi-1", "pi-2"]
+    assert not plane.home.knows("pi-2")
+    assert set(plane.home.revoked().values()) == {"pi-1", "pi-2"}
+    said = await plane.harmony("retire", "pi-1", "pi-2", "--yes")
+    assert (said.status, "there is no device 'pi-1'" in said.err) == (2, True), said
 
 
 def kept_of(home: Home) -> set[str]:

@@ -145,6 +145,30 @@ async def test_who_waits_is_let_in_by_the_fingerprint_that_both_see(
     assert read_pending(door.bus.home) == []
 
 
+async def test_whoever_cannot_be_taken_off_the_waiting_list_is_not_let_in(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk: the command fails, and nothing has come of it."""
+    home, invitation = door.bus.home, await door.invite(asks=True, count=2)
+    for name in ("pi-1", "pi-2"):
+        assert await door.enroll(name, invitation, agent_id=name) == 1
+    shown = {each.agent_id: each.device.fingerprint for each in read_pending(home)}
+    before = (read_pending(home), read_invitations(home))
+
+    def fail(*_: object) -> None:
+        raise ConfigError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(invitations, "save_waiting", fail)
+        with pytest.raises(ConfigError, match="no space left"):
+            await asyncio.to_thread(accept, home, shown)
+    assert home.agents() == {}
+    assert (read_pending(home), read_invitations(home)) == before
+    await asyncio.to_thread(accept, home, shown)
+    assert set(home.agents()) == {"pi-1", "pi-2"}
+    assert read_pending(home) == []
+
+
 async def test_who_is_half_way_in_while_the_server_is_told_of_another_is_let_in(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
