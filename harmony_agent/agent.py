@@ -125,6 +125,7 @@ class Agent:
         self.controller.statuses.device.set_trust_problem(trust)
         if is_newer:
             await self.desired.keep_floor()
+            self.class_watch.look_soon()  # what was refused may count by now, or count no more
         if is_newer and self.controller.statuses.device.has_rejected:
             self.bus.doubt()  # it may be right by now
 

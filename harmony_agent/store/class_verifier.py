@@ -65,6 +65,7 @@ class ClassVerifier:
         kept, opened = self._open(envelope, GATE_TYPE, self._gate_keys(index))
         gate = parse_gate(opened.payload, fleet=self._fleet, name=name)
         self._refuse_epoch(gate.epoch)
+        self._refuse_over()
         return self._keep_who_may(kept, index, class_target(name)), gate
 
     def open_manifest(
@@ -76,7 +77,11 @@ class ClassVerifier:
         *,
         before: ClassManifest | None,
     ) -> Fetched:
-        """Return that generation of the class *name*, as the gate knows it; *before* is followed now."""
+        """Return that generation of the class *name*, as the gate knows it.
+
+        Those who signed it must be allowed what it changes of *before*: what is followed now, or what it
+        supersedes. Of None, all is new, and nothing goes.
+        """
         kept, opened = self._open(envelope, CLASS_TYPE, self._manifest_keys())
         if hashlib.sha256(opened.payload).hexdigest() != sha256:
             raise InvalidManifest(
@@ -89,6 +94,13 @@ class ClassVerifier:
         self._refuse_epoch(manifest.epoch)
         self._refuse_unscoped(manifest, before, opened.keyids)
         return Fetched(kept=kept, manifest=manifest, sha256=sha256)
+
+    def refuse_return(
+        self, before: ClassManifest, stable: ClassManifest | None, keyids: Sequence[str]
+    ) -> None:
+        """Raise `OutOfScope` unless *keyids*, who signed what supersedes *stable*, may go back to it from
+        *before*, which is followed now; None is for no Score at all."""
+        self._refuse_unscoped(stable or _without_scores(before), before, keyids)
 
     def _open(
         self, envelope: bytes, payload_type: str, trusted: Mapping[str, bytes]
@@ -108,7 +120,7 @@ class ClassVerifier:
     def _gate_keys(self, index: FleetIndex) -> Mapping[str, bytes]:
         """Return the keys that may sign gates: those of operators, and those that an operator has named for
         it."""
-        return {**_pin_gate_keys(index), **self._manifest_keys()}
+        return {**self._pin_gate_keys(index), **self._manifest_keys()}
 
     def _keep_who_may(self, kept: Kept, index: FleetIndex, target: str) -> Kept:
         """Return *kept*, a gate of *target*, with only those keys that may sign it: with one more, an
@@ -119,11 +131,32 @@ class ClassVerifier:
         from harmony_core.wire.root import check_target  # noqa: PLC0415 - a fleet without one
 
         now = self._desired.now_at_least()
-        may = {*_pin_gate_keys(index), *root.find_keys("manifest", now, target)}
+        may = {*self._pin_gate_keys(index), *root.find_keys("manifest", now, target)}
         keys = {keyid: key for keyid, key in kept.keys.items() if keyid in may}
         if not keys:
             check_target(root, kept.keyids, now, target)
         return Kept(envelope=kept.envelope, keys=keys)
+
+    def _pin_gate_keys(self, index: FleetIndex) -> Mapping[str, bytes]:
+        """Return the keys that may sign gates by *index*; none by one of an earlier epoch: whoever has signed
+        that may be who the new one is to keep out."""
+        if index.epoch != self._desired.epoch:
+            return {}
+        return pin_keys(map(VerifyKey.from_text, index.gate_keys))
+
+    def is_by_operator(self, kept: Kept, index: FleetIndex) -> bool:
+        """Return whether an operator has signed the gate *kept*, and not only a key for gates."""
+        gate_keys = self._pin_gate_keys(index)
+        return any(each not in gate_keys for each in kept.keyids)
+
+    def _refuse_over(self) -> None:
+        """Raise `RootExpired` where the root document has expired."""
+        root = self._desired.trust.root
+        if root is None:
+            return
+        from harmony_core.wire.root import refuse_over  # noqa: PLC0415 - as above
+
+        refuse_over(root, self._desired.now_at_least())
 
     def _refuse_epoch(self, epoch: int) -> None:
         if epoch == (here := self._desired.epoch):
@@ -166,12 +199,11 @@ class ClassVerifier:
         now = max(self._desired.now_at_least(), manifest.issued_at)
         refuse_over(root, now)
         # Of a class that this device has nothing of, all is new, and nothing goes.
-        nothing = manifest.model_copy(update={"scores": (), "removals_allowed": 0})
-        check_scope(root, manifest, before or nothing, keyids, now)
+        check_scope(root, manifest, before or _without_scores(manifest), keyids, now)
 
 
-def _pin_gate_keys(index: FleetIndex) -> Mapping[str, bytes]:
-    return pin_keys(map(VerifyKey.from_text, index.gate_keys))
+def _without_scores(manifest: ClassManifest) -> ClassManifest:
+    return manifest.model_copy(update={"scores": (), "removals_allowed": 0})
 
 
 def reopen(envelope: bytes | None, keys: str, payload_type: str) -> tuple[Kept, Opened] | None:

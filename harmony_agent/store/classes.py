@@ -13,8 +13,11 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+import attrs
 
 from harmony_agent.clock import find_zone, timestamp
 from harmony_agent.config import AgentConfig
@@ -26,8 +29,7 @@ from harmony_core.errors import (
     StaleGeneration,
 )
 from harmony_core.wire.admission import Choice, find_place, is_let_in, may_begin
-from harmony_core.wire.class_manifest import CLASS_TYPE, parse_class_manifest
-from harmony_core.wire.envelope import VerifyKey, pin_keys
+from harmony_core.wire.class_manifest import CLASS_TYPE, ClassManifest, parse_class_manifest
 from harmony_core.wire.fleet_index import FLEET_TYPE, ClassRule, FleetIndex, parse_index
 from harmony_core.wire.gate import GATE_TYPE, Gate, parse_gate
 
@@ -215,21 +217,29 @@ class Classes:
             ours.note("Waiting", "NoGate", "nothing was ever rolled out to this class")
             return
         try:
-            if await self._begins(source, name, ours, gate):
-                ours.begun = gate.generation
-                ours.since = timestamp()  # the phase may be what it was of the generation before
-            if ours.begun == gate.generation and gate.state != "aborted":
-                await self._take(source, name, rule, ours, gate.generation, gate.sha256)
-                ours.note("Admitted", "")
-                return
-            await self._take(
-                source, name, rule, ours, gate.stable_generation, gate.stable_sha256 or ""
-            )
+            if gate.state != "aborted":
+                if self._has_begun(rule, ours, gate):
+                    if not self._belongs(rule, gate.generation):
+                        ours.follow(None)
+                    ours.note("Admitted", "")
+                    return
+                if (latest := await self._find_begun(source, name, ours, gate)) is not None:
+                    ours.begun = gate.generation
+                    # The phase may be what it was of the generation before.
+                    ours.since = timestamp()
+                    ours.follow(latest if self._belongs(rule, gate.generation) else None)
+                    ours.note("Admitted", "")
+                    return
+            waits = await self._follow_stable(source, name, rule, ours, gate)
             if gate.state == "aborted":
                 reached = ours.begun == gate.generation
                 ours.note(
-                    "RolledBack" if reached else "Waiting", "Aborted", gate.reason or "aborted"
+                    "RolledBack" if reached and not waits else "Waiting",
+                    "Aborted",
+                    gate.reason or "aborted",
                 )
+            if waits:
+                ours.note(ours.phase, ours.reason, f"{ours.message}; {waits}")
         except ManifestRejected as error:
             log.warning("class %s refused: %s", name, error.message)
             ours.note("Refused", error.code, error.message)
@@ -237,91 +247,166 @@ class Classes:
             ours.again_at = datetime.now(UTC) + _FETCH_AGAIN
             raise
 
-    async def _begins(self, source: Source, name: str, ours: Membership, gate: Gate) -> bool:
-        """Return whether this device may begin with what *gate* allows now. The reason why not is
-        recorded."""
-        if ours.begun == gate.generation or gate.state == "aborted":
+    def _belongs(self, rule: ClassRule, generation: int) -> bool:
+        """Return whether this device belongs to the class by that *generation* of it; by 0, nobody does."""
+        selector = rule.find_selector(generation) if generation else None
+        return selector is not None and selector.matches(self._desired.labels)
+
+    def _has_begun(self, rule: ClassRule, ours: Membership, gate: Gate) -> bool:
+        """Return whether this device has begun with what *gate* lets in, and has not gone back since."""
+        if ours.begun != gate.generation:
             return False
-        assert self.index is not None
+        if ours.manifest is None:
+            return not self._belongs(rule, gate.generation)
+        return ours.manifest_sha256 == gate.sha256
+
+    async def _find_begun(
+        self, source: Source, name: str, ours: Membership, gate: Gate
+    ) -> Fetched | None:
+        """Return what *gate* lets in, where this device may begin with it now; else None, and record the
+        reason."""
         place = find_place(self._fleet, name, gate.generation, self._agent_id)
-        labels = self._desired.labels
-        if (shut := _find_shut(gate, place, labels)) is not None:
+        if (shut := _find_shut(gate, place, self._desired.labels)) is not None:
             ours.note("Waiting", shut.reason, shut.message)
-            return False
-        fetched = await self._fetch_manifest(source, name, gate.generation, gate.sha256, ours)
-        manifest = fetched.manifest
-        if manifest.supersedes != gate.stable_generation:
-            raise InvalidManifest(
-                f"the gate would go back to generation {gate.stable_generation}, and what it opens "
-                f"supersedes {manifest.supersedes}: apply again"
+            return None
+        self._verify_gate_again(name, ours)
+        latest = await self._fetch_manifest(
+            source, name, ours, gate.generation, gate.sha256, before=ours.manifest
+        )
+        _refuse_unless_superseded(gate, latest.manifest)
+        if (wait := self._find_wait(ours, gate, latest.manifest)) is None:
+            return latest
+        ours.note("Waiting", wait.reason, wait.message)
+        ours.again_at = wait.again_at
+        return None
+
+    async def _follow_stable(
+        self, source: Source, name: str, rule: ClassRule, ours: Membership, gate: Gate
+    ) -> str:
+        """Follow the stable generation of *gate*; return why this device does not do so yet, empty where it
+        does.
+
+        Whoever signs gates names it, and an operator has said what it may be: what the newest generation
+        supersedes. If that is newer than what is followed, it is begun as any other is.
+        """
+        generation, sha256 = gate.stable_generation, gate.stable_sha256 or ""
+        followed = ours.manifest
+        belongs = self._belongs(rule, generation)
+        if ours.manifest_sha256 == sha256 or (followed is None and not belongs):
+            if not belongs:
+                ours.follow(None)
+            return ""
+        if followed is not None and followed.epoch != gate.epoch and not generation:
+            return ""  # the first generation of an epoch supersedes nothing, whatever is in force
+        self._verify_gate_again(name, ours)
+        stable = None
+        if generation:
+            stable = await self._fetch_manifest(
+                source, name, ours, generation, sha256, before=followed
             )
+        await self._refuse_other_stable(source, name, ours, gate, stable)
+        if stable is not None and (followed is None or followed.order <= stable.manifest.order):
+            as_done = gate.model_copy(update={"state": "done"})
+            if (wait := self._find_wait(ours, as_done, stable.manifest)) is not None:
+                again_at = [each for each in (ours.again_at, wait.again_at) if each is not None]
+                ours.again_at = min(again_at, default=None)
+                return f"generation {generation}, which comes before it: {wait.message}"
+        ours.since = timestamp()
+        ours.follow(stable if belongs else None)
+        return ""
+
+    async def _refuse_other_stable(
+        self, source: Source, name: str, ours: Membership, gate: Gate, stable: Fetched | None
+    ) -> None:
+        """Raise `ManifestRejected` unless what *gate* is about supersedes *stable*, and whoever has signed it
+        may take away what is followed now, if that is newer."""
+        followed, before = ours.manifest, stable.manifest if stable else None
+        is_latest = ours.manifest_sha256 == gate.sha256
+        if followed is not None and is_latest and followed.epoch == gate.epoch:
+            _refuse_unless_superseded(gate, followed)  # it goes back from that
+            return
+        latest = await self._fetch_manifest(
+            source, name, ours, gate.generation, gate.sha256, before=before
+        )
+        _refuse_unless_superseded(gate, latest.manifest)
+        if followed is not None and (before is None or before.order < followed.order):
+            self._verifier.refuse_return(followed, before, latest.kept.keyids)
+
+    def _verify_gate_again(self, name: str, ours: Membership) -> None:
+        """Raise `ManifestRejected` where the gate that was accepted here counts no more: who may sign has
+        changed, or another epoch has begun."""
+        assert self.index is not None
+        assert ours.kept_gate is not None
+        ours.kept_gate, _ = self._verifier.open_gate(ours.kept_gate.envelope, name, self.index)
+
+    def _find_wait(self, ours: Membership, gate: Gate, manifest: ClassManifest) -> _Wait | None:
+        """Return what this device waits for before it begins with *manifest*, by *gate*; None for nothing."""
+        assert self.index is not None
+        assert ours.kept_gate is not None
         clock, now = datetime.now(UTC), self._desired.now_at_least()
         if manifest.expires_at is not None and manifest.expires_at <= now:
             raise ManifestExpired(f"generation {manifest.generation} has expired; apply again")
         if manifest.rollout.windows and clock < manifest.issued_at:
             message = "its clock is behind what was signed, so no window can be told"
-            ours.note("Waiting", "ClockNotTrusted", message)
-            ours.again_at = clock + _FETCH_AGAIN
-            return False
+            return _Wait("ClockNotTrusted", message, clock + _FETCH_AGAIN)
         find_zone()  # somebody may have set another time zone since the agent began
         choice = may_begin(
             manifest,
             gate,
             self.index,
-            place=place,
-            labels=labels,
+            place=find_place(self._fleet, manifest.name, manifest.generation, self._agent_id),
+            labels=self._desired.labels,
             now=now,
-            by_operator=self._is_by_operator(ours),
+            by_operator=self._verifier.is_by_operator(ours.kept_gate, self.index),
         )
-        if not choice.may:
-            ours.note("Waiting", choice.reason, choice.message)
-            ours.again_at = choice.again_at
-        return choice.may
+        return None if choice.may else _Wait(choice.reason, choice.message, choice.again_at)
 
-    def _is_by_operator(self, ours: Membership) -> bool:
-        assert self.index is not None
-        gate_keys = pin_keys(map(VerifyKey.from_text, self.index.gate_keys))
-        return ours.kept_gate is not None and any(
-            each not in gate_keys for each in ours.kept_gate.keyids
-        )
-
-    async def _take(
+    async def _fetch_manifest(
         self,
         source: Source,
         name: str,
-        rule: ClassRule,
         ours: Membership,
         generation: int,
         sha256: str,
-    ) -> None:
-        """Follow that *generation*, or none where this device does not belong to the class by it."""
-        selector = rule.find_selector(generation) if generation else None
-        if selector is None or not selector.matches(self._desired.labels):
-            ours.manifest = ours.kept_manifest = None
-            ours.manifest_sha256 = ""
-            return
-        if ours.manifest is not None and ours.manifest_sha256 == sha256:
-            return
-        fetched = await self._fetch_manifest(source, name, generation, sha256, ours)
-        ours.candidate = None
-        ours.kept_manifest, ours.manifest = fetched.kept, fetched.manifest
-        ours.manifest_sha256 = fetched.sha256
-
-    async def _fetch_manifest(
-        self, source: Source, name: str, generation: int, sha256: str, ours: Membership
+        *,
+        before: ClassManifest | None,
     ) -> Fetched:
-        """Return that generation of the class, as the gate knows it and an operator has signed it."""
-        if ours.candidate is not None and ours.candidate.sha256 == sha256:
-            return ours.candidate
+        """Return that generation of the class, as the gate knows it and an operator has signed it, who may
+        change what it changes of *before*, by what counts now."""
+        if (envelope := ours.at_hand.get(sha256)) is not None:
+            with suppress(ManifestRejected):  # somebody else may have signed it since
+                return self._verifier.open_manifest(
+                    envelope, name, generation, sha256, before=before
+                )
         envelope = await source.fetch_class_manifest(name, generation)
         if envelope is None:
             raise InvalidManifest(
                 f"generation {generation} of the class {name} is not on the server; apply it again"
             )
-        ours.candidate = self._verifier.open_manifest(
-            envelope, name, generation, sha256, before=ours.manifest
+        found = self._verifier.open_manifest(envelope, name, generation, sha256, before=before)
+        assert ours.gate is not None
+        named = (ours.gate.sha256, ours.gate.stable_sha256)
+        others = {each: kept for each, kept in ours.at_hand.items() if each in named}
+        ours.at_hand = {**others, sha256: envelope}
+        return found
+
+
+@attrs.frozen
+class _Wait:
+    """Why this device does not begin with a generation."""
+
+    reason: str
+    message: str
+    again_at: datetime | None
+
+
+def _refuse_unless_superseded(gate: Gate, manifest: ClassManifest) -> None:
+    """Raise `InvalidManifest` unless *manifest*, which *gate* is about, supersedes the stable generation."""
+    if manifest.supersedes != gate.stable_generation:
+        raise InvalidManifest(
+            f"the gate would go back to generation {gate.stable_generation}, and what it opens "
+            f"supersedes {manifest.supersedes}: apply again"
         )
-        return ours.candidate
 
 
 def _find_shut(gate: Gate, place: int, labels: Mapping[str, str]) -> Choice | None:

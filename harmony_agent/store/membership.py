@@ -62,8 +62,9 @@ class Membership:
     """The one that is followed."""
     kept_manifest: Kept | None = None
     manifest_sha256: str = ""
-    candidate: Fetched | None = None
-    """The one that was fetched last, to see whether it may be followed."""
+    at_hand: Mapping[str, bytes] = attrs.field(factory=dict[str, bytes])
+    """Envelopes of class manifests that were fetched to see whether they may be followed, by the hash of what
+    is in them. Whether one counts is asked whenever it is used."""
     begun: int = 0
     """The newest generation that this device was let in to."""
     phase: LayerPhase = "Waiting"
@@ -73,6 +74,13 @@ class Membership:
     again_at: datetime | None = None
     stored: Statement | None = None
     """What wrote it down last; None where nothing has."""
+
+    def follow(self, found: Fetched | None) -> None:
+        """Note *found* as what is followed; None for nothing of the class."""
+        self.at_hand = {}
+        self.kept_manifest = found.kept if found else None
+        self.manifest = found.manifest if found else None
+        self.manifest_sha256 = found.sha256 if found else ""
 
     def note(self, phase: LayerPhase, reason: str, message: str = "") -> None:
         if (phase, reason) != (self.phase, self.reason):

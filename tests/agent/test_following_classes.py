@@ -29,6 +29,12 @@ from .rig import Note, Rig, Several, code, entry, status
 KIOSK = {"role": "kiosk"}
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices spread their looks over two seconds; one alone need not."""
+    monkeypatch.setattr("harmony_agent.class_watch._SPREAD_S", 0.0)
+
+
 def rule(selector: str = "role=kiosk", *, since: int = 1, priority: int = 0) -> ClassRule:
     return ClassRule(selectors=(Selected(since=since, selector=selector),), priority=priority)
 
@@ -403,6 +409,135 @@ async def test_what_no_operator_has_signed_is_followed_by_nobody(rig: Rig) -> No
         good = await rig.put_class("kiosk", 5, entry(Note(text="five"), "page"), supersedes=1)
         await rig.open_gate("kiosk", 5, good, key=gates, **more)
         await rig.until(is_so("Applied", 5))
+
+
+@pytest.mark.parametrize("slot", ["0", "1", "a"])
+async def test_no_gate_has_a_generation_followed_as_stable_that_may_not_be_begun(
+    rig: Rig, slot: str
+) -> None:
+    gates = generate_key()
+    keys = (gates.public.to_text(),)
+    slow = Rollout(
+        steps=(Step(upto="0", places=0, soak_s=86_400), Step(upto="100%", places=PLACES))
+    )
+    async with rig.agent():
+        await _begin(rig)
+        await rig.until(is_so("Applied", 1))
+        await rig.put(2, labels={**KIOSK, "slot": slot})
+        await rig.put_index(2, classes={"kiosk": rule()}, gate_keys=keys, freeze=Freeze())
+        first: dict[str, Any] = {"stable_generation": 1, "stable_sha256": rig.first}
+        second = await rig.put_class(
+            "kiosk", 2, entry(Note(text="two"), "page"), supersedes=1, rollout=slow
+        )
+        await rig.open_gate("kiosk", 2, second, places=0, key=gates, **first)
+        await rig.until(is_so("Waiting", 1, "NotOpen"))
+
+        # Of a generation that there is not, and of one that supersedes another.
+        stable: dict[str, Any] = {"stable_generation": 2, "stable_sha256": second}
+        await rig.open_gate("kiosk", 3, "0" * 64, places=0, key=gates, **stable)
+        state = await rig.until(is_so("Refused", 1, "InvalidManifest"))
+        assert "generation 3 of the class kiosk is not on the server" in layer(state).message
+        fourth = await rig.put_class("kiosk", 4, entry(Note(text="four"), "page"), supersedes=1)
+        await rig.open_gate("kiosk", 4, fourth, places=0, key=gates, **stable)
+        state = await rig.until(lambda found: "supersedes 1" in layer(found).message)
+        # Nor is everything taken away.
+        await rig.open_gate("kiosk", 4, fourth, state="aborted", key=gates)
+        await rig.until(lambda found: "back to generation 0" in layer(found).message)
+        assert await _content(rig) == b"one"
+
+        # Of one that supersedes it: as any generation is begun.
+        fifth = await rig.put_class("kiosk", 5, entry(Note(text="five"), "page"), supersedes=2)
+        await rig.open_gate("kiosk", 5, fifth, places=0, key=gates, **stable)
+        state = await rig.until(lambda found: "frozen" in layer(found).message)
+        assert is_so("Waiting", 1, "NotOpen")(state)
+        await rig.put_index(3, classes={"kiosk": rule()}, gate_keys=keys)
+        waits = "opens at" if slot != "a" else "label slot"
+        await rig.until(lambda found: waits in layer(found).message)
+        await rig.worked()
+        assert await _content(rig) == b"one"
+        # An operator may be faster than the waves' soaks, and starts nobody whose slot is not known.
+        await rig.open_gate("kiosk", 5, fifth, places=0, **stable)
+        if slot == "a":
+            await rig.until(lambda found: layer(found).gate == (1, rig.gates))
+            assert await _content(rig) == b"one"
+            await rig.put(3, labels=KIOSK)
+        state = await rig.until(lambda found: layer(found).generation == 2)
+        await rig.until(lambda found: found.scores["page"].observed_generation == 2)
+        assert await _content(rig) == b"two"
+
+
+async def test_a_stable_generation_waits_for_its_own_window(rig: Rig) -> None:
+    now = datetime.now().astimezone()
+    begin, until = (f"{now + timedelta(hours=each):%H:%M}" for each in (2, 3))
+    shut = Rollout(windows=(Window(begin=begin, until=until),))
+    async with rig.agent():
+        await _begin(rig)
+        await rig.until(is_so("Applied", 1))
+        first: dict[str, Any] = {"stable_generation": 1, "stable_sha256": rig.first}
+        second = await rig.put_class(
+            "kiosk", 2, entry(Note(text="two"), "page"), supersedes=1, rollout=shut
+        )
+        await rig.open_gate("kiosk", 2, second, state="done", **first)
+        await rig.until(is_so("Waiting", 1, "OutsideWindow"))
+        stable: dict[str, Any] = {"stable_generation": 2, "stable_sha256": second}
+        third = await rig.put_class("kiosk", 3, entry(Note(text="three"), "page"), supersedes=2)
+        await rig.open_gate("kiosk", 3, third, places=0, **stable)
+        state = await rig.until(is_so("Waiting", 1, "NotOpen"))
+        assert "generation 2, which comes before it: its window is closed" in layer(state).message
+        await rig.open_gate("kiosk", 3, third, state="aborted", reason="no", **stable)
+        state = await rig.until(is_so("Waiting", 1, "Aborted"))
+        assert "its window is closed" in layer(state).message
+        assert await _content(rig) == b"one"
+
+
+async def test_who_was_away_catches_up_and_goes_back_over_several_generations(rig: Rig) -> None:
+    async with rig.agent():
+        await _begin(rig)
+        await rig.until(is_so("Applied", 1))
+    await rig.put_class("kiosk", 2, entry(Note(text="two"), "page"), supersedes=1)
+    third = await rig.put_class("kiosk", 3, entry(Note(text="three"), "page"), supersedes=2)
+    three: dict[str, Any] = {"stable_generation": 3, "stable_sha256": third}
+    fourth = await rig.put_class("kiosk", 4, entry(Note(text="four"), "page"), supersedes=3)
+    await rig.open_gate("kiosk", 4, fourth, places=0, **three)
+    async with rig.agent():
+        await rig.until(is_so("Waiting", 3, "NotOpen"))
+        await rig.open_gate("kiosk", 4, fourth, **three)
+        await rig.until(is_so("Applied", 4))
+    # While it is away, that is aborted, and the next is begun elsewhere.
+    fifth = await rig.put_class("kiosk", 5, entry(Note(text="five"), "page"), supersedes=3)
+    await rig.open_gate("kiosk", 5, fifth, places=0, **three)
+    async with rig.agent():
+        await rig.until(is_so("Waiting", 3, "NotOpen"))
+        await rig.until(lambda found: found.scores["page"].observed_generation == 3)
+        assert await _content(rig) == b"three"
+        await rig.open_gate("kiosk", 5, fifth, **three)
+        await rig.until(is_so("Applied", 5))
+    await rig.open_gate("kiosk", 5, fifth, state="aborted", **three)
+    await rig.bus.bucket("desired-class").erase("kiosk.5")  # it knows what that supersedes
+    async with rig.agent():
+        await rig.until(is_so("RolledBack", 3))
+        assert await _content(rig) == b"three"
+        # Who has gone back does not begin again but as anybody does.
+        await rig.put_class("kiosk", 5, entry(Note(text="five"), "page"), supersedes=3)
+        await rig.put_index(2, classes={"kiosk": rule()}, freeze=Freeze())
+        await rig.open_gate("kiosk", 5, fifth, state="done", **three)
+        await rig.until(lambda found: layer(found).gate == (1, rig.gates))
+        assert await _content(rig) == b"three"
+
+
+async def test_who_is_new_to_a_class_begins_with_its_stable_generation(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, labels=KIOSK)
+        first = await rig.put_class("kiosk", 1, entry(Note(text="one"), "page"))
+        second = await rig.put_class("kiosk", 2, entry(Note(text="two"), "page"), supersedes=1)
+        stable: dict[str, Any] = {"stable_generation": 1, "stable_sha256": first}
+        await rig.open_gate("kiosk", 2, second, places=0, **stable)
+        await rig.put_index(1, classes={"kiosk": rule()}, freeze=Freeze())
+        await rig.until(is_so("Waiting", 0, "NotOpen"))
+        await rig.put_index(2, classes={"kiosk": rule()})
+        await rig.until(is_so("Waiting", 1, "NotOpen"))
+        await rig.until(lambda found: "page" in found.scores)
+        assert await _content(rig) == b"one"
 
 
 async def test_no_key_uses_up_the_epochs_before_there_is_a_root_document(rig: Rig) -> None:
