@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from nats.errors import Error as NatsError
 
+from harmony_agent.bus.link import honour_cancellation
 from tests.nats import Bus, Device
 
 __all__ = ["assert_cut_off_when_told"]
@@ -28,6 +29,7 @@ async def assert_cut_off_when_told(
             while True:
                 await device.client.publish(f"$KV.actual-state.{device.id}", b"said")
                 await device.client.flush()
+                honour_cancellation()
                 said += 1
 
     async def read_newest() -> int:
