@@ -15,7 +15,7 @@ from pathlib import Path
 __all__ = ["Box", "forget_group"]
 
 START_SH, FORGET_SH = (Path(__file__).with_name(name) for name in ("start.sh", "forget.sh"))
-BOOT_TIMEOUT_S = 60
+BOOT_TIMEOUT_S = 120
 _LASTING = ThreadPoolExecutor(1, "boxes")
 """A box ends with the *thread* that began it (prctl(2)), which must be none that comes and goes."""
 
