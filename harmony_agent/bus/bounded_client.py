@@ -53,7 +53,8 @@ class BoundedClient(Client):
                 with suppress(OSError, TimeoutError):
                     async with asyncio.timeout(_CLOSED_WITHIN_S):
                         await transport.send(left)
-            with suppress(TimeoutError):
+            # A connection that was cut while it stood half-way may complain of just that.
+            with suppress(OSError, TimeoutError):
                 async with asyncio.timeout(_CLOSED_WITHIN_S):
                     await super()._close(status, do_cbs)
         finally:

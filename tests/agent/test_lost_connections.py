@@ -125,3 +125,23 @@ async def test_nothing_more_is_said_by_a_connection_that_was_closed(tmp_path: Pa
         assert link.ended.is_set()
         assert client._transport._io_writer.transport.is_closing()
         assert await link_of(bus, after=link) is not link
+
+
+async def test_what_is_cut_while_it_is_closed_is_closed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nats-py gives what the transport then complains of to whoever hears of errors, who may raise it."""
+    async with connected(tmp_path) as bus:
+        client: Any = (await link_of(bus))._client
+
+        async def complain() -> None:
+            raise BrokenPipeError
+
+        async def raise_it(error: Exception) -> None:
+            raise error
+
+        monkeypatch.setattr(client._transport, "wait_closed", complain)
+        monkeypatch.setattr(client, "_error_cb", raise_it)
+        await client.close()
+        assert client.ended.is_set()
+        assert client._transport._io_writer.transport.is_closing()
