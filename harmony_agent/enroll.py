@@ -344,9 +344,7 @@ async def _ask(request: EnrolRequest, invitation: Invitation) -> EnrolAnswer:
     except (NatsError, OSError, TimeoutError) as error:
         raise _to_error(error, invitation) from error
     finally:
-        # A connection that was cut while it stood half-way may complain of just that.
-        with suppress(OSError):
-            await client.close()
+        await client.close()
     return EnrolAnswer.from_json(found.data)
 
 

@@ -31,7 +31,7 @@ from harmony_control.server.config import fleet_of, inbox_prefix
 from harmony_control.server.export import STORE, export
 from harmony_control.server.process import Server, running, server_binary
 from harmony_control.store import operator_key
-from harmony_control.store.home import Home
+from harmony_control.store.home import ControlConfig, Home
 from harmony_core.errors import BusUnreachable
 from harmony_core.wire.device_signature import (
     ACTUAL_STATE_TYPE,
@@ -54,6 +54,7 @@ __all__ = [
     "Device",
     "connected",
     "fleet_home",
+    "home_without_server",
     "run_nats",
     "serving",
     "serving_jwts",
@@ -177,6 +178,20 @@ def fleet_home(root: Path) -> Home:
     """A home with an operator's key, ready for `running`."""
     home = Home(root / "home")
     operator_key.create(home)
+    return home
+
+
+def home_without_server(root: Path) -> Home:
+    """A home as `harmony server` leaves it for operators, though none has run."""
+    home = fleet_home(root)
+    home.save_control(
+        ControlConfig(
+            fleet="home",
+            url="tls://127.0.0.1:4222",
+            admin_seed=home.admin_seed,
+            authority=home.authority,
+        )
+    )
     return home
 
 

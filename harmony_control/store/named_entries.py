@@ -1,4 +1,4 @@
-"""Entries with secrets that this operator has had before his eyes: these alone get values of his.
+"""Entries with secrets that this operator has pushed by name: only these get values of his secrets.
 
     a push names an entry -> its id and the hash of what it says are noted here -> later pushes that name
                                                                                   others seal for it, too

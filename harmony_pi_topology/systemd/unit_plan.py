@@ -75,10 +75,8 @@ class UnitPlan:
         """Whether unit files have to be read: ours was not noted as read or another one is in force, links
         change, or it is started, and what systemd has read of it is not what is there."""
         steps, unit = self.steps, self.unit
-        unread = unit.content is not None and (
-            self.record.loaded != self.desired[ITS_FILE]
-            or self.found.fragment not in {"", self.path}
-        )
+        is_another_s = self.found.fragment not in {"", self.path}
+        unread = self.is_new_content or (unit.content is not None and is_another_s)
         # What is in a slice is limited anew once its file, or a drop-in, is read: no start is due for that.
         unread = unread or (unit.is_slice and self.found.is_outdated)
         # systemd itself compares times of files, which is not enough where a clock was set back: so a used

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -19,7 +19,7 @@ from harmony_control.compose.schema import keys_of_schema
 from harmony_core.errors import ComposeFileError
 from harmony_core.plugins import Registry
 from harmony_scores import ComposeScore
-from tests.control.compose_files import write
+from tests.control.compose_files import list_places, write
 from tests.soak import runs
 
 _REGISTRY = Registry([ComposeScore])
@@ -86,25 +86,11 @@ _KEY = re.compile(
 )
 
 
-def _places(value: object) -> Iterator[tuple[Any, Any]]:
-    """Yield every mapping or list below *value* with each of its keys or numbers."""
-    if isinstance(value, dict):
-        mapping = cast("dict[str, object]", value)
-        for name, each in mapping.items():
-            yield mapping, name
-            yield from _places(each)
-    elif isinstance(value, list):
-        items = cast("list[object]", value)
-        for number, each in enumerate(items):
-            yield items, number
-            yield from _places(each)
-
-
 def with_another_value(random: Random, name: str) -> str:
     """One of `FILES`, in which one value is another, or stands under another key."""
     yaml: Any = YAML(typ="safe", pure=True)
     document = yaml.load(FILES[name].replace("!override ", ""))
-    parent, key = random.choice([*_places(document)])
+    parent, key = random.choice(list_places(document))
     if isinstance(parent, dict) and random.random() < 0.4:
         key = random.choice(_KEYS)
     parent[key] = deepcopy(random.choice(_VALUES))
@@ -135,20 +121,25 @@ def test_the_project_itself_is_taken(tmp_path: Path) -> None:
     assert outcome(tmp_path, "more.yaml", FILES["more.yaml"]) == []
 
 
+def refusals(folder: Path, name: str, change: Callable[[Random, str], str]) -> Iterator[str]:
+    """Yield what is told of `FILES` with *name* changed, many times over; of some of them, something is."""
+    refused, count = 0, runs(200)
+    for number in range(count):
+        told = outcome(folder, name, change(Random(f"{name}{number}"), name))
+        refused += bool(told)
+        yield from told
+    assert refused > count // 4
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("name", FILES)
 def test_another_value_in_one_of_the_files_is_taken_or_refused_with_file_line_and_key(
     tmp_path: Path, name: str
 ) -> None:
-    refused, count = 0, runs(200)
-    for number in range(count):
-        told = outcome(tmp_path, name, with_another_value(Random(f"{name}{number}"), name))
-        refused += bool(told)
-        for line in told:
-            at = re.match(rf"{tmp_path}/({'|'.join(FILES)}):\d+: (.*)", line)
-            assert at is not None, line
-            assert _KEY.match(at[2]), line
-    assert refused > count // 4
+    for line in refusals(tmp_path, name, with_another_value):
+        at = re.match(rf"{tmp_path}/({'|'.join(FILES)}):\d+: (.*)", line)
+        assert at is not None, line
+        assert _KEY.match(at[2]), line
 
 
 @pytest.mark.soak
@@ -156,12 +147,6 @@ def test_another_value_in_one_of_the_files_is_taken_or_refused_with_file_line_an
 def test_another_text_in_one_of_the_files_is_taken_or_refused_with_file_and_line(
     tmp_path: Path, name: str
 ) -> None:
-    refused, count = 0, runs(200)
-    for number in range(count):
-        told = outcome(tmp_path, name, with_another_text(Random(f"{name}{number}"), name))
-        refused += bool(told)
-        for line in told:
-            assert re.match(
-                rf"{tmp_path}/({'|'.join([*FILES, *_BESIDE])}):\d+: |and \d+ more$", line
-            ), line
-    assert refused > count // 4
+    at = rf"{tmp_path}/({'|'.join([*FILES, *_BESIDE])}):\d+: |and \d+ more$"
+    for line in refusals(tmp_path, name, with_another_text):
+        assert re.match(at, line), line

@@ -5,11 +5,11 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from harmony_control.compose.project import ComposeProject, read_project
 
-__all__ = ["read", "service", "write"]
+__all__ = ["list_places", "read", "service", "write"]
 
 
 def write(folder: Path, files: Mapping[str, str]) -> None:
@@ -44,3 +44,13 @@ def service(folder: Path, says: str, **options: Any) -> dict[str, Any]:
     text = f"services:\n  web:\n    image: web\n{inside}\n"
     found: dict[str, Any] = read(folder, text, **options).document["services"]["web"]
     return found
+
+
+def list_places(value: object) -> list[tuple[Any, Any]]:
+    """Return every mapping and list below *value* with each of its keys or numbers."""
+    found: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        found = [(value, name) for name in cast("dict[str, object]", value)]
+    elif isinstance(value, list):
+        found = [(value, number) for number in range(len(cast("list[object]", value)))]
+    return [each for place in found for each in (place, *list_places(place[0][place[1]]))]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -17,7 +16,7 @@ from harmony_control.compose.project import ComposeProject, read_project
 from harmony_control.compose.schema import keys_of_schema
 from harmony_core.errors import ComposeFileError
 
-from .compose_files import read, write
+from .compose_files import list_places, read, write
 
 
 def faults_of(folder: Path, text: str, *more: str) -> list[str]:
@@ -212,20 +211,6 @@ _VALUES: list[Any] = [
 ]  # fmt: skip
 
 
-def _places(value: object) -> Iterator[tuple[Any, Any]]:
-    """Yield every mapping or list below *value* with each of its keys or numbers."""
-    if isinstance(value, dict):
-        mapping = cast("dict[str, object]", value)
-        for name, each in mapping.items():
-            yield mapping, name
-            yield from _places(each)
-    elif isinstance(value, list):
-        items = cast("list[object]", value)
-        for number, each in enumerate(items):
-            yield items, number
-            yield from _places(each)
-
-
 @pytest.mark.parametrize("part", range(2))
 def test_any_value_anywhere_is_read_or_refused_with_its_lines(tmp_path: Path, part: int) -> None:
     yaml: Any = YAML(typ="safe", pure=True)
@@ -234,7 +219,7 @@ def test_any_value_anywhere_is_read_or_refused_with_its_lines(tmp_path: Path, pa
         random = Random(1000 * part + number)
         document = deepcopy(rich)
         for _ in range(random.randint(1, 3)):
-            parent, key = random.choice([*_places(document)])
+            parent, key = random.choice(list_places(document))
             value = random.choice(_VALUES)
             if isinstance(parent, dict) and random.random() < 0.3:
                 key = random.choice(_KEYS)

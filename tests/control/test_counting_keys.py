@@ -16,7 +16,7 @@ from harmony_control.bus.reports import Seen
 from harmony_control.rollout.documents import ClassDocuments, Standing
 from harmony_control.rollout.members import read_manifests
 from harmony_control.store import operator_key
-from harmony_control.store.home import ControlConfig, Home
+from harmony_control.store.home import Home
 from harmony_control.store.roots import Believed, read_believed, save_root
 from harmony_core.errors import UntrustedSignature
 from harmony_core.wire.actual_state import ActualState
@@ -27,6 +27,7 @@ from harmony_core.wire.gate import GATE_TYPE, Gate, GateState
 from harmony_core.wire.manifest import Manifest, SerializedScore
 from harmony_core.wire.names import FLEET, FLEET_WIDE, INDEX_KEY, ROLLOUT
 from harmony_core.wire.root import ROOT_TYPE, Root, Scope
+from tests.nats import home_without_server
 
 NOW = datetime.now(UTC)
 ROOT, ADA, BOB, EVE = (generate_key() for _ in range(4))
@@ -50,17 +51,8 @@ Versions = Sequence[Sequence[Scope]]
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    home = Home(tmp_path / "home")
-    operator_key.create(home)
+    home = home_without_server(tmp_path)
     operator_key.trust(home, [ADA.public])
-    home.save_control(
-        ControlConfig(
-            fleet="home",
-            url="tls://127.0.0.1:4222",
-            admin_seed=home.admin_seed,
-            authority=home.authority,
-        )
-    )
     return home
 
 

@@ -10,30 +10,22 @@ import pytest
 
 from harmony_control.store import operator_key, roots
 from harmony_control.store.gate_key import load_gate_key, make_gate_key
-from harmony_control.store.home import ControlConfig, Home
+from harmony_control.store.home import Home
 from harmony_control.web.users import Users
 from harmony_core.errors import ConfigError
 from harmony_core.wire.envelope import generate_key
+from tests.nats import home_without_server
 
 NOBODY = 65534
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    made = Home(tmp_path / "home")
-    operator_key.create(made)
+    made = home_without_server(tmp_path)
     operator_key.trust(made, [generate_key().public])
     for each in (made.admin_seed, made.authority):
         each.parent.mkdir(exist_ok=True)
         each.write_text("")
-    made.save_control(
-        ControlConfig(
-            fleet="home",
-            url="tls://127.0.0.1:4222",
-            admin_seed=made.admin_seed,
-            authority=made.authority,
-        )
-    )
     made.save_agents({})
     make_gate_key(made)
     made.trust.mkdir()

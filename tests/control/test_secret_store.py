@@ -13,7 +13,7 @@ import pytest
 from harmony_control.push.seal import Sealer, without_current_secrets
 from harmony_control.store import operator_key
 from harmony_control.store import secrets as secrets_module
-from harmony_control.store.home import ControlConfig, Home
+from harmony_control.store.home import Home
 from harmony_control.store.roots import save_root
 from harmony_control.store.secrets import FleetSecrets
 from harmony_core.errors import ConfigError, UsageError
@@ -22,6 +22,7 @@ from harmony_core.wire.manifest import SerializedScore, hash_entry
 from harmony_core.wire.root import ROOT_TYPE, Root, Scope
 from harmony_core.wire.sealed import SealedFor, open_sealed, seal_box
 from tests.control.ground import harmony
+from tests.nats import home_without_server
 
 DEVICE = generate_key()
 TYPE = "application/vnd.harmony.secret.v1+json"
@@ -30,17 +31,7 @@ NO_POINT = VerifyKey(b"\0" * 32).to_text()
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    made = Home(tmp_path / "home")
-    operator_key.create(made)
-    made.save_control(
-        ControlConfig(
-            fleet="home",
-            url="tls://127.0.0.1:4222",
-            admin_seed=made.admin_seed,
-            authority=made.authority,
-        )
-    )
-    return made
+    return home_without_server(tmp_path)
 
 
 def copy_of(home: Home) -> dict[str, bytes]:
