@@ -1,4 +1,4 @@
-"""What would not be in force of a unit file: what systemd ignores of it, limits that the kernel cannot keep.
+"""What of a unit file would have no effect: what systemd ignores, and limits that the kernel cannot keep.
 
 systemd starts such a unit all the same, with a warning in its journal. So it is asked before anything is
 written: `systemd-analyze verify` reads a file as systemd on this device does, and says what it ignores.
